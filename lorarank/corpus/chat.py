@@ -1,0 +1,211 @@
+"""Conversations through a chat template, and which tokens are the assistant's (floor 1).
+
+A template that marks them ({% generation %}) is believed. Most do not; then the text rendered up to a turn, with the
+generation prompt, is compared with the whole: the turn begins where that ends, which is where the model will begin to
+write when it is used, and it ends with all that the template puts behind it, the end-of-turn token included.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lorarank.corpus.documents import Document, Message, plain_text
+from lorarank.corpus.encoding import BATCH, Encoded, common_prefix, encode
+from lorarank.errors import CorpusError
+
+MARKED = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+
+Span = tuple[int, int]
+"""Characters [begin, end) of one assistant turn in the rendered conversation."""
+
+
+def tokenize_chats(documents: Sequence[Document], tokenizer: Any) -> list[Encoded]:
+    """Tokens and targets of documents that have messages, whole.
+
+    Raises
+    ------
+    CorpusError : no chat template; a conversation it does not accept; a template whose rendering of a conversation
+        does not begin with its rendering of the first turns, so that no one can say where an answer starts.
+    """
+    if not documents:
+        return []
+    marked = MARKED.search(_template(tokenizer)) is not None and getattr(tokenizer, "is_fast", False)
+    results: list[Encoded] = []
+    for (kind, template), run in itertools.groupby(documents, key=lambda document: (document.kind, document.template)):
+        alike = list(run)
+        for start in range(0, len(alike), BATCH):
+            batch = alike[start : start + BATCH]
+            if kind == "completion":
+                results.extend(_answers(batch, tokenizer, dict(template)))
+            elif marked:
+                results.extend(_marked(batch, tokenizer, dict(template)))
+            else:
+                results.extend(_by_prefix(batch, tokenizer, dict(template)))
+    return results
+
+
+def _template(tokenizer: Any) -> str:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        raise CorpusError(
+            getattr(tokenizer, "name_or_path", "") or "tokenizer",
+            "it has no chat template, so messages have no text",
+            do="use the instruction-tuned model, or write the data as prompt and completion, or as text",
+        )
+    return str(template)
+
+
+def _apply(
+    tokenizer: Any, documents: Sequence[Document], turns: Sequence[Sequence[Message]], options: dict[str, Any]
+) -> Any:
+    """The chat template on ``turns`` of the ``documents``; when it fails, the error names the first that does."""
+    try:
+        return tokenizer.apply_chat_template([list(t) for t in turns], **options)
+    except Exception as error:  # templates are programs: they raise what they like
+        rows = (
+            document.row for document, some in zip(documents, turns, strict=True) if _fails(tokenizer, some, options)
+        )
+        raise CorpusError(
+            f"row {next(rows, documents[0].row)}",
+            f"the chat template does not accept this conversation ({error})",
+            do="fix or leave out the row",
+        ) from error
+
+
+def _fails(tokenizer: Any, turns: Sequence[Message], options: dict[str, Any]) -> bool:
+    try:
+        tokenizer.apply_chat_template([list(turns)], **options)
+    except Exception:  # as above
+        return True
+    return False
+
+
+def _render(
+    tokenizer: Any,
+    documents: Sequence[Document],
+    turns: Sequence[Sequence[Message]],
+    template: dict[str, Any],
+    *,
+    prompt: bool = False,
+) -> list[str]:
+    """Text of each conversation; ``prompt`` adds the words after which the assistant writes."""
+    options = {**template, "tokenize": False, "add_generation_prompt": prompt}
+    return list(_apply(tokenizer, documents, turns, options)) if turns else []
+
+
+def _answers(documents: Sequence[Document], tokenizer: Any, template: dict[str, Any]) -> list[Encoded]:
+    """A conversational prompt and its completion: everything after the generation prompt is a target, as in TRL."""
+    asked = _render(tokenizer, documents, [d.messages[: d.context] for d in documents], template, prompt=True)
+    whole = _render(tokenizer, documents, [d.messages for d in documents], template)
+    for document, text in zip(documents, whole, strict=True):
+        _require(plain_text(document.messages[-1]).strip(), text, document)
+    results = []
+    for alone, ids in zip(
+        encode(tokenizer, asked, special=False), encode(tokenizer, whole, special=False), strict=True
+    ):
+        start = common_prefix(alone, ids)
+        results.append(Encoded.of(ids, start, merged=start < len(alone)))
+    return results
+
+
+def _marked(documents: Sequence[Document], tokenizer: Any, template: dict[str, Any]) -> list[Encoded]:
+    options = {**template, "tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
+    out = _apply(tokenizer, documents, [d.messages for d in documents], options)
+    return [
+        Encoded(np.array(ids, np.int32), np.array(mask, np.bool_))
+        for ids, mask in zip(out["input_ids"], out["assistant_masks"], strict=True)
+    ]
+
+
+def _by_prefix(documents: Sequence[Document], tokenizer: Any, template: dict[str, Any]) -> list[Encoded]:
+    whole = _render(tokenizer, documents, [d.messages for d in documents], template)
+    turns = [(at, i) for at, d in enumerate(documents) for i, m in enumerate(d.messages) if m["role"] == "assistant"]
+    of_turn = [documents[at] for at, _ in turns]
+    before = _render(tokenizer, of_turn, [documents[at].messages[:i] for at, i in turns], template, prompt=True)
+    after = _render(tokenizer, of_turn, [documents[at].messages[: i + 1] for at, i in turns], template)
+    spans: list[list[Span]] = [[] for _ in documents]
+    for (at, i), prompt, through in zip(turns, before, after, strict=True):
+        document, text = documents[at], whole[at]
+        begin = len(prompt)
+        if not text.startswith(prompt):
+            # the generation prompt may open a thought that the whole leaves out; what stands before it must agree
+            [bare] = _render(tokenizer, [document], [document.messages[:i]], template)
+            begin = common_prefix(prompt, text) if text.startswith(bare) else -1
+        said = plain_text(document.messages[i]).strip()
+        end = _turn_end(text, begin, through, said, tokenizer.eos_token) if begin >= 0 else -1
+        if end < 0:
+            raise CorpusError(
+                f"row {document.row}",
+                f"the chat template renders turn {i + 1} differently within the conversation and on its own",
+                why="so the assistant's tokens cannot be told from the others",
+                do="use a chat template with {% generation %} marks, or write one exchange a row",
+            )
+        _require(said, text[begin:end], document)
+        spans[at].append((begin, end))
+    return _targets(tokenizer, whole, spans)
+
+
+def _turn_end(text: str, begin: int, through: str, said: str, eos: str | None) -> int:
+    """Where the assistant turn that starts at ``begin`` ends in ``text``; -1 where that cannot be told.
+
+    ``through`` is the conversation rendered up to and with the turn. Usually the text begins with it. Some templates
+    close a conversation with an end-of-sequence token, and some show thoughts in the last turn only; there the turn is
+    what was ``said`` and the same closing words.
+    """
+    for rendered in (through, through.removesuffix(eos or "")):
+        if text.startswith(rendered):
+            return len(rendered)
+    at = through.rfind(said)
+    spoken = len(text) - len(text[begin:].lstrip())
+    if not said or at < 0 or not text.startswith(through[at:], spoken):
+        return -1
+    return spoken + len(through) - at
+
+
+def _require(said: str, rendered: str, document: Document) -> None:
+    """Templates of vision models leave out content that is not in blocks: better to say so than to train on nothing."""
+    if said and said.split()[-1] not in rendered:
+        raise CorpusError(
+            f"row {document.row}",
+            "the chat template leaves out what the assistant says",
+            do='write content as [{"type": "text", "text": …}], or use another template',
+        )
+
+
+def _targets(tokenizer: Any, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[Encoded]:
+    """Tokens of rendered conversations; a token is a target when its last character lies in a span."""
+    if not getattr(tokenizer, "is_fast", False):
+        return [_slow_targets(tokenizer, text, some) for text, some in zip(texts, spans, strict=True)]
+    out = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    results = []
+    for ids, offsets, some in zip(out["input_ids"], out["offset_mapping"], spans, strict=True):
+        # ends, not starts: a byte-level tokenizer leaves the space in front of a word out of its token's extent
+        ends = np.array(offsets, np.int64).reshape(-1, 2)[:, 1]
+        mask = np.zeros(len(ids), np.bool_)
+        for begin, end in some:
+            mask |= (begin < ends) & (ends <= end)
+        results.append(Encoded(np.array(ids, np.int32), mask))
+    return results
+
+
+def _slow_targets(tokenizer: Any, text: str, spans: Sequence[Span]) -> Encoded:
+    """The same for a tokenizer that does not tell where its tokens lie: the text up to each border is tokenised."""
+    ids, *heads = encode(tokenizer, [text, *(text[:border] for span in spans for border in span)], special=False)
+    borders = [common_prefix(head, ids) for head in heads]
+    mask = np.zeros(len(ids), np.bool_)
+    for begin, end in zip(borders[::2], borders[1::2], strict=True):
+        mask[begin:end] = True
+    return Encoded(np.array(ids, np.int32), mask)

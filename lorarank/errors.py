@@ -1,0 +1,97 @@
+"""The one error family of the package (floor 0).
+
+Every message is one line that says where (file, key, option), what is wrong, why it matters where that is not
+obvious, and what to do. The command line catches :class:`LorarankError` in one place and turns it into
+:data:`EXIT_BAD_INPUT`; nothing else in the package exits, prints or swallows.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_BUG = 1
+"""An error that is ours: please report it."""
+EXIT_BAD_INPUT = 2
+"""Bad input, a missing extra, no memory, no disk: the message says what to do."""
+EXIT_REFUSED = 3
+"""The evidence does not carry a recommendation; the reasons are printed."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C; a probe can go on with ``--resume``."""
+
+
+def printable(text: object, limit: int = 200) -> str:
+    """``text`` as one printable line: control and format characters escaped, cut at ``limit`` characters.
+
+    Names come from strangers' files; none of them may move a terminal's cursor or forge a second line.
+
+    >>> printable("a\\x1b[31mb\\nc")
+    'a\\\\x1b[31mb\\\\nc'
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+class LorarankError(Exception):
+    """Base of the family: ``where: what; why. do``, as one printable line.
+
+    Parameters
+    ----------
+    where : the file, tensor key, option or row concerned.
+    what : what is wrong with it.
+    why : why that matters; left out where it is obvious.
+    do : what to do about it, as an imperative sentence without its full stop.
+
+    >>> str(LorarankError("adapter.safetensors", "the file is empty", do="download it again"))
+    'adapter.safetensors: the file is empty. Download it again.'
+    """
+
+    exit_code = EXIT_BAD_INPUT
+
+    def __init__(self, where: object, what: str, *, why: str = "", do: str = "") -> None:
+        self.where, self.what, self.why, self.do = printable(where), what, why, do
+        sentence = f"{self.where}: {what}" + (f"; {why}" if why else "") + "."
+        if do:
+            sentence += f" {do[0].upper()}{do[1:]}."
+        super().__init__(printable(sentence, limit=2000))
+
+
+class SourceError(LorarankError, OSError):
+    """A path or hub id that leads nowhere, or cannot be read."""
+
+
+class AdapterError(LorarankError, ValueError):
+    """An adapter file or configuration that cannot be trusted or understood."""
+
+
+class NumericsError(LorarankError, ArithmeticError):
+    """NaN or infinity where a number is needed."""
+
+
+class CorpusError(LorarankError, ValueError):
+    """Data that cannot be used for a probe."""
+
+
+class ModelError(LorarankError, ValueError):
+    """A base model that cannot be probed as asked."""
+
+
+class OptionError(LorarankError, ValueError):
+    """An option, or a combination of options, that cannot work."""
+
+
+class RunError(LorarankError, ValueError):
+    """A run folder that is unfinished, damaged or in the way."""
+
+
+class ResourceError(LorarankError, RuntimeError):
+    """Out of memory or out of disk."""
+
+
+class MissingExtraError(LorarankError, ImportError):
+    """A command needs packages that the base install leaves out."""
+
+    def __init__(self, command: str, package: str, extra: str) -> None:
+        super().__init__(
+            command,
+            f"needs the package {package}, which is not installed",
+            do=f"install the extra with: pip install 'lorarank[{extra}]'",
+        )
