@@ -1,0 +1,51 @@
+"""``lorarank demo`` (floor 5): the two commands on the model and data that come with the package."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+
+from lorarank.cli.estimate import command as estimate
+from lorarank.cli.probe import command as probe
+from lorarank.errors import SourceError
+
+RANK, TOKENS = 32, 65_536
+"""R and training tokens of the demo: under two minutes on two cores."""
+
+
+def demo_folder() -> Path:
+    """The embedded model and data: inside the installed package, or beside it in a checkout.
+
+    Raises
+    ------
+    SourceError
+        Neither is there.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "_demo", package.parent / "data" / "demo"):
+        if (folder / "model" / "config.json").is_file():
+            return folder
+    raise SourceError(package, "the demo's model and data are missing", do="install lorarank again")
+
+
+@click.command(epilog="Example: lorarank demo")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Keep the run here [default: a temporary folder]."
+)
+def command(output: Path | None) -> None:
+    """Probe and estimate on a tiny embedded model and task: about a minute, no download."""
+    here = demo_folder()
+    temporary = Path(tempfile.mkdtemp(prefix="lorarank-demo-")) if output is None else None
+    run = output or temporary / "run"  # type: ignore[operator]
+    arguments = [f"{here / 'model'}", "--data", f"{here / 'train.jsonl'}", "--val", f"{here / 'val.jsonl'}"]
+    try:
+        sizes = ["--rank", str(RANK), "--tokens", str(TOKENS)]
+        probe.main([*arguments, *sizes, "-o", str(run)], standalone_mode=False)
+        click.echo()
+        estimate.main([str(run)], standalone_mode=False)
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)

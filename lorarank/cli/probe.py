@@ -1,0 +1,132 @@
+"""``lorarank probe`` (floor 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lorarank import probe as probing
+from lorarank.probe.options import ProbeOptions
+from lorarank.report.plan import plan_text
+
+if TYPE_CHECKING:
+    from lorarank.probe.pipeline import Progress
+
+DEFAULT = {field.name: field.default for field in dataclasses.fields(ProbeOptions)}
+
+
+def _rate(_context: click.Context, _option: click.Parameter, value: str) -> float | None:
+    """``auto`` or a number."""
+    if value == "auto":
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither auto nor a number") from None
+
+
+@click.command(
+    epilog="Example: lorarank probe HuggingFaceTB/SmolLM2-135M --data train.jsonl -o run && lorarank estimate run"
+)
+@click.argument("model")
+@click.option("--data", required=True, help="JSONL, JSON, CSV, Parquet or a hub dataset id: text, prompt + completion, or messages.")  # noqa: E501
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Run folder; new or empty.")
+@click.option("--val", default=DEFAULT["val"], help="Held-out data. Without it a tenth of --data is set aside.")
+@click.option("--rank", default=DEFAULT["rank"], show_default=True, help="R, the probe's rank: at least twice the rank you expect.")  # noqa: E501
+@click.option("--alpha", default=DEFAULT["alpha"], show_default=True, help="lora_alpha of the probe.")
+@click.option("--tokens", type=int, default=DEFAULT["tokens"], help="Training tokens per replicate [default: 131,072].")
+@click.option("--minutes", type=float, default=DEFAULT["minutes"], help="Wall time for everything, instead of --tokens.")
+@click.option("--replicates", default=DEFAULT["replicates"], show_default=True, help="Probes on disjoint parts of the data, from the same start.")  # noqa: E501
+@click.option("--target", default=DEFAULT["target"], show_default=True, help="all-linear, attention, qv, or names separated by commas.")  # noqa: E501
+@click.option("--lr", default="auto", show_default=True, callback=_rate, help="Learning rate; auto searches with at most a fifth of the budget.")  # noqa: E501
+@click.option("--batch-tokens", type=int, default=DEFAULT["batch_tokens"], help="Tokens per step [default: by the budget].")
+@click.option("--row-length", type=int, default=DEFAULT["row_length"], help="Tokens per row [default: by the data].")
+@click.option("--load-in-4bit", is_flag=True, help="QLoRA base: nf4, double quantisation, bf16 compute.")
+@click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time.")
+@click.option("--seed", default=DEFAULT["seed"], show_default=True, help="Seed of parts, order and initialisation.")
+@click.option("--device", default=DEFAULT["device"], show_default=True, help="auto, cpu, cuda, cuda:1, mps …")
+@click.option("--report-to", multiple=True, help="A logger of transformers' Trainer, e.g. tensorboard; repeatable.")
+@click.option("--checkpoint-seconds", default=DEFAULT["checkpoint_seconds"], show_default=True, help="Least time between checkpoints.")  # noqa: E501
+@click.option("--resume", is_flag=True, help="Go on with the unfinished run in the output folder.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do: parameters, tokens, memory, time. Writes nothing.")
+def command(dry_run: bool, **given: Any) -> None:
+    """Fine-tune MODEL briefly at high rank on your data, and measure what the update needs.
+
+    MODEL is a folder or a hub id (owner/name[@revision]). The run folder is read by `lorarank estimate`. Ctrl-C is
+    safe at any moment: the same command with --resume goes on and ends with the same numbers.
+    """
+    options = ProbeOptions(**given)
+    with quiet_libraries():
+        if dry_run:
+            click.echo(plan_text(probing.plan(options)))
+            return
+        with progress_bar() as report:
+            probing.probe(
+                options,
+                report=report,
+                announce=lambda plan: click.echo(plan_text(plan), err=True),
+                command=("lorarank", *sys.argv[1:]),
+            )
+    click.echo(f"Probe finished. Read it with: lorarank estimate {options.output}")
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the training libraries' chatter off the terminal; what matters arrives as our own lines."""
+    for name, value in {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    import warnings
+
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[Progress], None]]:
+    """A bar a stage with its newest loss and the time left; plain lines where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal or os.environ.get("LOCAL_RANK", "0") != "0":
+        yield _plain_lines if os.environ.get("LOCAL_RANK", "0") == "0" else lambda progress: None
+        return
+    columns = (
+        TextColumn("{task.description:<26}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]:>10}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(progress: Progress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total, loss="")
+            loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
+            bar.update(tasks[progress.stage], completed=progress.done, total=progress.total, loss=loss)
+
+        yield report
+
+
+def _plain_lines(progress: Progress) -> None:
+    """A line for every tenth of a stage."""
+    before, now = (10 * done // progress.total for done in (max(0, progress.done - 1), progress.done))
+    if progress.done == progress.total or before != now:
+        loss = "" if progress.loss is None else f"  loss {progress.loss:.3f}"
+        click.echo(f"{progress.stage}  {progress.done}/{progress.total}{loss}", err=True)

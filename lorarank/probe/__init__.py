@@ -1,0 +1,79 @@
+"""A brief fine-tune at high rank on the user's own model and data (floor 2).
+
+``import lorarank.probe`` loads no torch; calling :func:`probe` or :func:`plan` does, and nothing else in the package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lorarank.errors import MissingExtraError
+from lorarank.probe.options import ProbeOptions
+
+if TYPE_CHECKING:
+    from lorarank.probe.pipeline import Progress
+    from lorarank.probe.plan import Plan
+    from lorarank.runs import Run
+
+__all__ = ["ProbeOptions", "plan", "probe"]
+
+NEEDED = ("torch", "transformers", "peft", "accelerate", "datasets")
+
+
+def probe(
+    options: ProbeOptions,
+    *,
+    report: Callable[[Progress], None] = lambda progress: None,
+    announce: Callable[[Plan], None] = lambda plan: None,
+    command: Sequence[str] = (),
+) -> Run:
+    """Fine-tune a LoRA adapter of rank R briefly, measure it on held-out data, and leave a run folder.
+
+    Parameters
+    ----------
+    options : what to probe, on what, for how long.
+    report : called as the work goes on, several times a second at most.
+    announce : called once with the plan, before any weight is loaded.
+    command : the command line to record in the manifest.
+
+    Returns
+    -------
+    The finished run, as :func:`lorarank.runs.read` gives it.
+
+    Raises
+    ------
+    MissingExtraError
+        torch, transformers, peft, accelerate or datasets is not installed.
+    SourceError, ModelError, CorpusError, OptionError, RunError, ResourceError
+        The line of each says what to do. What was finished before is kept for ``resume``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> options = ProbeOptions(model="base", data="train.jsonl", output=Path("run"), tokens=60_000)
+    >>> probe(options)
+    Traceback (most recent call last):
+    ...
+    lorarank.errors.SourceError: ...
+    """
+    run: Run = _load("pipeline").run(options, report=report, announce=announce, command=command)
+    return run
+
+
+def plan(options: ProbeOptions) -> Plan:
+    """What :func:`probe` would do: parameters, tokens, memory, time. Loads no weights and writes nothing."""
+    made: Plan = _load("plan").make_plan(options)
+    return made
+
+
+def _load(name: str) -> Any:
+    """A module that needs torch, or the line that says which extra brings it."""
+    try:
+        return importlib.import_module(f"lorarank.probe.{name}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in NEEDED:
+            raise
+        raise MissingExtraError("lorarank probe", package, "probe") from None

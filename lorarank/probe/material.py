@@ -1,0 +1,169 @@
+"""What a probe works on, before any weight is loaded: documents as rows, and the model's shapes (floor 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank import corpus
+from lorarank.corpus import Document, Rows, TokenDocument
+from lorarank.errors import CorpusError
+from lorarank.probe import model as models
+from lorarank.probe.options import (
+    HELDOUT_SHARE,
+    HELDOUT_TOKENS_LEAST,
+    HELDOUT_TOKENS_SHARE,
+    LONGEST_ROW,
+    ProbeOptions,
+    batch_tokens_for,
+)
+from lorarank.sources import locate
+
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+"""What is fetched of a model on the hub: never pickles, never code."""
+
+SHORTEST_ROW = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Heldout:
+    """Held-out rows; ``groups`` (token documents,) int64 says which document each piece belongs to."""
+
+    rows: Rows
+    keys: tuple[str, ...]
+    groups: NDArray[np.int64]
+    pieces: int
+    tokens: int
+    target_tokens: int
+
+    def per_document(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Sums over the pieces of each document, (documents,)."""
+        total = np.zeros(len(self.keys), dtype=values.dtype)
+        np.add.at(total, self.groups, values)
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Everything read before the weights: ``parts`` are each replicate's token documents."""
+
+    folder: Path
+    config: Any
+    tokenizer: Any
+    kind: str
+    fingerprint: str
+    parts: tuple[tuple[TokenDocument, ...], ...]
+    documents: int
+    heldout_documents: tuple[TokenDocument, ...]
+    unique_tokens: int
+    unique_target_tokens: int
+    skipped: tuple[str, ...]
+    truncated: int
+    row_length: int
+    batch_tokens: int
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows in an optimiser step."""
+        return max(1, self.batch_tokens // self.row_length)
+
+    def rows(self, replicate: int, seed: int, packed: bool) -> Rows:
+        """A replicate's training rows."""
+        return corpus.pack(self.parts[replicate], row_length=self.row_length, seed=seed, packed=packed)
+
+    def heldout(self, packed: bool) -> Heldout:
+        """The held-out rows."""
+        pieces = self.heldout_documents
+        keys = tuple(dict.fromkeys(piece.key for piece in pieces))
+        number = {key: at for at, key in enumerate(keys)}
+        return Heldout(
+            corpus.pack(pieces, row_length=self.row_length, seed=0, packed=packed),
+            keys,
+            np.array([number[piece.key] for piece in pieces], dtype=np.int64),
+            len(pieces),
+            sum(piece.input_ids.size for piece in pieces),
+            sum(int(piece.loss_mask.sum()) for piece in pieces),
+        )
+
+
+def gather(options: ProbeOptions) -> Material:
+    """Read model configuration, tokenizer and data; split, tokenise, and choose the shape of the rows.
+
+    Raises
+    ------
+    SourceError, ModelError, CorpusError, OptionError
+        See the functions that read each of them.
+    """
+    folder = locate(options.model, allow_patterns=MODEL_FILES)
+    config = models.load_config(folder)
+    tokenizer = models.load_tokenizer(folder)
+    found = corpus.read(options.data)
+    skipped, fingerprint = found.skipped, found.fingerprint
+    if options.val is None:
+        train, heldout = corpus.split_heldout(found.documents, share=HELDOUT_SHARE)
+    else:
+        other = corpus.read(options.val, split="validation")
+        heldout, skipped, fingerprint = other.documents, skipped + other.skipped, f"{fingerprint}+{other.fingerprint}"
+        train = corpus.without(found.documents, heldout)
+        if not train:
+            raise CorpusError(options.data, f"every document is also in {options.val}", do="give other held-out data")
+    divided = corpus.parts(train, options.replicates)
+    batch_tokens = options.batch_tokens or batch_tokens_for(options.token_budget)
+    row_length = options.row_length or _row_length(train, tokenizer, config)
+    batch_tokens = max(batch_tokens, row_length)
+    token_sets = [corpus.tokenize(part, tokenizer, max_length=row_length) for part in divided]
+    pieces = tuple(piece for part in token_sets for piece in part.documents)
+    unique, unique_targets = corpus.unique_tokens(pieces)
+    smallest = min(sum(piece.input_ids.size for piece in part.documents) for part in token_sets)
+    if smallest < batch_tokens:
+        raise CorpusError(
+            options.data,
+            f"{smallest} training tokens are fewer than one batch of {batch_tokens}"
+            + (" in one of the replicates' parts" if options.replicates > 1 else ""),
+            do=f"give more data, or a smaller batch with --batch-tokens {max(8, smallest // 8)}",
+        )
+    most = max(HELDOUT_TOKENS_LEAST, round(HELDOUT_TOKENS_SHARE * options.token_budget))
+    kept = _some(corpus.tokenize(heldout, tokenizer, max_length=row_length).documents, most)
+    return Material(
+        folder,
+        config,
+        tokenizer,
+        found.kind,
+        fingerprint,
+        tuple(tokens.documents for tokens in token_sets),
+        len(train),
+        kept,
+        unique,
+        unique_targets,
+        skipped,
+        sum(tokens.truncated for tokens in token_sets),
+        row_length,
+        batch_tokens,
+    )
+
+
+def _row_length(documents: Sequence[Document], tokenizer: Any, config: Any) -> int:
+    """The power of two that holds 99 of 100 documents whole, from 128 up to what the model and TRL's default allow."""
+    whole = corpus.tokenize(documents, tokenizer, max_length=2**31 - 1)
+    lengths = [piece.input_ids.size for piece in whole.documents]
+    wanted = max(SHORTEST_ROW, 1 << (int(np.percentile(lengths, 99)) - 1).bit_length())
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None) or LONGEST_ROW
+    return min(wanted, LONGEST_ROW, int(longest))
+
+
+def _some(pieces: Sequence[TokenDocument], most: int) -> tuple[TokenDocument, ...]:
+    """Whole documents in the order of their hash, up to ``most`` tokens and at least two documents."""
+    kept: list[TokenDocument] = []
+    total, keys = 0, set[str]()
+    for piece in sorted(pieces, key=lambda p: p.key):  # stable: pieces of one document stay together, in order
+        if piece.key not in keys and total + piece.input_ids.size > most and len(keys) >= 2:
+            break
+        kept.append(piece)
+        keys.add(piece.key)
+        total += piece.input_ids.size
+    return tuple(kept)

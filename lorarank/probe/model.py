@@ -1,0 +1,245 @@
+"""The base model on its device, with its adapter (floor 2, torch): loading, targets, precision."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
+
+from lorarank.errors import MissingExtraError, ModelError, OptionError, printable
+from lorarank.probe.options import ProbeOptions
+
+ADAPTER = "default"
+"""PEFT's name for the one adapter on the model."""
+
+QV_NAMES = frozenset({"q_proj", "v_proj", "q", "v", "query", "value", "c_attn", "query_key_value", "qkv_proj", "Wqkv"})
+"""Query and value projections, or the fused matrix that holds them, by the names of common architectures."""
+
+ATTENTION_PARTS = ("attn", "attention")
+"""A linear module is part of attention when a component of its path contains one of these."""
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The torch device: ``auto`` takes a GPU where there is one.
+
+    Raises
+    ------
+    OptionError
+        The device is unknown or not there.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "unknown device"
+        raise OptionError(f"--device {wanted}", f"it cannot be used ({reason})", do="leave --device out") from None
+    return device
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """The base's dtype: bf16 on GPUs and CPUs that compute in it, else fp32. The factors are fp32 always."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu":
+        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        return torch.bfloat16 if native or getattr(torch.cpu, "_is_amx_tile_supported", bool)() else torch.float32
+    return torch.float32
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in ``folder``; code that comes with a model is never run."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(folder, f"its tokenizer cannot be loaded ({_first_line(error)})") from None
+
+
+def load_config(folder: Path) -> Any:
+    """The configuration in ``folder``."""
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(
+            folder, f"its config.json cannot be used ({_first_line(error)})", do="give the folder of a model"
+        ) from None
+
+
+def skeleton(config: Any, folder: Path) -> Any:
+    """The model without weights, on the meta device: shapes and names only."""
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(folder, f"it is not a causal language model ({_first_line(error)})") from None
+
+
+def load_base(folder: Path, options: ProbeOptions, device: torch.device, dtype: torch.dtype) -> Any:
+    """The base model with its weights, on ``device``, frozen; 4-bit as QLoRA does it where asked."""
+    arguments: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
+    if options.load_in_4bit:
+        try:
+            import bitsandbytes  # noqa: F401  (transformers' own message is a paragraph)
+        except ImportError:
+            raise MissingExtraError("--load-in-4bit", "bitsandbytes", "4bit") from None
+        arguments["device_map"] = "auto" if options.device == "auto" and device.type == "cuda" else {"": str(device)}
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, **arguments)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(folder, f"its weights cannot be loaded ({_first_line(error)})") from None
+    model.config.use_cache = False
+    if not options.load_in_4bit:
+        model = model.to(device)
+    return model
+
+
+def linear_modules(model: Any) -> dict[str, tuple[int, int]]:
+    """Path → (out, in) of every linear module but the output embedding, in the model's order."""
+    head = model.get_output_embeddings()
+    found = {}
+    for name, module in model.named_modules():
+        if module is head:
+            continue
+        if isinstance(module, nn.Linear):
+            found[name] = (module.out_features, module.in_features)
+        elif isinstance(module, Conv1D):
+            found[name] = (module.weight.shape[1], module.weight.shape[0])
+    return found
+
+
+def resolve_targets(model: Any, options: ProbeOptions) -> dict[str, tuple[int, int]]:
+    """Path → (out, in) of the modules that ``--target`` means.
+
+    Raises
+    ------
+    ModelError
+        Nothing matches: the message lists the names there are.
+    OptionError
+        The rank is above the smallest dimension of a module.
+    """
+    linear = linear_modules(model)
+    if options.target == "all-linear":
+        chosen = linear
+    elif options.target == "attention":
+        chosen = {n: s for n, s in linear.items() if any(p in n.lower() for p in ATTENTION_PARTS)}
+    elif options.target == "qv":
+        chosen = {n: s for n, s in linear.items() if leaf(n) in QV_NAMES}
+    else:
+        wanted = {name.strip() for name in options.target.split(",") if name.strip()}
+        chosen = {n: s for n, s in linear.items() if leaf(n) in wanted or n in wanted}
+        missing = wanted - {leaf(n) for n in chosen} - set(chosen)
+        if missing:
+            raise _no_target(f"{', '.join(sorted(missing))} is not a linear module", linear)
+    if not chosen:
+        raise _no_target(f"no linear module matches {options.target}", linear)
+    name, shape = min(chosen.items(), key=lambda item: min(item[1]))
+    if options.rank > min(shape):
+        raise OptionError(
+            f"--rank {options.rank}",
+            f"{printable(name)} is {shape[0]}×{shape[1]}, so no update of it has a rank above {min(shape)}",
+            do=f"give --rank {min(shape)} or less, or leave this module out with --target",
+        )
+    return chosen
+
+
+def leaf(name: str) -> str:
+    """Last component of a module path, with its parent where it is only a number.
+
+    >>> leaf("model.layers.0.self_attn.q_proj"), leaf("attn.to_out.0")
+    ('q_proj', 'to_out.0')
+    """
+    parts = name.split(".")
+    return ".".join(parts[-2:]) if parts[-1].isdigit() and len(parts) > 1 else parts[-1]
+
+
+def target_names(model: nn.Module, chosen: dict[str, tuple[int, int]]) -> tuple[str, ...]:
+    """Names for ``LoraConfig.target_modules`` that hit exactly ``chosen``: leaf names where they do, else paths."""
+    leaves = sorted({leaf(name) for name in chosen})
+    hit = {n for n, _ in model.named_modules() if any(n == x or n.endswith(f".{x}") for x in leaves)}
+    return tuple(leaves) if hit == set(chosen) else tuple(chosen)
+
+
+def attach_adapter(model: Any, options: ProbeOptions, names: tuple[str, ...]) -> PeftModel:
+    """``model`` with a fresh LoRA adapter of rank R on ``names``: A random by ``seed``, B zero, both fp32."""
+    if options.load_in_4bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=options.gradient_checkpointing)
+    elif options.gradient_checkpointing:
+        model.enable_input_require_grads()
+    torch.manual_seed(options.seed)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=0.0,  # dropout would add noise to the very spectrum that is to be measured
+        target_modules=list(names),
+        bias="none",
+        fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
+    )
+    adapted = get_peft_model(model, config)
+    if not isinstance(adapted, PeftModel):
+        raise TypeError("get_peft_model did not return a PeftModel")
+    return adapted
+
+
+def lora_layers(model: PeftModel) -> dict[str, Any]:
+    """Path in the base model → PEFT's LoRA layer, in the model's order."""
+    prefix = "base_model.model."
+    return {
+        name.removeprefix(prefix): module
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A") and ADAPTER in module.lora_A
+    }
+
+
+def adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
+    """A copy of the trainable tensors, to return to the same start."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def restore_weights(model: PeftModel, weights: dict[str, torch.Tensor]) -> None:
+    """Put a copy made by :func:`adapter_weights` back."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(weights[name])
+
+
+@contextlib.contextmanager
+def scaled(layers: dict[str, Any], factor: float) -> Iterator[None]:
+    """Within the block, the updates of ``layers`` count ``factor`` times; 0 switches them off."""
+    before = {name: layer.scaling[ADAPTER] for name, layer in layers.items()}
+    try:
+        for layer in layers.values():
+            layer.scaling[ADAPTER] *= factor
+        yield
+    finally:
+        for name, layer in layers.items():
+            layer.scaling[ADAPTER] = before[name]
+
+
+def _no_target(what: str, linear: dict[str, tuple[int, int]]) -> ModelError:
+    names = ", ".join(sorted({leaf(name) for name in linear})) or "none at all"
+    return ModelError("--target", f"{what} of this model", do=f"choose among: {names}")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return printable(text.splitlines()[0] if text else type(error).__name__, 160)

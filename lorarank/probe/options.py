@@ -1,0 +1,144 @@
+"""What a probe can be asked (floor 2, no torch): every option with its one default, every constant with its source."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorarank.errors import OptionError
+
+DEFAULT_TOKENS = 131_072
+"""About 128 steps of 1,024 tokens. Probes of 61,000 tokens already order tasks rightly (first measured sweeps:
+banking77 < e2e_nlg < gsm8k < pubmedqa); twice that leaves room for the learning-rate search."""
+
+STEPS_AIM = 128
+"""Optimiser steps a probe aims for: the batch grows with the budget only once there are this many."""
+
+SMALLEST_BATCH, LARGEST_BATCH = 512, 16_384
+"""Tokens per step. Below 512 agreement between halves falls fast (ρ .59 at 1,024 tokens, .37 at 512)."""
+
+LONGEST_ROW = 1024
+"""Tokens per row at most; TRL's default ``max_length``."""
+
+HELDOUT_SHARE = 0.1
+"""Share of the documents set aside when there is no ``--val``, unless they are more than needed."""
+
+HELDOUT_TOKENS_SHARE, HELDOUT_TOKENS_LEAST = 0.125, 8_192
+"""Held-out tokens measured, as a share of the training tokens, and at least: each point of the truncation curve is a
+forward pass over them, a third of the price of training on them."""
+
+SEARCH_SHARE = 0.2
+"""Share of the token budget that the learning-rate search may spend."""
+
+MOMENT_SHARE = 0.02
+"""Share of the training tokens on which the gradient moments are taken: each costs a backward pass beyond the
+held-out forward pass that is made anyway."""
+
+SCHEDULE = "linear with 5 % warm-up"
+WARMUP_SHARE = 0.05
+OPTIMISER = "AdamW, betas 0.9 and 0.999, no weight decay, gradient norm clipped at 1"
+GRADIENT_CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Everything ``lorarank probe`` can be asked; the command line reads its defaults from here.
+
+    Parameters
+    ----------
+    model : folder or hub id (``owner/name[@revision]``) of a causal language model.
+    data : JSONL, JSON, CSV or Parquet file, or a hub dataset id; formats as TRL takes them.
+    output : the run folder; must be new or empty unless ``resume``.
+    val : held-out data; without it a tenth of ``data`` is set aside by a hash of the document.
+    rank : R, the probe's rank.
+    alpha : ``lora_alpha``; fixed, so that a good learning rate does not depend on the rank.
+    tokens : training tokens per replicate, padding not counted; ``None`` is 131,072 unless ``minutes`` is given.
+    minutes : budget of wall time for everything instead of tokens.
+    replicates : probes on disjoint parts of the data from the same A.
+    target : ``all-linear``, ``attention``, ``qv``, or module names separated by commas.
+    lr : learning rate; ``None`` searches for one with at most a fifth of the budget.
+    batch_tokens : tokens per optimiser step; ``None`` chooses from the budget.
+    row_length : tokens per row, the longest document kept whole; ``None`` chooses from the data.
+    load_in_4bit : QLoRA: nf4, double quantisation, bf16 compute (needs bitsandbytes).
+    gradient_checkpointing : recompute activations in the backward pass: slower, less memory.
+    seed : of the split into parts, the order, and the initialisation.
+    device : ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …
+    report_to : loggers of transformers' Trainer, for example ``tensorboard``.
+    checkpoint_seconds : least time between two checkpoints.
+    resume : go on with the run in ``output``.
+
+    Examples
+    --------
+    >>> ProbeOptions(model="base", data="train.jsonl", output=Path("run")).rank
+    64
+    """
+
+    model: str
+    data: str
+    output: Path
+    val: str | None = None
+    rank: int = 64
+    alpha: int = 32
+    tokens: int | None = None
+    minutes: float | None = None
+    replicates: int = 1
+    target: str = "all-linear"
+    lr: float | None = None
+    batch_tokens: int | None = None
+    row_length: int | None = None
+    load_in_4bit: bool = False
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    device: str = "auto"
+    report_to: tuple[str, ...] = ()
+    checkpoint_seconds: float = 60.0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, before anything is loaded.
+
+        Raises
+        ------
+        OptionError
+            A value out of its range, or both ``tokens`` and ``minutes``.
+        """
+        if self.tokens is not None and self.minutes is not None:
+            raise OptionError("--tokens and --minutes", "both set the budget", do="give one of them")
+        least = {"rank": 1, "alpha": 1, "tokens": 1, "replicates": 1, "batch_tokens": 8, "row_length": 8, "seed": 0}
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise OptionError(f"--{name.replace('_', '-')} {value}", f"it must be at least {smallest}")
+        for name in ("minutes", "lr"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise OptionError(f"--{name} {value}", "it must be a positive number")
+        if self.lr is not None and self.lr > 1:
+            raise OptionError(f"--lr {self.lr}", "no learning rate above 1 trains anything", do="try 1e-3 or auto")
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What must be equal for a run to be resumed: every option that the numbers depend on."""
+        plain = dataclasses.asdict(self)
+        for name in ("output", "resume", "report_to", "checkpoint_seconds"):
+            del plain[name]
+        return plain
+
+    @property
+    def token_budget(self) -> int:
+        """Training tokens per replicate where no time budget says otherwise."""
+        return self.tokens if self.tokens is not None else DEFAULT_TOKENS
+
+
+def batch_tokens_for(budget: int) -> int:
+    """Tokens per step for a budget of training tokens: about :data:`STEPS_AIM` steps, a power of two, within limits.
+
+    >>> batch_tokens_for(61_440), batch_tokens_for(131_072), batch_tokens_for(10**7)
+    (512, 1024, 16384)
+    """
+    aim = max(1, budget // STEPS_AIM)
+    power: int = 1 << (aim.bit_length() - 1)
+    if aim >= power * 1.5:  # the nearer power
+        power *= 2
+    return min(max(power, SMALLEST_BATCH), LARGEST_BATCH)

@@ -1,0 +1,157 @@
+"""What a probe is about to do, said before it does it (floor 2, torch)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from lorarank.ladder import LADDER
+from lorarank.probe import model as models
+from lorarank.probe.material import Material, gather
+from lorarank.probe.options import SEARCH_SHARE, ProbeOptions
+from lorarank.probe.training import schedule_for
+
+EFFICIENCY = 0.5
+"""Share of the device's matrix-multiplication speed that training reaches; compare data/evidence/first-runs."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a probe. Counts are exact; ``memory_bytes`` and ``seconds`` are estimates.
+
+    ``tokens`` and ``steps`` are per replicate; ``search_steps`` is the most the learning-rate search may take.
+    """
+
+    model: str
+    model_type: str
+    base_parameters: int
+    trainable_parameters: int
+    modules: int
+    target_modules: tuple[str, ...]
+    rank: int
+    alpha: int
+    replicates: int
+    train_documents: int
+    unique_tokens: int
+    heldout_documents: int
+    heldout_tokens: int
+    tokens: int
+    steps: int
+    rows_per_step: int
+    row_length: int
+    epochs: float
+    search_steps: int
+    evaluations: int
+    device: str
+    precision: str
+    memory_bytes: int
+    seconds: float
+    notes: tuple[str, ...]
+
+
+def truncation_ranks(rank: int) -> tuple[int, ...]:
+    """Ranks the probe is cut to: the ladder below R.
+
+    >>> truncation_ranks(16)
+    (1, 2, 4, 8)
+    """
+    return tuple(k for k in LADDER if k < rank)
+
+
+def make_plan(options: ProbeOptions) -> Plan:
+    """Read model configuration and data, load no weights, and say what the probe will do.
+
+    Raises
+    ------
+    LorarankError
+        Whatever would stop the probe before training does so here.
+    """
+    return plan_for(options, gather(options))
+
+
+def plan_for(options: ProbeOptions, material: Material) -> Plan:
+    """The plan for material already gathered."""
+    device = models.choose_device(options.device)
+    dtype = torch.bfloat16 if options.load_in_4bit else models.choose_precision(device)
+    skeleton = models.skeleton(material.config, material.folder)
+    chosen = models.resolve_targets(skeleton, options)
+    names = models.target_names(skeleton, chosen)
+    base = sum(p.numel() for p in skeleton.parameters())
+    trainable = options.rank * sum(out + inner for out, inner in chosen.values())
+    rows = material.rows(0, options.seed, packed=True)
+    heldout = material.heldout(packed=True)
+    evaluations = 1 + options.replicates + len(truncation_ranks(options.rank)) + len({models.leaf(n) for n in chosen})
+    speed = EFFICIENCY * _matmul_speed(device, dtype, int(material.config.get_text_config().hidden_size))
+    per_token = 4 * base + 6 * trainable  # forward and backward through frozen weights, and the factors' gradients
+    evaluation_work = evaluations * heldout.tokens * 2 * base
+    tokens = options.token_budget
+    if options.minutes is not None:
+        spare = options.minutes * 60 * speed - evaluation_work
+        tokens = max(material.batch_tokens, int(spare / per_token / (options.replicates + SEARCH_SHARE)))
+    schedule = schedule_for(rows, rows_per_step=material.rows_per_step, tokens=tokens, seed=options.seed)
+    trained = schedule.tokens(rows)
+    search_steps = 0 if options.lr is not None else int(SEARCH_SHARE * schedule.steps)
+    work = (options.replicates * trained + search_steps * trained / schedule.steps) * per_token + evaluation_work
+    part_tokens = int((rows.document >= 0).sum())
+    notes = []
+    if material.truncated:
+        notes.append(f"{material.truncated} documents are longer than {material.row_length} tokens and are cut.")
+    notes += [f"Skipped {sentence}." for sentence in material.skipped[:3]]
+    if len(material.skipped) > 3:
+        notes.append(f"Skipped {len(material.skipped) - 3} more rows.")
+    return Plan(
+        model=options.model,
+        model_type=str(material.config.model_type),
+        base_parameters=base,
+        trainable_parameters=trainable,
+        modules=len(chosen),
+        target_modules=names,
+        rank=options.rank,
+        alpha=options.alpha,
+        replicates=options.replicates,
+        train_documents=material.documents,
+        unique_tokens=material.unique_tokens,
+        heldout_documents=len(heldout.keys),
+        heldout_tokens=heldout.tokens,
+        tokens=trained,
+        steps=schedule.steps,
+        rows_per_step=material.rows_per_step,
+        row_length=material.row_length,
+        epochs=trained / part_tokens,
+        search_steps=search_steps,
+        evaluations=evaluations,
+        device=str(device),
+        precision="nf4 base, bf16 compute" if options.load_in_4bit else str(dtype).removeprefix("torch."),
+        memory_bytes=_memory(options, material, base, trainable, dtype),
+        seconds=work / speed,
+        notes=tuple(notes),
+    )
+
+
+def _memory(options: ProbeOptions, material: Material, base: int, trainable: int, dtype: torch.dtype) -> int:
+    """About the peak: weights, factors with gradients and Adam's two moments, activations and logits of a batch."""
+    config = material.config.get_text_config()
+    weights = base * (0.55 if options.load_in_4bit else dtype.itemsize)
+    tokens = material.rows_per_step * material.row_length
+    # about 34 bytes per hidden unit and layer in 16 bit (Korthikanti et al. 2022, section 4.1), without the scores
+    kept = 2 if options.gradient_checkpointing else 34
+    activations = tokens * int(config.hidden_size) * int(config.num_hidden_layers) * kept * dtype.itemsize / 2
+    logits = tokens * int(config.vocab_size) * (dtype.itemsize + 8)
+    return int(weights + trainable * 16 + activations + logits)
+
+
+def _matmul_speed(device: torch.device, dtype: torch.dtype, width: int) -> float:
+    """Measured FLOP/s of a matrix product of the model's width, in about a fifth of a second."""
+    left = torch.randn(512, width, device=device, dtype=dtype)
+    right = torch.randn(width, 4 * width, device=device, dtype=dtype)
+    rounds, took = 1, 0.0
+    while took < 0.1:
+        rounds *= 2
+        start = time.perf_counter()
+        for _ in range(rounds):
+            product = left @ right
+        float(product[0, 0])  # waits for a GPU
+        took = time.perf_counter() - start
+    return rounds * 2 * 512 * width * 4 * width / took

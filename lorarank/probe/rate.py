@@ -1,0 +1,107 @@
+"""The search for a learning rate: a few short trials from the same start (floor 2, torch)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from peft import PeftModel
+
+from lorarank.corpus import Rows
+from lorarank.probe import model as models
+from lorarank.probe.heldout import evaluate
+from lorarank.probe.options import SEARCH_SHARE, ProbeOptions
+from lorarank.probe.training import TrainingRun, train
+from lorarank.runs import LearningRateTrial
+
+FIRST_RATE = 1e-3
+"""Where the search begins: the rate of the first measured sweeps; about ten times full fine-tuning's, as Schulman et
+al. (LoRA Without Regret, 2025) find for LoRA at alpha 32 whatever the rank."""
+
+FACTOR = 10**0.5
+"""From one trial to the next: half a decade. Losses change by less than their errors over a factor of two."""
+
+TRIALS = 4
+"""Trials the budget is divided among: the start, both neighbours, and one step further."""
+
+BACK_OFF = 1
+"""Steps of :data:`FACTOR` below the best trial: a short trial favours rates that a longer run cannot hold (Smith,
+arXiv:1506.01186, section 3.3, takes the rate below the one where a rising rate stops helping)."""
+
+CHECK_STEPS = 3
+"""Steps' worth of rows that a trial is judged on; a forward pass, a third of the price of training on them."""
+
+
+def trial_steps(steps: int) -> int:
+    """Training steps of each trial when the whole probe has ``steps``; 0 when the budget allows none.
+
+    >>> trial_steps(128), trial_steps(20)
+    (5, 0)
+    """
+    return max(0, int(SEARCH_SHARE * steps / TRIALS - CHECK_STEPS / 3))
+
+
+def search(
+    model: PeftModel,
+    run: TrainingRun,
+    options: ProbeOptions,
+    scratch: Path,
+    tick: Callable[[int, LearningRateTrial], None],
+) -> tuple[float, tuple[LearningRateTrial, ...]]:
+    """The rate to train with, and the trials it was chosen from, by ascending rate.
+
+    Every trial starts from the adapter as it is on ``model``, trains on the first rows of ``run``'s schedule and is
+    judged on the rows that follow; the adapter is put back afterwards. ``tick`` is called after each trial.
+    """
+    steps = trial_steps(run.schedule.steps)
+    if steps < 1:
+        return FIRST_RATE, ()
+    start = models.adapter_weights(model)
+    begin = steps * run.schedule.rows_per_step
+    check = _take(run.rows, run.schedule.order[begin : begin + CHECK_STEPS * run.schedule.rows_per_step])
+    found: dict[int, LearningRateTrial] = {}
+
+    def judge(notch: int) -> float:
+        if notch not in found:
+            rate = FIRST_RATE * FACTOR**notch
+            trial = dataclasses.replace(run, schedule=run.schedule.first(steps), learning_rate=rate, constant_rate=True)
+            train(model, trial, options, scratch)
+            losses = evaluate(
+                model, check, documents=int(check.document.max()) + 1, rows_at_once=run.micro_rows, dtype=run.dtype
+            )
+            models.restore_weights(model, start)
+            mean = float(losses.sums.sum() / max(1, losses.counts.sum()))
+            found[notch] = LearningRateTrial(rate, steps, mean if math.isfinite(mean) else math.inf)
+            tick(len(found), found[notch])
+        return found[notch].loss
+
+    best = bracket(judge, TRIALS)
+    return FIRST_RATE * FACTOR ** (best - BACK_OFF), tuple(found[notch] for notch in sorted(found))
+
+
+def bracket(judge: Callable[[int], float], trials: int) -> int:
+    """The notch with the lowest ``judge``: from 0 up and down, then on in the better direction.
+
+    ``judge`` is called for at most ``trials`` notches.
+
+    >>> bracket(lambda notch: (notch - 2) ** 2, trials=4)
+    2
+    """
+    tried = {notch: judge(notch) for notch in (0, 1, -1)[:trials]}
+    while len(tried) < trials:
+        best = min(tried, key=lambda notch: tried[notch])
+        following = best + 1 if best == max(tried) else best - 1
+        if following in tried:
+            break
+        tried[following] = judge(following)
+    return min(tried, key=lambda notch: tried[notch])
+
+
+def _take(rows: Rows, order: NDArray[np.int64]) -> Rows:
+    """Some rows, each once."""
+    index = np.unique(order)
+    return Rows(rows.input_ids[index], rows.loss_mask[index], rows.position_ids[index], rows.document[index])

@@ -1,0 +1,97 @@
+"""The memory of an unfinished probe: each stage's result is kept as soon as it is there (floor 2).
+
+``RUN/.progress/`` holds one JSON file a stage. A stage that has its file is not done again, so a resumed probe goes
+through the same code as an uninterrupted one and meets the same numbers (JSON keeps every bit of a float).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorarank.errors import RunError
+from lorarank.probe.options import ProbeOptions
+from lorarank.runs import MANIFEST, PROGRESS, disk_error, write_json
+
+OPTIONS = "options"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of one run. ``writes`` is true in the one process that writes."""
+
+    folder: Path
+    writes: bool
+
+    @classmethod
+    def open(cls, options: ProbeOptions, *, fingerprint: str, writes: bool) -> Stages:
+        """Begin a run in ``options.output``, or find the one to be resumed there.
+
+        Raises
+        ------
+        RunError
+            The folder is not empty, is finished, or was begun with other options or data.
+        """
+        run = options.output
+        if run.exists() and not run.is_dir():
+            raise RunError(run, "it is a file", do="give a new folder with -o")
+        folder = run / PROGRESS
+        identity = json.loads(json.dumps({**options.identity, "fingerprint": fingerprint}))
+        if (run / MANIFEST).is_file():
+            raise RunError(run, "the probe in it is finished", do=f"look at it with: lorarank estimate {run}")
+        if options.resume and (folder / f"{OPTIONS}.json").is_file():
+            before = json.loads((folder / f"{OPTIONS}.json").read_text(encoding="utf-8"))
+            for name in identity:
+                if before.get(name) != identity[name]:
+                    label = "the data" if name == "fingerprint" else f"--{name.replace('_', '-')}"
+                    was = "" if name == "fingerprint" else f" (then {before.get(name)!r}, now {identity[name]!r})"
+                    raise RunError(
+                        run, f"{label} changed since the run was begun{was}", do="resume it as it was, or begin anew"
+                    )
+        elif (folder / f"{OPTIONS}.json").is_file():
+            raise RunError(run, "an unfinished probe is in it", do="go on with --resume, or give a new folder with -o")
+        elif run.is_dir() and any(entry.name != PROGRESS for entry in run.iterdir()):
+            raise RunError(
+                run,
+                "the folder is not empty" + (" and has nothing to resume" if options.resume else ""),
+                do="give a new folder with -o",
+            )
+        elif writes:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise disk_error(folder, error) from None
+            write_json(folder / f"{OPTIONS}.json", identity)
+        return cls(folder, writes)
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The JSON-able result of a stage: read back where it was done before, else computed and kept."""
+        path = self.folder / f"{name}.json"
+        if not path.is_file():
+            begun = time.monotonic()
+            value = compute()
+            if not self.writes:
+                return value
+            write_json(path, {"seconds": time.monotonic() - begun, "value": value})
+        return json.loads(path.read_text(encoding="utf-8"))["value"]
+
+    def done(self, name: str) -> bool:
+        """Whether the stage has its result."""
+        return (self.folder / f"{name}.json").is_file()
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time of every stage, by the run of it that finished."""
+        return {
+            path.stem: round(float(json.loads(path.read_text(encoding="utf-8"))["seconds"]), 3)
+            for path in sorted(self.folder.glob("*.json"))
+            if path.stem != OPTIONS
+        }
+
+    def close(self) -> None:
+        """Remove the memory of a finished run."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,338 @@
+"""The files a probe leaves, as values (floor 1): what is in them, how they are written and read.
+
+``RUN/manifest.json`` is written last, so a folder that has one is a finished run. Everything is JSON with sorted keys
+or safetensors, written to a temporary name and moved into place, so that no reader ever sees half a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lorarank.errors import ResourceError, RunError
+
+SCHEMA = 1
+MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", "trajectory.json", "heldout.json"
+MOMENTS, LOG, PROGRESS = "moments.safetensors", "log.jsonl", ".progress"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A mean in nats per target token with its standard error over documents (NaN where there is one document)."""
+
+    mean: float
+    se: float
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """The base model: where it came from and how it was loaded. ``parameters`` counts all of them, tied ones once."""
+
+    source: str
+    revision: str | None
+    model_type: str
+    parameters: int
+    dtype: str
+    quantization: str | None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The data. ``unique_*`` count distinct training documents once; targets are the tokens that carry loss."""
+
+    source: str
+    heldout_source: str | None
+    kind: str
+    fingerprint: str
+    train_documents: int
+    heldout_documents: int
+    unique_tokens: int
+    unique_target_tokens: int
+    heldout_tokens: int
+    heldout_target_tokens: int
+    skipped_rows: int
+    truncated_documents: int
+    row_length: int
+    packed: bool
+
+
+@dataclass(frozen=True)
+class LearningRateTrial:
+    """One short trial of the learning-rate search: its rate, steps, and loss afterwards on rows it did not train on."""
+
+    learning_rate: float
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """How the probe was trained. ``trained_tokens`` and ``epochs`` are per replicate; padding is not counted."""
+
+    rank: int
+    alpha: int
+    target: str
+    target_modules: tuple[str, ...]
+    trainable_parameters: int
+    learning_rate: float
+    learning_rate_trials: tuple[LearningRateTrial, ...]
+    schedule: str
+    optimiser: str
+    steps: int
+    rows_per_step: int
+    batch_tokens: int
+    trained_tokens: int
+    epochs: float
+    replicates: int
+    seed: int
+    device: str
+    precision: str
+    first_loss: float
+    final_loss: float
+
+
+@dataclass(frozen=True)
+class HeldoutFacts:
+    """Held-out losses of the base and of each replicate, and the paired gain of each over the base."""
+
+    base: Loss
+    probes: tuple[Loss, ...]
+    gains: tuple[Loss, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``manifest.json``: everything needed to know what was done, and to do it again."""
+
+    schema: int
+    lorarank: str
+    versions: Mapping[str, str]
+    command: tuple[str, ...]
+    created: str
+    base: BaseFacts
+    data: DataFacts
+    training: TrainingFacts
+    heldout: HeldoutFacts
+    wall_seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TruncationPoint:
+    """The probe cut to rank ``k`` everywhere: its loss, and the paired excess over the uncut probe."""
+
+    k: int
+    loss: Loss
+    excess: Loss
+
+
+@dataclass(frozen=True)
+class TypeWithout:
+    """The probe with every module of one type switched off: the paired excess over the whole probe."""
+
+    type: str
+    modules: int
+    excess: Loss
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """``truncation.json``: held-out loss against k in one metric, and what each module type is worth."""
+
+    schema: int
+    metric: str
+    rank: int
+    documents: int
+    points: tuple[TruncationPoint, ...]
+    without: tuple[TypeWithout, ...]
+
+
+@dataclass(frozen=True)
+class TrajectoryPoint:
+    """The spectra part of the way: ``singular_values`` maps module names to descending σ, scaling included."""
+
+    step: int
+    fraction: float
+    singular_values: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """``trajectory.json``: spectra of the first replicate at a quarter, half and three quarters of the way."""
+
+    schema: int
+    points: tuple[TrajectoryPoint, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder. ``adapters`` are its PEFT adapter folders, the first replicate first."""
+
+    folder: Path
+    manifest: Manifest
+    truncation: Truncation
+    trajectory: Trajectory
+
+    @property
+    def adapters(self) -> tuple[Path, ...]:
+        """The adapter folders, one a replicate."""
+        return tuple(self.folder / adapter_name(i) for i in range(self.manifest.training.replicates))
+
+    @property
+    def moments(self) -> Path:
+        """The r×r second moments; see :func:`moment_keys` for the names inside."""
+        return self.folder / MOMENTS
+
+
+def adapter_name(replicate: int) -> str:
+    """Folder name of a replicate's adapter.
+
+    >>> adapter_name(0), adapter_name(1)
+    ('adapter', 'adapter-1')
+    """
+    return "adapter" if replicate == 0 else f"adapter-{replicate}"
+
+
+def moment_keys(replicate: int, module: str) -> tuple[str, str]:
+    """Keys of a module in ``moments.safetensors``: ``lora_A·C·lora_Aᵀ`` and ``lora_Bᵀ·G·lora_B``, (r, r) each.
+
+    >>> moment_keys(0, "layers.0.q_proj")
+    ('adapter.layers.0.q_proj.gram_A', 'adapter.layers.0.q_proj.gram_B')
+    """
+    stem = f"{adapter_name(replicate)}.{module}"
+    return f"{stem}.gram_A", f"{stem}.gram_B"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether ``folder`` is a run folder, finished or not."""
+    return (folder / MANIFEST).is_file() or (folder / PROGRESS).is_dir()
+
+
+def read(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises
+    ------
+    RunError
+        The run was cut short, or one of its files is missing, damaged or of another schema.
+    """
+    if not (folder / MANIFEST).is_file():
+        if (folder / PROGRESS).is_dir():
+            raise RunError(folder, "the probe was cut short", do="finish it with the same command and --resume")
+        raise RunError(folder, f"there is no {MANIFEST} here, so it is not a run", do="give the folder `probe -o` made")
+    manifest = read_json(folder / MANIFEST, Manifest)
+    run = Run(
+        folder,
+        manifest,
+        read_json(folder / TRUNCATION, Truncation),
+        read_json(folder / TRAJECTORY, Trajectory),
+    )
+    if manifest.training.replicates < 1:
+        raise RunError(folder / MANIFEST, "training.replicates is below 1")
+    return run
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Read ``path`` as the dataclass ``kind``; every field must be there and of its type."""
+    try:
+        raw = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(path, "the file is missing", do="run the probe again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(path, f"it cannot be read as JSON ({error})", do="run the probe again") from None
+    if isinstance(raw, dict) and raw.get("schema", SCHEMA) != SCHEMA:
+        raise RunError(path, f"schema {raw['schema']!r} is not {SCHEMA}", do="use the lorarank that wrote it")
+    return typing.cast(T, _decode(raw, kind, path, ""))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a dataclass or plain value as JSON with sorted keys, atomically."""
+    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    text = json.dumps(_without_nan(plain), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to a temporary name beside ``path``, flush it to the disk, and move it into place."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(path, error) from None
+
+
+def disk_error(path: Path, error: OSError) -> ResourceError:
+    """The line for a write that failed."""
+    return ResourceError(
+        path,
+        f"it cannot be written ({error.strerror or error})",
+        why="what was written before is intact",
+        do="make room or fix the permissions, then go on with --resume",
+    )
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN and infinities as null, tuples as lists: JSON has neither."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return value
+
+
+def _decode(value: Any, kind: Any, path: Path, key: str) -> Any:
+    """``value`` as ``kind``: dataclasses, tuples, mappings, optionals and scalars; anything else is a RunError."""
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise _wrong(path, key, "an object", value)
+        hints = typing.get_type_hints(kind)
+        decoded = {}
+        for field in dataclasses.fields(kind):
+            inner = f"{key}.{field.name}".lstrip(".")
+            if field.name not in value:
+                raise RunError(f"{path}: {inner}", "the key is missing", do="run the probe again")
+            decoded[field.name] = _decode(value[field.name], hints[field.name], path, inner)
+        return kind(**decoded)
+    if origin in (typing.Union, types.UnionType):
+        (inner_kind,) = (a for a in typing.get_args(kind) if a is not type(None))
+        return None if value is None else _decode(value, inner_kind, path, key)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(path, key, "a list", value)
+        (item, _) = typing.get_args(kind)
+        return tuple(_decode(v, item, path, f"{key}[{i}]") for i, v in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise _wrong(path, key, "an object", value)
+        item = typing.get_args(kind)[1]
+        return {k: _decode(v, item, path, f"{key}.{k}") for k, v in value.items()}
+    if kind is float:
+        if value is None:
+            return float("nan")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise _wrong(path, key, f"a {kind.__name__}", value)
+
+
+def _wrong(path: Path, key: str, wanted: str, value: Any) -> RunError:
+    where = f"{path}: {key or 'top level'}"
+    return RunError(where, f"expected {wanted}, found {value!r:.60}", do="run the probe again")

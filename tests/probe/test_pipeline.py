@@ -1,0 +1,336 @@
+"""The probe from end to end on a tiny model: what it leaves, what it refuses, and how it survives being stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM
+
+from lorarank import runs
+from lorarank.errors import CorpusError, LorarankError, ModelError, OptionError, ResourceError, RunError
+from lorarank.probe import ProbeOptions, plan, probe
+
+TOKENS = 8_000
+FILES = (
+    "truncation.json",
+    "trajectory.json",
+    "heldout.json",
+    "moments.safetensors",
+    "adapter/adapter_model.safetensors",
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    torch.set_num_threads(1)
+
+
+def options_for(model: Path, data: Path, output: Path, **more: object) -> ProbeOptions:
+    given = {"rank": 8, "tokens": TOKENS, "batch_tokens": 128, "checkpoint_seconds": 0.0, "device": "cpu", **more}
+    return ProbeOptions(str(model), str(data), output, **given)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
+    output = tmp_path_factory.mktemp("finished") / "run"
+    return probe(options_for(tiny_model, tiny_data, output), command=("lorarank", "probe"))
+
+
+def numbers(folder: Path) -> dict[str, bytes]:
+    """Every number of a run, bit for bit; times are left out."""
+    found = {name: (folder / name).read_bytes() for name in FILES}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in ("created", "wall_seconds", "command"):
+        del manifest[name]
+    found["manifest"] = json.dumps(manifest, sort_keys=True).encode()
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    found["log"] = json.dumps([{k: v for k, v in line.items() if k != "tokens_per_second"} for line in log]).encode()
+    return found
+
+
+def test_a_run_leaves_what_it_says(finished: runs.Run, tiny_model: Path) -> None:
+    folder, manifest = finished.folder, finished.manifest
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [
+            "adapter",
+            "heldout.json",
+            "log.jsonl",
+            "manifest.json",
+            "moments.safetensors",
+            "trajectory.json",
+            "truncation.json",
+        ]
+    )
+    assert manifest.training.trained_tokens >= TOKENS
+    assert manifest.training.steps == len((folder / "log.jsonl").read_text().splitlines())
+    assert manifest.training.final_loss < manifest.training.first_loss
+    (gain,) = manifest.heldout.gains
+    assert gain.mean == pytest.approx(manifest.heldout.base.mean - manifest.heldout.probes[0].mean)
+    assert gain.mean > 5 * gain.se > 0
+    assert [point.k for point in finished.truncation.points] == [1, 2, 4]
+    excesses = [point.excess.mean for point in finished.truncation.points]
+    assert excesses[0] > excesses[-1] > -0.01
+    assert {w.type for w in finished.truncation.without} == set(manifest.training.target_modules)
+    steps = manifest.training.steps
+    assert [point.step for point in finished.trajectory.points] == [
+        round(steps / 4),
+        round(steps / 2),
+        round(3 * steps / 4),
+    ]
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert manifest.base.parameters == sum(p.numel() for p in base.parameters())
+    model = PeftModel.from_pretrained(base, folder / "adapter")
+    trainable = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)
+    assert manifest.training.trainable_parameters == trainable
+
+
+def test_the_moments_are_positive_and_of_the_probes_rank(finished: runs.Run) -> None:
+    grams = load_file(finished.moments)
+    modules = finished.trajectory.points[0].singular_values
+    assert sorted(grams) == sorted(key for module in modules for key in runs.moment_keys(0, module))
+    for key, gram in grams.items():
+        assert gram.shape == (8, 8)
+        assert gram.dtype == np.float64
+        assert np.linalg.eigvalsh(gram).min() >= -1e-9 * np.abs(gram).max(), key
+
+
+def test_replicates_share_their_start_and_no_document(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    run = probe(
+        options_for(tiny_model, tiny_data, tmp_path / "run", replicates=2, lr=1e-3, tokens=3000, batch_tokens=256)
+    )
+    assert [path.name for path in run.adapters] == ["adapter", "adapter-1"]
+    first, second = (load_file(path / "adapter_model.safetensors") for path in run.adapters)
+    for name in first:
+        assert first[name].shape == second[name].shape
+        if "lora_A" in name:  # A moves little in a short run: the same start shows
+            assert np.corrcoef(first[name].ravel(), second[name].ravel())[0, 1] > 0.95
+        else:
+            assert not np.array_equal(first[name], second[name])
+    assert len(run.manifest.heldout.gains) == 2
+    assert len(load_file(run.moments)) == 2 * 2 * 14
+
+
+def test_the_plan_is_what_happens(finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    made = plan(options_for(tiny_model, tiny_data, tmp_path / "nothing"))
+    manifest = finished.manifest
+    assert not (tmp_path / "nothing").exists()
+    assert (made.steps, made.tokens) == (manifest.training.steps, manifest.training.trained_tokens)
+    assert made.trainable_parameters == manifest.training.trainable_parameters
+    assert made.base_parameters == manifest.base.parameters
+    assert made.heldout_tokens == manifest.data.heldout_tokens
+    assert made.seconds > 0
+    assert made.memory_bytes > 4 * made.base_parameters
+
+
+@pytest.mark.parametrize("stop_at", ["learning rate", "training 3", "training 17", "cut to rank 2", "without k_proj"])
+def test_interrupted_anywhere_it_resumes_to_the_same_numbers(
+    finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path, stop_at: str
+) -> None:
+    options = options_for(tiny_model, tiny_data, tmp_path / "run")
+    stage, _, step = stop_at.rpartition(" ") if stop_at[-1].isdigit() and "rank" not in stop_at else (stop_at, "", "0")
+
+    def interrupt(progress) -> None:
+        if progress.stage.startswith(stage) and progress.done >= int(step):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probe(options, report=interrupt)
+    with pytest.raises(RunError, match="cut short"):
+        runs.read(options.output)
+    with pytest.raises(RunError, match="--resume"):
+        probe(options)
+    probe(dataclasses.replace(options, resume=True))
+    assert numbers(options.output) == numbers(finished.folder)
+    assert not (options.output / runs.PROGRESS).exists()
+
+
+def test_killed_without_warning_it_resumes_to_the_same_numbers(
+    finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """kill -9 in the search, twice in training and while measuring, always the same run; then once to the end."""
+    output = tmp_path / "run"
+    program = (
+        "import os, signal, sys, torch; torch.set_num_threads(1); from pathlib import Path\n"
+        "from lorarank.probe import ProbeOptions, probe\n"
+        "model, data, output, stage, step, resume = sys.argv[1:]\n"
+        "def report(p):\n"
+        "    if p.stage.startswith(stage) and p.done >= int(step): os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"probe(ProbeOptions(model, data, Path(output), rank=8, tokens={TOKENS}, batch_tokens=128, device='cpu',\n"
+        "      checkpoint_seconds=0.0, resume=resume == 'yes'), report=report)\n"
+    )
+
+    def start(stage: str, step: int, resume: str) -> int:
+        arguments = [str(tiny_model), str(tiny_data), str(output), stage, str(step), resume]
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program, *arguments], check=False, capture_output=True, timeout=120
+        ).returncode
+
+    assert start("learning rate", 2, "no") == -signal.SIGKILL
+    assert start("training", 5, "yes") == -signal.SIGKILL
+    assert start("training", 21, "yes") == -signal.SIGKILL
+    assert start("cut to rank 4", 1, "yes") == -signal.SIGKILL
+    assert start("nothing", 0, "yes") == 0
+    assert numbers(output) == numbers(finished.folder)
+
+
+def test_a_checkpoint_cut_short_is_not_trusted(
+    finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    options = options_for(tiny_model, tiny_data, tmp_path / "run")
+
+    def interrupt(progress) -> None:
+        if progress.stage == "training" and progress.done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probe(options, report=interrupt)
+    checkpoints = options.output / runs.PROGRESS / "replicate-0"
+    newest = max(checkpoints.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    (newest / "complete").unlink()
+    (newest / "adapter_model.safetensors").write_bytes(b"half a file")
+    with (options.output / "log.jsonl").open("a") as log:
+        log.write('{"replicate": 0, "st')
+    probe(dataclasses.replace(options, resume=True))
+    assert numbers(options.output) == numbers(finished.folder)
+
+
+@pytest.mark.parametrize("room", [0, 3, 8])
+def test_a_full_disk_is_one_line_and_can_be_resumed(
+    finished: runs.Run,
+    tiny_model: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
+) -> None:
+    options = options_for(tiny_model, tiny_data, tmp_path / "run")
+    left = iter(range(room))
+    real = os.fsync
+
+    def full(descriptor: int) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(ResourceError, match="No space left"):
+            probe(options)
+    assert not list(options.output.rglob(".*.tmp"))
+    probe(dataclasses.replace(options, resume=True))
+    assert numbers(options.output) == numbers(finished.folder)
+
+
+def test_a_disk_full_in_the_middle_of_a_checkpoint_is_one_line(
+    finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = options_for(tiny_model, tiny_data, tmp_path / "run")
+    real = torch.save
+    saves = iter(range(1))
+
+    def full(value: object, path: object, *args: object, **kwargs: object) -> None:
+        if next(saves, None) is None:
+            raise RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
+        real(value, path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", full)
+        with pytest.raises(ResourceError, match="--resume"):
+            probe(options)
+    probe(dataclasses.replace(options, resume=True))
+    assert numbers(options.output) == numbers(finished.folder)
+
+
+def test_resuming_asks_for_the_same_run(finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    options = options_for(tiny_model, tiny_data, tmp_path / "run", resume=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "something").write_text("mine")
+    with pytest.raises(RunError, match="not empty and has nothing to resume"):
+        probe(options)
+    with pytest.raises(RunError, match="is finished"):
+        probe(dataclasses.replace(options, output=finished.folder))
+
+    def interrupt(progress) -> None:
+        raise KeyboardInterrupt
+
+    other = dataclasses.replace(options, output=tmp_path / "other", resume=False)
+    with pytest.raises(KeyboardInterrupt):
+        probe(other, report=interrupt)
+    with pytest.raises(RunError, match=r"--rank changed since the run was begun \(then 8, now 4\)"):
+        probe(dataclasses.replace(other, rank=4, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "part"),
+    [
+        ({"target": "nothing_proj"}, ModelError, "Choose among: down_proj, gate_proj, k_proj"),
+        ({"rank": 33}, OptionError, "no update of it has a rank above 16"),
+        ({"tokens": 100, "batch_tokens": 1_000_000}, CorpusError, "fewer than one batch"),
+        ({"device": "cuda:7"}, OptionError, "--device cuda:7"),
+        ({"device": "abacus"}, OptionError, "--device abacus"),
+        ({"batch_tokens": 256, "row_length": 4096}, LorarankError, "4096"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, more: dict[str, object], error: type[Exception], part: str
+) -> None:
+    options = options_for(tiny_model, tiny_data, tmp_path / "run", **more)
+    with pytest.raises(error, match=part) as caught:
+        probe(options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_no_model_is_one_line(tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "no-such-thing"}')
+    with pytest.raises(ModelError, match=r"config\.json"):
+        probe(options_for(tmp_path / "model", tiny_data, tmp_path / "run"))
+
+
+def test_no_memory_is_one_line(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorarank.probe import pipeline
+
+    def out_of_memory(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+
+    monkeypatch.setattr(pipeline, "token_losses", out_of_memory)
+    with pytest.raises(ResourceError, match=r"out of memory even with one row of 128 tokens.*--row-length"):
+        probe(options_for(tiny_model, tiny_data, tmp_path / "run"))
+
+
+def test_the_micro_batch_halves_until_it_fits_and_the_step_stays_whole(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorarank.probe import pipeline
+
+    real = pipeline.token_losses
+
+    def small_memory(model, batch, dtype):
+        if len(batch["input_ids"]) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+        return real(model, batch, dtype)
+
+    monkeypatch.setattr(pipeline, "token_losses", small_memory)
+    run = probe(options_for(tiny_model, tiny_data, tmp_path / "run", batch_tokens=1024, lr=1e-3))
+    assert run.manifest.training.rows_per_step == 8
+    assert run.manifest.training.steps == len((run.folder / "log.jsonl").read_text().splitlines())
+
+
+def test_minutes_choose_the_tokens(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    run = probe(options_for(tiny_model, tiny_data, tmp_path / "run", tokens=None, minutes=0.05, lr=1e-3))
+    assert run.manifest.training.steps >= 2
