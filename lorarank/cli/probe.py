@@ -17,7 +17,7 @@ from lorarank.probe.options import ProbeOptions
 from lorarank.report.plan import plan_text
 
 if TYPE_CHECKING:
-    from lorarank.probe.pipeline import Progress
+    from lorarank.probe.unfinished import Progress
 
 DEFAULT = {field.name: field.default for field in dataclasses.fields(ProbeOptions)}
 

@@ -13,8 +13,8 @@ from lorarank.errors import MissingExtraError
 from lorarank.probe.options import ProbeOptions
 
 if TYPE_CHECKING:
-    from lorarank.probe.pipeline import Progress
     from lorarank.probe.plan import Plan
+    from lorarank.probe.unfinished import Progress
     from lorarank.runs import Run
 
 __all__ = ["ProbeOptions", "plan", "probe"]

@@ -34,7 +34,7 @@ from lorarank.runs import write_bytes
 COMPLETE = "complete"
 """Marker written into a checkpoint after everything else: without it the checkpoint was cut short."""
 
-CHECKPOINT_COST = 100
+CHECKPOINT_COST = 200
 """A checkpoint may cost at most one part in this many of the time since the last one."""
 
 

@@ -1,0 +1,184 @@
+"""The files of a finished probe, the manifest last (floor 2, torch)."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+
+import lorarank
+from lorarank import runs
+from lorarank.numerics.paired import paired_difference, ratio_mean
+from lorarank.probe import model as models
+from lorarank.probe.cut import truncated
+from lorarank.probe.options import OPTIMISER, SCHEDULE
+from lorarank.probe.plan import truncation_ranks
+from lorarank.probe.training import read_log
+from lorarank.probe.unfinished import UnfinishedProbe
+
+
+def truncation(probe: UnfinishedProbe) -> runs.Truncation:
+    """The first replicate cut to each rank, and with each module type switched off."""
+    whole = probe.trained(0)
+    counts = whole["counts"]
+
+    def excess(losses: dict[str, Any]) -> runs.Loss:
+        return runs.Loss(*paired_difference(losses["sums"], whole["sums"], counts))
+
+    ranks = truncation_ranks(probe.options.rank)
+    layers = {name: models.leaf(name) for name in models.lora_layers(probe.model)}
+    types = sorted(set(layers.values()))
+    points, without = [], []
+    for rank in ranks:
+
+        def cut(rank: int = rank) -> dict[str, Any]:
+            probe.ready(0)
+            with truncated(probe.model, rank):
+                return probe.measure(f"cut to rank {rank}")
+
+        losses = probe.stages.once(f"cut-{rank:03}", cut)
+        points.append(runs.TruncationPoint(rank, runs.Loss(*ratio_mean(losses["sums"], counts)), excess(losses)))
+    for kind in types:
+
+        def off(kind: str = kind) -> dict[str, Any]:
+            probe.ready(0)
+            found = {n: x for n, x in models.lora_layers(probe.model).items() if layers[n] == kind}
+            with models.scaled(found, 0.0):
+                return probe.measure(f"without {kind}")
+
+        losses = probe.stages.once(f"without-{types.index(kind):03}", off)
+        without.append(runs.TypeWithout(kind, list(layers.values()).count(kind), excess(losses)))
+    return runs.Truncation(
+        runs.SCHEMA, "weight", probe.options.rank, len(probe.heldout.keys), tuple(points), tuple(without)
+    )
+
+
+def trajectory(probe: UnfinishedProbe) -> runs.Trajectory:
+    """The spectra kept on the way."""
+    steps = probe.schedule(0)[1].steps
+    points = []
+    for step in probe.snapshot_steps(steps):
+        kept = json.loads(probe.snapshot(step).read_text(encoding="utf-8"))
+        points.append(runs.TrajectoryPoint(step, step / steps, {n: tuple(v) for n, v in kept.items()}))
+    return runs.Trajectory(runs.SCHEMA, tuple(points))
+
+
+def write(probe: UnfinishedProbe) -> None:
+    """The files of the run, the manifest last."""
+    output, replicates = probe.options.output, range(probe.options.replicates)
+    runs.write_json(output / runs.TRUNCATION, truncation(probe))
+    runs.write_json(output / runs.TRAJECTORY, trajectory(probe))
+    moments: dict[str, NDArray[Any]] = {}
+    for replicate in replicates:
+        moments |= safetensors.numpy.load_file(probe.stages.folder / f"moments-{replicate}.safetensors")
+    runs.write_bytes(output / runs.MOMENTS, safetensors.numpy.save(moments))
+    counts, base = probe.base_losses["counts"], probe.base_losses["sums"]
+    probes = [probe.trained(replicate)["sums"] for replicate in replicates]
+    runs.write_json(
+        output / runs.HELDOUT,
+        {
+            "schema": runs.SCHEMA,
+            "documents": list(probe.heldout.keys),
+            "target_tokens": counts,
+            "base": base,
+            "probes": probes,
+        },
+    )
+    heldout = runs.HeldoutFacts(
+        runs.Loss(*ratio_mean(base, counts)),
+        tuple(runs.Loss(*ratio_mean(sums, counts)) for sums in probes),
+        tuple(runs.Loss(*paired_difference(base, sums, counts)) for sums in probes),
+    )
+    runs.write_json(output / runs.MANIFEST, manifest(probe, heldout))
+    probe.stages.close()
+
+
+def manifest(probe: UnfinishedProbe, heldout: runs.HeldoutFacts) -> runs.Manifest:
+    """Everything needed to do it again."""
+    options, material, plan = probe.options, probe.material, probe.plan
+    losses = [line["loss"] for line in read_log(options.output / runs.LOG) if line["replicate"] == 0]
+    tail = losses[-max(1, len(losses) // 10) :]
+    head = losses[: max(1, len(losses) // 50)]
+    rows, schedule = probe.schedule(0)
+    trained = schedule.tokens(rows)
+    packages = ("torch", "transformers", "peft", "accelerate", "numpy", "safetensors")
+    return runs.Manifest(
+        schema=runs.SCHEMA,
+        lorarank=lorarank.__version__,
+        versions={"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
+        command=probe.command,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        base=runs.BaseFacts(
+            source=options.model,
+            revision=_revision(material.folder),
+            model_type=plan.model_type,
+            parameters=plan.base_parameters,
+            dtype=str(probe.dtype).removeprefix("torch."),
+            quantization="nf4, double quantisation" if options.load_in_4bit else None,
+        ),
+        data=runs.DataFacts(
+            source=options.data,
+            heldout_source=options.val,
+            kind=material.kind,
+            fingerprint=material.fingerprint,
+            train_documents=material.documents,
+            heldout_documents=len(probe.heldout.keys),
+            unique_tokens=material.unique_tokens,
+            unique_target_tokens=material.unique_target_tokens,
+            heldout_tokens=probe.heldout.tokens,
+            heldout_target_tokens=probe.heldout.target_tokens,
+            skipped_rows=len(material.skipped),
+            truncated_documents=material.truncated,
+            row_length=material.row_length,
+            packed=probe.packed,
+        ),
+        training=runs.TrainingFacts(
+            rank=options.rank,
+            alpha=options.alpha,
+            target=options.target,
+            target_modules=plan.target_modules,
+            trainable_parameters=plan.trainable_parameters,
+            learning_rate=float(probe.rate["learning_rate"]),
+            learning_rate_trials=tuple(
+                runs.LearningRateTrial(**{**trial, "loss": _number(trial["loss"])}) for trial in probe.rate["trials"]
+            ),
+            schedule=SCHEDULE,
+            optimiser=OPTIMISER,
+            steps=schedule.steps,
+            rows_per_step=schedule.rows_per_step,
+            batch_tokens=schedule.rows_per_step * material.row_length,
+            trained_tokens=trained,
+            epochs=trained / int((rows.document >= 0).sum()),
+            replicates=options.replicates,
+            seed=options.seed,
+            device=_device_name(probe.device),
+            precision=plan.precision,
+            first_loss=float(np.mean(head)),
+            final_loss=float(np.mean(tail)),
+        ),
+        heldout=heldout,
+        wall_seconds=probe.stages.seconds(),
+    )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def _revision(folder: Path) -> str | None:
+    """The commit of a hub snapshot, which the hub's cache has as the folder's name."""
+    return folder.name if folder.parent.name == "snapshots" else None

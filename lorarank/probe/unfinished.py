@@ -1,0 +1,343 @@
+"""A probe on its way from the first token to the last measurement (floor 2, torch).
+
+Every stage's result is kept (:mod:`lorarank.probe.stages`), so the code below reads as if nothing could interrupt it.
+Under ``accelerate launch`` every process goes through the same stages; only the first writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+from accelerate import PartialState
+from accelerate.utils import find_executable_batch_size
+from numpy.typing import NDArray
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from lorarank import runs
+from lorarank.corpus import Rows
+from lorarank.errors import OptionError, ResourceError
+from lorarank.probe import model as models
+from lorarank.probe import rate
+from lorarank.probe.heldout import Moments, batch_of, evaluate, packing_is_exact, token_losses
+from lorarank.probe.material import Heldout, Material
+from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
+from lorarank.probe.plan import Plan
+from lorarank.probe.stages import Stages
+from lorarank.probe.training import (
+    Schedule,
+    StepLog,
+    StepLogFile,
+    TrainingRun,
+    newest_checkpoint,
+    schedule_for,
+    train,
+)
+
+SNAPSHOTS = (0.25, 0.5, 0.75)
+"""How far the training is when the spectra are kept."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is: ``done`` of ``total``, and the newest loss where there is one."""
+
+    stage: str
+    done: int
+    total: int
+    loss: float | None = None
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass
+class UnfinishedProbe:
+    """One probe on its way. Each stage is a property or method; what it needs comes first by itself."""
+
+    options: ProbeOptions
+    material: Material
+    plan: Plan
+    stages: Stages
+    report: Report
+    command: tuple[str, ...]
+    device: torch.device = field(init=False)
+    dtype: torch.dtype = field(init=False)
+    on_model: int | None = None
+
+    def __post_init__(self) -> None:
+        self.device = models.choose_device(self.options.device)
+        self.dtype = torch.bfloat16 if self.options.load_in_4bit else models.choose_precision(self.device)
+
+    @cached_property
+    def model(self) -> PeftModel:
+        """The base on its device with the adapter at its start."""
+        self.report(Progress("loading the model", 0, 1))
+        base = models.load_base(self.material.folder, self.options, self.device, self.dtype)
+        model = models.attach_adapter(base, self.options, self.plan.target_modules)
+        self.report(Progress("loading the model", 1, 1))
+        return model
+
+    @cached_property
+    def start(self) -> dict[str, torch.Tensor]:
+        """The adapter's weights before any training."""
+        return models.adapter_weights(self.model)
+
+    @cached_property
+    def packed(self) -> bool:
+        """Whether several documents may share a row."""
+        _ = self.start
+        return bool(self.stages.once("packing", lambda: packing_is_exact(self.model, self.dtype)))
+
+    @cached_property
+    def heldout(self) -> Heldout:
+        """The held-out rows."""
+        return self.material.heldout(self.packed)
+
+    @cached_property
+    def micro_rows(self) -> int:
+        """Rows in one forward and backward pass: a whole step where memory allows, else half as many, and so on."""
+        rows = self.material.rows(0, self.options.seed, self.packed)
+        world = PartialState().num_processes
+        most, left = divmod(self.material.rows_per_step, world)
+        if left or not most:
+            raise OptionError(
+                "--batch-tokens",
+                f"{world} processes cannot share the {self.material.rows_per_step} rows of a step evenly",
+                do=f"give --batch-tokens {world * max(1, most) * self.material.row_length}",
+            )
+
+        def fits() -> dict[str, float]:
+            tried: list[int] = []
+
+            def attempt(batch_size: int) -> float:
+                tried.append(batch_size)
+                return self._step_seconds(batch_of(rows, slice(0, batch_size), self.device))
+
+            smaller = (n for n in range(most - 1, 0, -1) if most % n == 0 and n <= tried[-1] // 2)
+            seconds = find_executable_batch_size(
+                attempt, starting_batch_size=most, reduce_batch_size_fn=lambda: next(smaller, 0)
+            )()
+            return {"rows": tried[-1], "seconds": seconds * most / tried[-1]}
+
+        try:
+            return int(self.stages.once("batch", fits)["rows"])
+        except RuntimeError as error:
+            if "No executable batch size" in str(error):
+                raise out_of_memory(self.material, "") from None
+            raise
+
+    def _step_seconds(self, batch: dict[str, torch.Tensor]) -> float:
+        """Seconds of one forward and backward pass, the second of two: the first one warms up."""
+        self.model.train()
+        took = 0.0
+        for _ in range(2):
+            begun = time.perf_counter()
+            losses, _where = token_losses(self.model, batch, self.dtype)
+            losses.sum().backward()
+            self.model.zero_grad(set_to_none=True)
+            took = time.perf_counter() - begun
+        return took
+
+    @cached_property
+    def tokens(self) -> int:
+        """Training tokens per replicate: asked for, or what fits the minutes at the measured speed."""
+        if self.options.minutes is None:
+            return self.options.token_budget
+        _ = self.micro_rows
+
+        def fitting() -> int:
+            batch = self.stages.once("batch", dict)
+            step = float(batch["seconds"])
+            per_token = step / (self.material.rows_per_step * self.material.row_length)
+            evaluation = self.plan.evaluations * self.heldout.tokens * per_token / 3
+            spare = self.options.minutes * 60 - evaluation if self.options.minutes else 0.0
+            steps = spare / step / (self.options.replicates + SEARCH_SHARE)
+            return max(1, int(steps)) * self.material.batch_tokens
+
+        return int(self.stages.once("budget", fitting))
+
+    def schedule(self, replicate: int) -> tuple[Rows, Schedule]:
+        """A replicate's rows and the order in which it sees them."""
+        rows = self.material.rows(replicate, self.options.seed, self.packed)
+        return rows, schedule_for(
+            rows, rows_per_step=self.material.rows_per_step, tokens=self.tokens, seed=self.options.seed
+        )
+
+    def training_run(self, replicate: int) -> TrainingRun:
+        """The parts of a training run that do not depend on its rate."""
+        rows, schedule = self.schedule(replicate)
+        return TrainingRun(rows, schedule, rate.FIRST_RATE, self.micro_rows, self.dtype)
+
+    @cached_property
+    def rate(self) -> dict[str, Any]:
+        """``learning_rate`` and the ``trials`` it was chosen from."""
+        if self.options.lr is not None:
+            return {"learning_rate": self.options.lr, "trials": []}
+
+        def searched() -> dict[str, Any]:
+            models.restore_weights(self.model, self.start)
+            chosen, trials = rate.search(
+                self.model,
+                self.training_run(0),
+                self.options,
+                self.stages.folder / "scratch",
+                lambda done, trial: self.report(
+                    Progress(f"learning rate {trial.learning_rate:.1e}", done, rate.TRIALS, trial.loss)
+                ),
+            )
+            return {"learning_rate": chosen, "trials": [dataclasses.asdict(trial) for trial in trials]}
+
+        found: dict[str, Any] = self.stages.once("rate", searched)
+        return found
+
+    @cached_property
+    def base_losses(self) -> dict[str, list[float]]:
+        """Held-out loss totals per document of the base, and target tokens."""
+
+        def measured() -> dict[str, Any]:
+            with models.scaled(models.lora_layers(self.model), 0.0):
+                return self.measure("held-out loss of the base")
+
+        found: dict[str, list[float]] = self.stages.once("heldout-base", measured)
+        return found
+
+    def measure(self, stage: str, moments: Moments | None = None) -> dict[str, Any]:
+        """Loss totals and target tokens per held-out document of the model as it is."""
+        rows = self.heldout.rows
+        losses = evaluate(
+            self.model,
+            rows,
+            documents=self.heldout.pieces,
+            rows_at_once=self.micro_rows,
+            dtype=self.dtype,
+            moments=moments,
+            gradient_tokens=round(MOMENT_SHARE * self.tokens),
+            tick=lambda done: self.report(Progress(stage, done, len(rows.input_ids))),
+        )
+        return {
+            "sums": self.heldout.per_document(losses.sums).tolist(),
+            "counts": self.heldout.per_document(losses.counts).tolist(),
+        }
+
+    def trained(self, replicate: int) -> dict[str, Any]:
+        """Train one replicate and measure it: its held-out losses; its adapter and moments lie in the run folder."""
+        name = f"heldout-{replicate}"
+        if not self.stages.done(name):
+            _ = self.base_losses
+            self.ready(replicate)
+            moments = Moments()
+            self.stages.once(name, lambda: self._measured(replicate, moments))
+        found: dict[str, Any] = self.stages.once(name, dict)
+        return found
+
+    def _measured(self, replicate: int, moments: Moments) -> dict[str, Any]:
+        losses = self.measure("held-out loss of the probe", moments)
+        if self.stages.writes:
+            arrays = {}
+            for module, (gram_A, gram_B) in moments.arrays().items():
+                key_A, key_B = runs.moment_keys(replicate, module)
+                arrays[key_A], arrays[key_B] = gram_A, gram_B
+            path = self.stages.folder / f"moments-{replicate}.safetensors"
+            runs.write_bytes(path, safetensors.numpy.save(arrays))
+        return losses
+
+    def ready(self, replicate: int) -> None:
+        """Bring a replicate's trained adapter onto the model: from its folder, or by training it."""
+        if self.on_model == replicate:
+            return
+        folder = self.options.output / runs.adapter_name(replicate)
+        if folder.is_dir():
+            set_peft_model_state_dict(self.model, load_file(folder / "adapter_model.safetensors"))
+        else:
+            self.stages.once(f"training-{replicate}", lambda: self._train(replicate, folder))
+        self.on_model = replicate
+
+    def _train(self, replicate: int, folder: Path) -> int:
+        """Train a replicate from the start or its newest checkpoint and save its adapter; its number of steps."""
+        learning_rate = float(self.rate["learning_rate"])
+        models.restore_weights(self.model, self.start)
+        checkpoints = self.stages.folder / f"replicate-{replicate}"
+        resumed = newest_checkpoint(checkpoints) if self.stages.writes else None
+        log = (
+            StepLogFile(
+                self.options.output / runs.LOG, replicate, int(resumed.name.rpartition("-")[2]) if resumed else 0
+            )
+            if self.stages.writes
+            else None
+        )
+        plain = self.training_run(replicate)
+        total = plain.schedule.steps
+        stage = "training" if self.options.replicates == 1 else f"training replicate {replicate + 1}"
+        PartialState().wait_for_everyone()
+
+        def on_step(entry: StepLog) -> None:
+            if log is not None:
+                log.append(entry)
+            self.report(Progress(stage, entry.step, total, entry.loss))
+
+        def on_snapshot(step: int, found: dict[str, NDArray[np.float64]]) -> None:
+            if self.stages.writes:
+                values = {name: [float(f"{value:.7g}") for value in row] for name, row in found.items()}
+                self.snapshot(step).parent.mkdir(exist_ok=True)
+                runs.write_json(self.snapshot(step), values)
+
+        train(
+            self.model,
+            dataclasses.replace(
+                plain,
+                learning_rate=learning_rate,
+                folder=checkpoints,
+                checkpoint_seconds=self.options.checkpoint_seconds,
+                snapshot_steps=self.snapshot_steps(total) if replicate == 0 else (),
+                on_step=on_step,
+                on_snapshot=on_snapshot,
+            ),
+            self.options,
+            checkpoints,
+        )
+        if self.stages.writes:
+            self._save_adapter(folder)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        PartialState().wait_for_everyone()
+        return total
+
+    @staticmethod
+    def snapshot_steps(steps: int) -> tuple[int, ...]:
+        """Steps after which the spectra are kept."""
+        return tuple(sorted({max(1, round(share * steps)) for share in SNAPSHOTS} - {steps}))
+
+    def snapshot(self, step: int) -> Path:
+        """Where the spectra after ``step`` are kept until the end."""
+        return self.stages.folder / "snapshots" / f"{step}.json"
+
+    def _save_adapter(self, folder: Path) -> None:
+        """An ordinary PEFT adapter folder, moved into place when it is whole."""
+        temporary = self.stages.folder / folder.name
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            self.model.save_pretrained(str(temporary), save_embedding_layers=False)
+            temporary.replace(folder)
+        except OSError as error:
+            raise runs.disk_error(folder, error) from None
+
+
+def out_of_memory(material: Material, reason: str) -> ResourceError:
+    """The line for a step that does not fit, however small."""
+    return ResourceError(
+        "probe",
+        f"out of memory even with one row of {material.row_length} tokens at a time ({reason.splitlines()[0]:.80})"
+        if reason
+        else f"out of memory even with one row of {material.row_length} tokens at a time",
+        do="shorten the rows with --row-length, or give --gradient-checkpointing or --load-in-4bit",
+    )
