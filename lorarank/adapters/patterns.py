@@ -1,0 +1,126 @@
+"""Which entry of ``rank_pattern`` or ``alpha_pattern`` holds for a module, by PEFT's own rule (floor 1).
+
+PEFT takes the first key, in the order of the configuration, for which ``re.match(rf"(.*\\.)?({key})$", module)`` holds
+(``peft.utils.other.get_pattern_key``). The keys are regular expressions from strangers, and some of those keep
+Python's engine busy for years. So names and other plain ones are matched here, and the rest in a child process that is
+given a few seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+
+from lorarank.errors import AdapterError
+
+SECONDS = 5.0
+"""What all patterns of a configuration together may take; real ones take milliseconds."""
+
+PLAIN = re.compile(r"\^?(?:[\w\-/ ]|\\?\.|\\d)*\$?", re.ASCII)
+"""Letters and dots: without repetition or choice there is nothing to backtrack into."""
+
+TAIL = re.compile(r"[\w\- ]*\$?$", re.ASCII)
+
+CHILD = """
+import json, re, sys
+keys, names = json.load(sys.stdin)
+patterns = [re.compile(rf"(.*\\.)?({key})$") for key in keys]
+json.dump([next((i for i, p in enumerate(patterns) if p.match(name)), None) for name in names], sys.stdout)
+"""
+
+
+def first_matches(keys: Sequence[str], names: Iterable[str], where: str) -> Mapping[str, str]:
+    """For each name that any key matches, the first such key.
+
+    Parameters
+    ----------
+    keys : regular expressions, in the order of the configuration.
+    names : module paths without ``base_model.model.``.
+    where : for messages: the file and its field.
+
+    Raises
+    ------
+    AdapterError
+        A key is no regular expression, or takes too long to match.
+
+    >>> first_matches(["q_proj", "^h.1.v_proj"], ["h.0.q_proj", "h.1.v_proj", "x.h.1.v_proj"], "config")
+    {'h.0.q_proj': 'q_proj', 'h.1.v_proj': '^h.1.v_proj'}
+    """
+    names = list(dict.fromkeys(names))
+    order = {key: place for place, key in enumerate(keys)}
+    plain = {key: _Plain(key) for key in keys if PLAIN.fullmatch(key)}
+    found = {}
+    deadline = time.monotonic() + SECONDS
+    for name in names:
+        first = next((key for key, pattern in plain.items() if pattern.matches(name)), None)
+        if first is not None:
+            found[name] = first
+        if time.monotonic() > deadline:
+            raise _too_slow(where, "give fewer of them")
+    involved = [key for key in keys if key not in plain]
+    for name, key in _first_involved(involved, names, where).items():
+        found[name] = min(key, found.get(name, key), key=order.__getitem__)
+    return found
+
+
+def _tail(key: str) -> str:
+    """The word at the end of a plain key that every name it matches ends with.
+
+    >>> _tail("q_proj"), _tail(r"^layers\\.\\d.q_proj$"), _tail(r"layers.\\d"), _tail("layers.")
+    ('q_proj', 'q_proj', '', '')
+    """
+    word = TAIL.sub("", key)
+    tail = key.removeprefix(word).removesuffix("$")
+    return tail[1:] if word.endswith("\\") else tail
+
+
+class _Plain:
+    """A plain key. What it matches has a fixed length and a fixed last word, which rules out most names at once."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._tail = _tail(key)
+        self._length = len(key) - key.count("\\") - key.startswith("^") - key.endswith("$")
+
+    def matches(self, name: str) -> bool:
+        """Whether PEFT's rule holds.
+
+        >>> [_Plain("q.b").matches(name) for name in ("q.b", "x.q.b", "xq.b", "q_b", "b")]
+        [True, True, False, True, False]
+        """
+        before = len(name) - self._length
+        at_boundary = before == 0 or (before > 0 and name[before - 1] == ".")
+        return at_boundary and name.endswith(self._tail) and self._pattern.match(name) is not None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(rf"(.*\.)?({self._key})$")
+
+
+def _first_involved(keys: Sequence[str], names: Sequence[str], where: str) -> dict[str, str]:
+    if not keys or not names:
+        return {}
+    try:
+        child = subprocess.run(  # noqa: S603 (our own text, in our own interpreter; the strangers' is its data)
+            [sys.executable, "-I", "-c", CHILD],
+            input=json.dumps([keys, names]),
+            capture_output=True,
+            check=True,
+            encoding="utf-8",
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise _too_slow(where, "write them without nested repetition") from None
+    except subprocess.CalledProcessError:
+        raise AdapterError(where, f"no valid regular expression among: {', '.join(keys)}") from None
+    places = json.loads(child.stdout)
+    return {name: keys[place] for name, place in zip(names, places, strict=True) if place is not None}
+
+
+def _too_slow(where: str, do: str) -> AdapterError:
+    return AdapterError(where, f"its patterns take more than {SECONDS:g} s to match", do=do)

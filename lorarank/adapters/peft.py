@@ -1,0 +1,279 @@
+"""PEFT's LoRA folders: ``adapter_config.json`` beside ``adapter_model.safetensors``, shards or ``.bin`` (floor 1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank.adapters.adapter import Adapter, Factors, LoraModule
+from lorarank.adapters.patterns import first_matches
+from lorarank.adapters.peft_config import FILE_NAME, PeftConfig, read_config, scaling
+from lorarank.adapters.peft_experts import Parameter, Stacks, parameters_of
+from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
+from lorarank.adapters.store import INDEX_SUFFIX, open_store
+from lorarank.adapters.tensors import FLOATS, Store, read_finite
+from lorarank.errors import AdapterError
+
+HUB_FILES = (FILE_NAME, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
+"""What is fetched of an adapter on the hub."""
+
+WEIGHTS = ("adapter_model.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model.bin")
+"""In the order in which PEFT looks for them."""
+
+SHARD = re.compile(r"-\d+-of-\d+\.")
+"""In the names of shards."""
+
+MOST_MODULES = 300_000
+"""Six times as many as the largest mixtures of experts have, each expert counted."""
+
+MOST_EXPERTS = 10_000
+"""In one stack; the largest have 512."""
+
+MOST_SPREAD = 2**25
+"""Numbers of a grouped ``lora_B`` once its zeros are written out (268 MB); real ones have a few million at most."""
+
+KINDS = {2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}
+"""Dimensions of ``lora_A`` → kind of the module."""
+
+
+def recognises(path: Path) -> bool:
+    """Whether a folder or file is meant to be an adapter of PEFT, damaged ones included."""
+    folder = path if path.is_dir() else path.parent
+    named = path.name.startswith("adapter_model") or path.name == FILE_NAME
+    return (
+        (folder / FILE_NAME).is_file()
+        or (not path.is_dir() and named)
+        or any((path / name).is_file() for name in WEIGHTS)
+    )
+
+
+def read(path: Path) -> Adapter:
+    """Read an adapter of PEFT from its folder, or from one of the files in it.
+
+    ΔW is PEFT's own ``get_delta_weight``, transposed where the layer keeps its weight as (in, out): embeddings and
+    Conv1D (``fan_in_fan_out``). The rank and alpha of every module follow ``rank_pattern`` and ``alpha_pattern``.
+
+    Raises
+    ------
+    SourceError, AdapterError, MissingExtraError
+        A file is missing, damaged, no LoRA, or inconsistent; see :mod:`lorarank.adapters.peft_config`,
+        :mod:`lorarank.adapters.peft_keys` and :mod:`lorarank.adapters.store`.
+    """
+    folder = path if path.is_dir() else path.parent
+    config = read_config(folder / FILE_NAME)
+    store = open_store(_weights(path))
+    pairs, others = pair(store.tensors, str(store.path))
+    if not pairs:
+        first = ", ".join(others[:3]) or "none"
+        raise AdapterError(store.path, f"holds no lora_A and lora_B among its {len(others)} tensors ({first})")
+    modules, notes = _modules(store, config, pairs)
+    return Adapter(
+        source=path,
+        format="peft",
+        base_model=config.base_model,
+        config=config.raw,
+        modules=tuple(modules),
+        carried=tuple(others),
+        notes=config.notes + tuple(notes),
+    )
+
+
+def _weights(path: Path) -> Path:
+    if path.is_file() and path.name != FILE_NAME:
+        if SHARD.search(path.name):
+            raise AdapterError(path, "one shard of several", do=f"name its folder, {path.parent}")
+        return path
+    folder = path if path.is_dir() else path.parent
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    shards = sorted(folder.glob("adapter_model-*.safetensors"))
+    if shards:
+        raise AdapterError(folder / WEIGHTS[1], "is missing, and without it the shards are not known to be complete")
+    raise AdapterError(folder, f"holds {FILE_NAME} but no weights", do=f"put {WEIGHTS[0]} or {WEIGHTS[2]} there")
+
+
+def _modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[list[LoraModule], list[str]]:
+    parameters = parameters_of(pairs, config.target_modules, config.target_parameters)
+    paths = {one: _pattern_path(one, parameters.get(one)) for one in pairs}
+    rank_keys = first_matches(list(config.rank_pattern), paths.values(), f"{config.path}: rank_pattern")
+    alpha_keys = first_matches(list(config.alpha_pattern), paths.values(), f"{config.path}: alpha_pattern")
+    stacks = Stacks(store)
+    modules: list[LoraModule] = []
+    notes: list[str] = []
+    for one in pairs:
+        path, parameter = paths[one], parameters.get(one)
+        r = config.rank_pattern[rank_keys[path]] if path in rank_keys else config.r
+        alpha = config.alpha_pattern[alpha_keys[path]] if path in alpha_keys else config.alpha
+        if parameter is None:
+            modules.append(_module(store, config, one, r, alpha))
+            continue
+        if not parameter.certain and (config.rank_pattern or config.alpha_pattern):
+            raise AdapterError(
+                f"{store.path}: {one.A}",
+                "it cannot be told which of the target_parameters it is for",
+                why="rank_pattern or alpha_pattern may hold for it",
+            )
+        modules.extend(_experts(stacks, store, config, one, parameter, r, alpha))
+        if len(modules) > MOST_MODULES:
+            raise AdapterError(store.path, f"its experts are more than the {MOST_MODULES:,} modules any model has")
+    names = {module.name for module in modules}
+    if len(names) < len(modules):
+        raise AdapterError(store.path, "holds more than one update of the same module", do="save each by itself")
+    if any(not parameter.certain for parameter in parameters.values()):
+        notes.append(
+            "Which of the target_parameters the factors of a module belong to is not stored: they are counted."
+        )
+    if any(config.enable_lora) and any(module.r != config.r for module in modules):
+        notes.append("A fused projection in the layout of PEFT before 0.3: each of its enabled parts has r of its own.")
+    return modules, notes
+
+
+def _pattern_path(one: Pair, parameter: Parameter | None) -> str:
+    """What PEFT matches the patterns with: the path of the outermost module, or of the parameter."""
+    if parameter is not None:
+        return f"{without_wrappers(one.module)}.{parameter.name}"
+    return one.module.partition(".base_layer")[0]
+
+
+def _module(store: Store, config: PeftConfig, one: Pair, r: int, alpha: float) -> LoraModule:
+    shape_A, shape_B = _shapes(store, one)
+    rows, columns = shape_A[0], shape_B[1]
+    kind = "embedding" if one.embedding else KINDS.get(len(shape_A), "")
+    out = shape_B[0]
+    parts = config.enable_lora if len(shape_A) == 2 and len(shape_B) == 3 else ()
+    groups = sum(parts) or (rows // columns if len(shape_A) > 2 and rows % columns == 0 else 1)
+    if (
+        not kind
+        or (one.embedding and len(shape_A) != 2)
+        or (len(shape_B) != len(shape_A) and not parts)
+        or set(shape_B[2:]) - {1}
+        or rows != columns * groups
+        or out % groups
+    ):
+        raise AdapterError(
+            f"{store.path}: {one.A}",
+            f"its shape {shape_A} does not fit the shape {shape_B} of {one.B}",
+            why="the update is their product",
+        )
+    expected = r * sum(parts) if parts else r
+    if rows != expected:
+        raise _disagreement(store, config, one, rows, r)
+    out_features = out // groups * len(parts) if parts else out
+    if (groups > 1 or parts) and out_features * rows > MOST_SPREAD:
+        raise AdapterError(
+            f"{store.path}: {one.B}", f"its {groups:,} groups would spread over {out_features:,}×{rows:,}"
+        )
+    read: Callable[[], Factors] = partial(_read, store, one, groups, parts)
+    return LoraModule(
+        name=without_wrappers(one.module),
+        kind=kind,
+        r=rows,
+        in_features=prod(shape_A[1:]),
+        out_features=out_features,
+        scaling=scaling(r, alpha, rslora=config.rslora),
+        dtype=_dtype(store, one),
+        parameters=prod(shape_A) + prod(shape_B),
+        keys=(one.A, one.B),
+        read=read,
+    )
+
+
+def _experts(
+    stacks: Stacks, store: Store, config: PeftConfig, one: Pair, parameter: Parameter, r: int, alpha: float
+) -> list[LoraModule]:
+    shape_A, shape_B = _shapes(store, one)
+    if len(shape_A) != 2 or len(shape_B) != 2 or shape_A[0] != shape_B[1]:
+        raise AdapterError(f"{store.path}: {one.A}", f"its shape {shape_A} does not fit the shape {shape_B} of {one.B}")
+    experts, rest = divmod(shape_A[0], r)
+    if rest or not experts:
+        raise _disagreement(store, config, one, shape_A[0], r)
+    if experts > MOST_EXPERTS:
+        raise AdapterError(f"{store.path}: {one.A}", f"{experts:,} experts are more than any model has")
+    module = without_wrappers(one.module)
+    return [
+        LoraModule(
+            name=f"{module}.{parameter.name}" if experts == 1 else f"{module}.{expert}.{parameter.name}",
+            kind="parameter",
+            r=r,
+            in_features=shape_A[1],
+            out_features=shape_B[0],
+            scaling=scaling(r, alpha, rslora=config.rslora),
+            dtype=_dtype(store, one),
+            parameters=r * (shape_A[1] + shape_B[0]),
+            keys=(one.A, one.B),
+            expert=None if experts == 1 else expert,
+            read=partial(stacks.factors, one, expert, experts),
+        )
+        for expert in range(experts)
+    ]
+
+
+def _shapes(store: Store, one: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of both factors, which have at least two dimensions and no empty one."""
+    for key in (one.A, one.B):
+        tensor = store.tensors[key]
+        if tensor.dtype not in FLOATS:
+            raise AdapterError(
+                f"{store.path}: {key}",
+                f"stored as {tensor.dtype}",
+                why="only floats of 16 bits or more hold a factor by themselves",
+                do="convert it to bfloat16, with its scales, where it comes from",
+            )
+        if len(tensor.shape) < 2 or tensor.size == 0:
+            raise AdapterError(
+                f"{store.path}: {key}",
+                f"its shape {tensor.shape} is that of no factor",
+                why="DeepSpeed ZeRO-3 and FSDP leave such stubs where the model was not gathered before saving",
+                do="gather it and save again",
+            )
+    return store.tensors[one.A].shape, store.tensors[one.B].shape
+
+
+def _dtype(store: Store, one: Pair) -> str:
+    return ", ".join(dict.fromkeys(store.tensors[key].dtype for key in (one.A, one.B)))
+
+
+def _disagreement(store: Store, config: PeftConfig, one: Pair, rows: int, r: int) -> AdapterError:
+    return AdapterError(
+        f"{store.path}: {one.A}",
+        f"has {rows} rows where {config.path.name} says r = {r}",
+        why="PEFT cannot load it either, and its scaling is unknown",
+        do="correct r or rank_pattern, or take the adapter_config.json saved with the weights",
+    )
+
+
+def _read(store: Store, one: Pair, groups: int, parts: Sequence[bool]) -> Factors:
+    lora_A = read_finite(store, one.A)
+    lora_B = read_finite(store, one.B)
+    lora_A, lora_B = lora_A.reshape(len(lora_A), -1), lora_B.reshape(len(lora_B), -1)
+    return lora_A, lora_B if groups == 1 and not parts else _spread(lora_B, groups, parts or (True,) * groups)
+
+
+def _spread(lora_B: NDArray[np.float64], groups: int, parts: Sequence[bool]) -> NDArray[np.float64]:
+    """A grouped ``lora_B`` as an ordinary one: each group of outputs uses its own part of the r columns only.
+
+    Parameters
+    ----------
+    lora_B : (groups · m, r / groups)
+    parts : for each block of m outputs, whether it has a group; blocks without one stay zero.
+
+    Returns
+    -------
+    lora_B : (len(parts) · m, r)
+
+    >>> _spread(np.array([[1.0], [2.0]]), 2, [True, False, True]).tolist()
+    [[1.0, 0.0], [0.0, 0.0], [0.0, 2.0]]
+    """
+    m, columns = len(lora_B) // groups, lora_B.shape[1]
+    full = np.zeros((len(parts), m, groups * columns))
+    slots = [slot for slot, enabled in enumerate(parts) if enabled]
+    for group, slot in enumerate(slots):
+        full[slot, :, group * columns : (group + 1) * columns] = lora_B[group * m : (group + 1) * m]
+    return full.reshape(len(parts) * m, groups * columns)

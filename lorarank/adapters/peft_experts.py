@@ -1,0 +1,91 @@
+"""Factors of parameters that PEFT targets directly, as those of stacked experts are (floor 1).
+
+PEFT wraps a module once for each of its targeted parameters, the first registered innermost, and stores nothing but
+``experts.lora_A`` for the outermost and ``experts.base_layer.lora_A`` for the next (``ParamWrapper`` in
+``peft.tuners.lora.layer``). Which parameter a wrapper is for has to be found from the names in ``target_parameters``.
+The factors of E experts lie in one tensor each: ``lora_A`` (E·r, in), an expert's rows together; ``lora_B`` (out, r·E),
+an expert's columns E apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lorarank.adapters.adapter import Factors
+from lorarank.adapters.peft_keys import Pair, without_wrappers
+from lorarank.adapters.tensors import Store, read_finite
+
+REGISTERED = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
+"""The order in which the mixtures of experts of transformers register their parameters."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """The name of a targeted parameter; ``certain`` is false where the name only counts the wrappers."""
+
+    name: str
+    certain: bool = True
+
+
+def parameters_of(
+    pairs: Iterable[Pair], target_modules: Sequence[str], target_parameters: Sequence[str]
+) -> Mapping[Pair, Parameter]:
+    """The pairs that belong to targeted parameters, and to which.
+
+    Parameters
+    ----------
+    pairs : of the whole adapter.
+    target_modules, target_parameters : of the configuration; suffixes of module paths and of parameter paths.
+
+    >>> pairs = [Pair("mlp.experts", False, "a", "b"), Pair("mlp.experts.base_layer", False, "c", "d")]
+    >>> found = parameters_of(pairs, [], ["experts.down_proj", "experts.gate_up_proj"])
+    >>> found[pairs[0]].name, found[pairs[1]].name
+    ('down_proj', 'gate_up_proj')
+    """
+    if not target_parameters:
+        return {}
+    wrapped: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        if not pair.embedding:
+            wrapped.setdefault(without_wrappers(pair.module), []).append(pair)
+    found: dict[Pair, Parameter] = {}
+    for module, levels in wrapped.items():
+        names = _targeted(module, target_parameters)
+        if not names or any(_ends(module, target) for target in target_modules):
+            continue
+        levels.sort(key=lambda pair: -pair.module.count(".base_layer"))  # innermost first
+        if len(names) == len(levels) and (len(names) == 1 or set(names) <= set(REGISTERED)):
+            names.sort(key=lambda name: REGISTERED.index(name) if name in REGISTERED else 0)
+            found.update(zip(levels, map(Parameter, names), strict=True))
+        else:
+            found.update({pair: Parameter(f"parameter_{i}", certain=False) for i, pair in enumerate(levels)})
+    return found
+
+
+def _targeted(module: str, target_parameters: Sequence[str]) -> list[str]:
+    targets = (target.rpartition(".") for target in target_parameters)
+    return list(dict.fromkeys(name for parent, _, name in targets if not parent or _ends(module, parent)))
+
+
+def _ends(module: str, target: str) -> bool:
+    return module == target or module.endswith(f".{target}")
+
+
+class Stacks:
+    """The stacked factors of a store; the pair read last is kept, since its experts are asked for in a row."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._latest: tuple[Pair, Factors] | None = None
+
+    def factors(self, pair: Pair, expert: int, experts: int) -> Factors:
+        """``lora_A`` (r, in) and ``lora_B`` (out, r) of one expert out of ``experts``."""
+        latest = self._latest
+        if latest is None or latest[0] != pair:
+            self._latest = None  # so that two pairs are never held at once
+            latest = pair, (read_finite(self._store, pair.A), read_finite(self._store, pair.B))
+            self._latest = latest
+        lora_A, lora_B = latest[1]
+        r = len(lora_A) // experts
+        return lora_A[expert * r : (expert + 1) * r].copy(), lora_B[:, expert::experts].copy()

@@ -1,0 +1,106 @@
+"""Tensor names of PEFT's LoRA, and which of them belong together (floor 1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lorarank.adapters.adapter import natural_order
+from lorarank.errors import AdapterError
+
+FACTOR = re.compile(
+    r"(?P<module>.+?)\.(?:(?P<linear>lora_[AB])(?:\.(?P<name>[^.]+))?\.weight"
+    r"|(?P<embedding>lora_embedding_[AB])(?:\.(?P<other>[^.]+))?)"
+)
+"""``module.lora_A.weight`` or ``module.lora_embedding_A``, with the adapter's name in between where it was kept."""
+
+LIKE_A_FACTOR = re.compile(r"(?:^|\.)lora_(?:embedding_)?[AB](?:\.(?!.*bias$)|$)")
+"""A name that must be understood: leaving a factor out would be a wrong answer, not a partial one."""
+
+WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.")
+"""Path components that FSDP, torch.compile and activation checkpointing put in."""
+
+PREFIX = re.compile(r"(?:module\.)?base_model\.model\.")
+"""What PEFT puts before the path of a module; ``module.`` is of data-parallel training."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two factors of one module.
+
+    Attributes
+    ----------
+    module : its path, wrappers and ``base_model.model.`` taken off; ``.base_layer`` is still in it.
+    embedding : whether they are ``lora_embedding_A`` and ``lora_embedding_B``.
+    A, B : keys of the two tensors.
+    """
+
+    module: str
+    embedding: bool
+    A: str
+    B: str
+
+
+def pair(keys: Iterable[str], where: str) -> tuple[list[Pair], list[str]]:
+    """Pair the factors among the keys of a store.
+
+    Parameters
+    ----------
+    keys : of all tensors.
+    where : the file, for messages.
+
+    Returns
+    -------
+    pairs : in natural order of their modules.
+    others : keys that are no factors, in natural order.
+
+    Raises
+    ------
+    AdapterError
+        A factor without its partner, one stored twice, factors of several adapters, or a name that looks like a
+        factor's and has another form.
+
+    >>> pairs, others = pair(["base_model.model.q.lora_A.weight", "q.lora_B.weight", "head.bias"], "file")
+    >>> pairs[0], others
+    (Pair(module='q', embedding=False, A='base_model.model.q.lora_A.weight', B='q.lora_B.weight'), ['head.bias'])
+    """
+    matches = {key: FACTOR.fullmatch(key) for key in keys}
+    adapters = {match["name"] or match["other"] or "" for match in matches.values() if match}
+    if len(adapters) > 1:
+        names = ", ".join(sorted(name or "one without a name" for name in adapters))
+        raise AdapterError(where, f"holds the factors of several adapters ({names})", do="save each by itself")
+    found: dict[tuple[str, bool], dict[str, str]] = {}
+    others: list[str] = []
+    for key, match in matches.items():
+        if match is None:
+            if LIKE_A_FACTOR.search(key):
+                raise AdapterError(f"{where}: {key}", "looks like a LoRA factor, but its name is not one PEFT gives")
+            others.append(key)
+            continue
+        side = (match["linear"] or match["embedding"])[-1]
+        module = PREFIX.sub("", WRAPPER.sub("", match["module"]), count=1)
+        sides = found.setdefault((module, match["embedding"] is not None), {})
+        if side in sides:
+            raise AdapterError(f"{where}: {key}", f"the same factor is stored as {sides[side]} too")
+        sides[side] = key
+    for sides in found.values():
+        if len(sides) == 1:
+            ((side, key),) = sides.items()
+            raise AdapterError(
+                f"{where}: {key}",
+                f"lora_{side} without its lora_{'B' if side == 'A' else 'A'}",
+                why="the update needs both",
+                do="download the file again, or save it again",
+            )
+    order = sorted(found, key=lambda place: (natural_order(place[0]), place[1]))
+    return [Pair(*place, found[place]["A"], found[place]["B"]) for place in order], sorted(others, key=natural_order)
+
+
+def without_wrappers(module: str) -> str:
+    """The path in the base model of a module that PEFT itself wraps again.
+
+    >>> without_wrappers("attn.base_layer.out_proj"), without_wrappers("mlp.experts.base_layer")
+    ('attn.out_proj', 'mlp.experts')
+    """
+    return ".".join(part for part in module.split(".") if part != "base_layer")

@@ -1,0 +1,98 @@
+"""One way to open the tensors of a safetensors file, of a set of shards, or of a ``.bin`` file (floor 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank.adapters.safetensors_file import SafetensorsFile
+from lorarank.adapters.tensors import Store, StoredTensor
+from lorarank.adapters.torch_file import TorchFile
+from lorarank.adapters.untrusted import read_json
+from lorarank.errors import AdapterError
+
+INDEX_SUFFIX = ".safetensors.index.json"
+"""What the index of safetensors shards is called after."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Tensors spread over several safetensors files beside their index.
+
+    Attributes
+    ----------
+    path : of the index.
+    tensors : what is stored under each name, in all shards.
+    homes : the file that holds each.
+    """
+
+    path: Path
+    tensors: Mapping[str, StoredTensor]
+    homes: Mapping[str, SafetensorsFile] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> Shards:
+        """Check an index and the headers of all its shards.
+
+        A shard is a plain name in the index, looked up beside it. That name may be a symbolic link, as every file in
+        the hub's cache is; it cannot lead anywhere by itself.
+
+        Raises
+        ------
+        SourceError
+            The index or a shard cannot be read.
+        AdapterError
+            One of them is damaged, or they contradict each other.
+        """
+        where: dict[str, Any] | None = read_json(path).get("weight_map")
+        if not isinstance(where, dict) or not where:
+            raise AdapterError(path, "lacks its weight_map", do="download it again")
+        for key, name in where.items():
+            if not _is_plain(name):
+                raise AdapterError(f"{path}: {key}", f"{name!r} is no plain name of a safetensors file beside it")
+        homes: dict[str, SafetensorsFile] = {}
+        for name in sorted(set(where.values())):
+            shard = SafetensorsFile.open(path.with_name(name))
+            for key in shard.tensors:
+                if key in homes:
+                    raise AdapterError(f"{path}: {key}", f"stored twice, in {homes[key].path.name} and in {name}")
+                homes[key] = shard
+        for key, name in where.items():
+            if key not in homes or homes[key].path.name != name:
+                raise AdapterError(f"{path}: {key}", f"not in {name}, where it should be", do="download it again")
+        return cls(path=path, tensors={key: home.tensors[key] for key, home in homes.items()}, homes=homes)
+
+    def read(self, key: str) -> NDArray[np.float64]:
+        """The tensor of that name, upcast."""
+        return self.homes[key].read(key)
+
+
+def open_store(path: Path) -> Store:
+    """Open whatever kind of tensor file this is, by its name.
+
+    Raises
+    ------
+    SourceError, AdapterError, MissingExtraError
+        See the kinds of file.
+    """
+    if path.name.endswith(INDEX_SUFFIX):
+        return Shards.open(path)
+    if path.suffix == ".safetensors":
+        return SafetensorsFile.open(path)
+    if path.suffix == ".bin":
+        return TorchFile.open(path)
+    raise AdapterError(path, "no file of tensors that is read here", do="name a .safetensors file or a .bin file")
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether it is the name of a safetensors file in the same folder, on any system.
+
+    >>> [_is_plain(name) for name in ("a-1-of-2.safetensors", "../a.safetensors", "/a.safetensors", "c:a.safetensors")]
+    [True, False, False, False]
+    """
+    return isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\:\0")

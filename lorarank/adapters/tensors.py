@@ -1,0 +1,116 @@
+"""What is known of a stored tensor before it is read, and the upcast of its numbers (floor 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank.errors import NumericsError, ResourceError
+
+FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
+"""Stored dtypes whose numbers are read; the 8-bit floats and integers need scales that LoRA files do not carry."""
+
+MOST_DIMENSIONS = 32
+"""What every supported numpy takes."""
+
+LONGEST_NAME = 1000
+"""Characters of a tensor's name; real ones have about a hundred."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Dtype (in torch's spelling, e.g. ``bfloat16``) and shape of a tensor on disk.
+
+    >>> StoredTensor("float16", (8, 64)).size
+    512
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return prod(self.shape)
+
+
+class Store(Protocol):
+    """Named tensors on disk: what they are is known at once, their numbers are read one tensor at a time."""
+
+    @property
+    def path(self) -> Path:
+        """The file, or the index of its shards."""
+
+    @property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """What is stored under each name."""
+
+    def read(self, key: str) -> NDArray[np.float64]:
+        """The tensor of that name, upcast; its dtype must be one of :data:`FLOATS`."""
+
+
+def upcast(raw: NDArray[np.generic], dtype: str) -> NDArray[np.float64]:
+    """Little-endian numbers as float64.
+
+    Parameters
+    ----------
+    raw : one of the dtypes that :func:`raw_dtype` gives, any shape.
+    dtype : one of :data:`FLOATS`.
+
+    >>> upcast(np.array([0x3FC0], dtype="<u2"), "bfloat16")
+    array([1.5])
+    """
+    with np.errstate(invalid="ignore"):  # signalling NaNs are still NaN afterwards, and are named then
+        if dtype == "bfloat16":  # the upper half of a float32
+            wide = raw.astype(np.uint32)
+            wide <<= 16
+            raw = wide.view(np.float32)
+        return raw.astype(np.float64, copy=False)
+
+
+def raw_dtype(dtype: str) -> np.dtype[np.generic]:
+    """The numpy dtype in which the bytes of a stored float are read; bfloat16, which numpy lacks, as 16-bit integers.
+
+    >>> raw_dtype("float16"), raw_dtype("bfloat16")
+    (dtype('float16'), dtype('uint16'))
+    """
+    return np.dtype({"float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}[dtype])
+
+
+def read_finite(store: Store, key: str) -> NDArray[np.float64]:
+    """A tensor of a store, upcast.
+
+    Raises
+    ------
+    NumericsError
+        NaN or infinity in it, naming file and key.
+    SourceError, AdapterError
+        The file is gone or was changed since it was opened.
+    ResourceError
+        The tensor does not fit into memory.
+    """
+    where = f"{store.path}: {key}"
+    try:
+        tensor = store.read(key)
+    except MemoryError:
+        size = store.tensors[key].size
+        raise ResourceError(where, f"its {size:,} numbers need {8 * size / 1e9:.1f} GB and do not fit") from None
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = tensor.sum()
+    # A finite sum proves finite numbers at a fraction of the cost; an infinite one may be overflow alone.
+    if not np.isfinite(total):
+        bad = int(tensor.size - np.count_nonzero(np.isfinite(tensor)))
+        if bad:
+            raise NumericsError(
+                where,
+                f"{bad:,} of its {tensor.size:,} numbers are NaN or infinite",
+                why="the training has diverged or the file is damaged",
+                do="take an earlier checkpoint",
+            )
+    return tensor

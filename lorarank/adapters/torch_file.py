@@ -1,0 +1,125 @@
+"""A ``.bin`` file as ``torch.save`` writes it: weights-only loading, never unpickling code (floor 1).
+
+The archive is checked first: nothing in it may be compressed, so that it cannot unfold into more than its own size.
+torch is imported here alone, and only when such a file is opened.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, StoredTensor
+from lorarank.adapters.untrusted import open_regular
+from lorarank.errors import AdapterError, MissingExtraError
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_PICKLE_BYTES = 32_000_000
+"""The part of the archive that describes the tensors; about 170 bytes each in real ones."""
+
+CALLED = re.compile(r"GLOBAL ([\w.]+)")
+"""What torch's refusal names as the function that the file asks to call."""
+
+CONVERT = "convert it to safetensors where it comes from"
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """A loaded ``.bin`` file, mapped into memory rather than read.
+
+    Attributes
+    ----------
+    path : of the file.
+    tensors : what is stored under each name.
+    mapped : the tensors themselves.
+    """
+
+    path: Path
+    tensors: Mapping[str, StoredTensor]
+    mapped: Mapping[str, torch.Tensor] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> TorchFile:
+        """Load a file of named tensors.
+
+        Raises
+        ------
+        MissingExtraError
+            torch is not installed.
+        SourceError
+            The file cannot be read.
+        AdapterError
+            It is damaged, or holds anything but named tensors.
+        """
+        try:
+            import torch
+        except ImportError:
+            raise MissingExtraError(str(path), "torch", "probe") from None
+        _check_archive(path)
+        try:
+            loaded = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # torch raises whatever its unpickler stumbles over
+            called = CALLED.search(str(error))
+            what = f"it asks to call {called[1]}" if called else "it is damaged or holds other objects"
+            raise AdapterError(
+                path, f"not a file of tensors: {what}", why="no code from a file is ever run", do=CONVERT
+            ) from None
+        if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+            raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
+        tensors = {key: _stored(key, value, path) for key, value in loaded.items()}
+        return cls(path=path, tensors=tensors, mapped=loaded)
+
+    def read(self, key: str) -> NDArray[np.float64]:
+        """The tensor of that name, upcast."""
+        import torch
+
+        tensor: NDArray[np.float64] = self.mapped[key].detach().to(torch.float64, copy=True).numpy()
+        return tensor
+
+
+def _check_archive(path: Path) -> None:
+    with open_regular(path) as file:
+        size = path.stat().st_size
+        if size == 0:
+            raise AdapterError(path, "the file is empty", do="download it again")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+        except Exception:  # zipfile raises whatever a damaged directory leads it to
+            raise AdapterError(
+                path,
+                "no archive as torch writes since version 1.6",
+                why="it is cut short, or older",
+                do="download it again, or convert it to safetensors where it comes from",
+            ) from None
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise AdapterError(path, "its entries are compressed, as torch never writes them", do=CONVERT)
+    if sum(entry.file_size for entry in entries) > size:
+        raise AdapterError(path, "its entries claim more bytes than the file has", do="download it again")
+    if any(entry.file_size > MOST_PICKLE_BYTES for entry in entries if entry.filename.endswith(".pkl")):
+        raise AdapterError(path, "its list of tensors is larger than any adapter needs", do=CONVERT)
+
+
+def _stored(key: str, tensor: Any, path: Path) -> StoredTensor:
+    """What a loaded value is; everything but an ordinary tensor that lies in the file as a whole is refused."""
+    import torch
+
+    where = f"{path}: {key}"
+    if len(key) > LONGEST_NAME:
+        raise AdapterError(where, f"a tensor's name of {len(key):,} characters")
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        raise AdapterError(where, f"a {type(tensor).__name__} where a tensor is needed", do=CONVERT)
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        raise AdapterError(where, "a sparse, quantised or absent tensor", do=CONVERT)
+    if tensor.dim() > MOST_DIMENSIONS or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise AdapterError(where, f"the shape {tuple(tensor.shape)} is larger than what is stored", do=CONVERT)
+    return StoredTensor(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))

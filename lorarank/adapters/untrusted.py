@@ -1,0 +1,110 @@
+"""Small files from strangers: regular, bounded in size, strict JSON (floor 1).
+
+Nothing a file claims is believed before it is checked, and nothing it holds is executed. Symbolic links are followed:
+the hub's cache is made of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from lorarank.errors import AdapterError, SourceError
+
+MOST_JSON_BYTES = 32_000_000
+"""Far above any real header or configuration: about 10 MB describe a mixture of 15,000 experts."""
+
+MOST_JSON_CONTAINERS = 1_000_000
+"""Each costs memory many times its two bytes of text."""
+
+LONGEST_INTEGER = 20
+"""Digits of 2**64; Python takes quadratic time for long ones."""
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a regular file for reading, unbuffered; a pipe or device would hang or never end.
+
+    Raises
+    ------
+    SourceError
+        It is missing, may not be read, or is no regular file.
+
+    >>> open_regular(Path("/dev/null"))
+    Traceback (most recent call last):
+        ...
+    lorarank.errors.SourceError: /dev/null: no regular file.
+    """
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return FileIO(path, "rb")
+    except FileNotFoundError:
+        raise SourceError(path, "no such file") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    raise SourceError(path, "no regular file")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a small file.
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read.
+    AdapterError
+        It is too large, or :func:`parse_object` refuses it.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_JSON_BYTES:
+            raise AdapterError(path, f"{size:,} bytes are too many for a JSON file of an adapter")
+        return parse_object(file.read(size), path)
+
+
+def parse_object(data: bytes, where: object) -> dict[str, Any]:
+    """A JSON object from at most :data:`MOST_JSON_BYTES` bytes of UTF-8.
+
+    Raises
+    ------
+    AdapterError
+        It is no JSON object, names a key twice, is nested too deeply, or holds absurd numbers.
+
+    >>> parse_object(b'{"r": 8, "r": 16}', "adapter_config.json")
+    Traceback (most recent call last):
+        ...
+    lorarank.errors.AdapterError: adapter_config.json: no valid JSON (the key r appears twice).
+    """
+    if not data.strip():
+        raise AdapterError(where, "empty", do="download it again")
+    if data.count(b"{") + data.count(b"[") > MOST_JSON_CONTAINERS:
+        raise AdapterError(where, "no valid JSON of an adapter (too many brackets)")
+    try:
+        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_duplicates, parse_int=_integer)
+    except UnicodeDecodeError:
+        raise AdapterError(where, "no valid JSON (not UTF-8 text)", do="download it again") from None
+    except RecursionError:
+        raise AdapterError(where, "no valid JSON of an adapter (nested too deeply)") from None
+    except ValueError as error:
+        raise AdapterError(where, f"no valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise AdapterError(where, f"a JSON {type(value).__name__} where an object is needed")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name} appears twice")
+        found[name] = value
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_INTEGER:
+        raise ValueError(f"the number {text[:10]}… has {len(text)} digits")
+    return int(text)

@@ -1,0 +1,97 @@
+"""The command line (floor 5): one group, and the one place where errors become exit codes.
+
+Commands are imported when they are called, so that asking for help costs no numpy and estimating no torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+from typing import Any
+
+import click
+
+from lorarank import __version__
+from lorarank.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, LorarankError, printable
+
+COMMANDS = {
+    "probe": "Fine-tune MODEL briefly at high rank on your data, and measure what the update needs.",
+    "estimate": "Recommend a LoRA rank from a probe run, or describe adapters.",
+    "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
+    "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
+}
+"""Every command with the first sentence of its help."""
+
+ONE_THREAD = frozenset({"estimate", "heuristics"})
+"""Commands whose matrices are so small that threads cost more than they bring. A probe wants them all."""
+
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""What the numerical libraries read when they are loaded."""
+
+TRACEBACK = "LORARANK_TRACEBACK"
+"""Environment variable that shows the traceback of an unexpected error."""
+
+
+class Door(click.Group):
+    """A group that loads its commands when they are called and turns errors into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of their use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; numerical libraries are told to use one thread before they are loaded."""
+        if cmd_name not in COMMANDS:
+            return None
+        if cmd_name in ONE_THREAD:
+            for name in THREADS:
+                os.environ.setdefault(name, "1")
+        command: click.Command = importlib.import_module(f"lorarank.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; whatever it raises leaves as a line on stderr and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except LorarankError as error:
+            if os.environ.get(TRACEBACK):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+        except MemoryError:
+            click.echo("Error: out of memory. Close other programs, or use a larger machine.", err=True)
+            ctx.exit(EXIT_BAD_INPUT)
+        except Exception as error:
+            if os.environ.get(TRACEBACK) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+                raise
+            click.echo(
+                f"Error: {type(error).__name__}: {printable(error)}. This is a bug in lorarank {__version__}: please "
+                f"report it with the traceback, which {TRACEBACK}=1 in the environment shows.",
+                err=True,
+            )
+            ctx.exit(EXIT_BUG)
+
+
+@click.group(
+    cls=Door,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: lorarank probe MODEL --data train.jsonl -o run && lorarank estimate run",
+)
+@click.version_option(__version__, prog_name="lorarank", message="%(prog)s %(version)s")
+def main() -> None:
+    """Which LoRA rank do I need?
+
+    Fine-tune briefly at a high rank on your model and data (probe), and read the rank from the spectrum of the result
+    (estimate).
+    """

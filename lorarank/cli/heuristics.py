@@ -1,0 +1,38 @@
+"""``lorarank heuristics`` (floor 5)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import click
+
+from lorarank.first_guess import first_guess
+from lorarank.heuristics import TASKS
+
+PIPED_WIDTH = 100
+
+
+@click.command(epilog="Example: lorarank heuristics --task domain --model gpt2 --data train.jsonl")
+@click.option("--task", type=click.Choice(list(TASKS)), help="Show this row alone.")
+@click.option("--model", help="Folder or hub id: what ranks cost on it. Only shapes are read.")
+@click.option("--data", help="As for a probe: the rank that could learn it by heart; with --model.")
+@click.option("--format", "kind", type=click.Choice(("table", "json", "markdown")), default="table", show_default=True)
+def command(task: str | None, model: str | None, data: str | None, kind: str) -> None:
+    """Show the reference table of ranks, and a first guess for a model and data.
+
+    The guess is the table's start or, where that is larger, the rank that could learn the data by heart. It needs no
+    GPU and no training, and measures nothing: `lorarank probe` does.
+    """
+    from lorarank.report import reference
+
+    guess = first_guess(task, model, data)
+    if kind == "json":
+        text = reference.to_json(guess)
+    elif kind == "markdown":
+        text = reference.to_markdown(guess)
+    else:
+        terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
+        text = reference.render(guess, width=width, colour=terminal)
+    click.echo(text, nl=False)

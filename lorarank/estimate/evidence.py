@@ -1,0 +1,221 @@
+"""Is the energy signal? What a run says about itself, what refuses an answer, and what lowers confidence (floor 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lorarank.capacity import capacity_floor
+from lorarank.estimate import constants
+from lorarank.estimate.reasons import percent
+from lorarank.estimate.recommendation import (
+    EnergyRule,
+    Evidence,
+    Growth,
+    Interval,
+    KeepRank,
+    Replication,
+)
+from lorarank.estimate.rule import Spectra, energies, mean_rank
+from lorarank.heuristics import Comparison
+from lorarank.ladder import octaves
+from lorarank.numerics import measures
+from lorarank.runs import Loss, Manifest, Run, Trajectory
+from lorarank.spectrum import Spectrum
+
+
+def gather(run: Run, weight: Sequence[Spectrum], share: float) -> Evidence:
+    """What the run measured, and the spectra's distance from noise.
+
+    Parameters
+    ----------
+    run : the run.
+    weight : spectra of its first adapter in the ``weight`` metric.
+    share : energy share of the rule.
+    """
+    data, training, heldout = run.manifest.data, run.manifest.training, run.manifest.heldout
+    worst = worst_gain(run.manifest)
+    probe = heldout.probes[0] if heldout.probes else Loss(math.nan, math.nan)
+    return Evidence(
+        base_loss=heldout.base.mean,
+        probe_loss=probe.mean,
+        gain=worst.mean,
+        gain_se=worst.se,
+        heldout_documents=data.heldout_documents,
+        rank=training.rank,
+        steps=training.steps,
+        trained_tokens=training.trained_tokens,
+        epochs=training.epochs,
+        learning_rate=training.learning_rate,
+        noise=noise_ratio(weight),
+        growth=_growth(run.trajectory, weight, share),
+        capacity=capacity_floor(
+            data.unique_target_tokens,
+            heldout.base.mean,
+            max(1, sum(module.parameters_per_rank for module in weight)),
+        ),
+    )
+
+
+def worst_gain(manifest: Manifest) -> Loss:
+    """The gain that stands fewest standard errors above zero; one that is no number before all others."""
+
+    def strength(gain: Loss) -> float:
+        if not (math.isfinite(gain.mean) and math.isfinite(gain.se)):
+            return -math.inf
+        return gain.mean / gain.se if gain.se > 0 else math.copysign(math.inf, gain.mean)
+
+    return min(manifest.heldout.gains, key=strength, default=Loss(math.nan, math.nan))
+
+
+def noise_ratio(spectra: Sequence[Spectrum]) -> float:
+    """Energy-weighted mean of participation ratio over its value for a product of two Gaussian matrices."""
+    weights = energies([module.singular_values for module in spectra])
+    ratios = [
+        measures.participation_ratio(m.singular_values)
+        / measures.gaussian_product_participation(m.r, m.out_features, m.in_features)
+        for m in spectra
+    ]
+    return float(sum(weight * ratio for weight, ratio in zip(weights, ratios, strict=True)))
+
+
+def _growth(trajectory: Trajectory, weight: Sequence[Spectrum], share: float) -> Growth | None:
+    earlier = spectra_at(trajectory, constants.GROWTH_POINT)
+    if not earlier:
+        return None
+    before, end = mean_rank(earlier, share), mean_rank([module.singular_values for module in weight], share)
+    return Growth(before, end, end > constants.GROWTH * before)
+
+
+def spectra_at(trajectory: Trajectory, fraction: float) -> Spectra:
+    """The spectra at the point of the trajectory that is nearest to ``fraction``; empty where there is none."""
+    import numpy as np
+
+    points = [point for point in trajectory.points if point.singular_values]
+    if not points:
+        return ()
+    nearest = min(points, key=lambda point: abs(point.fraction - fraction))
+    spectra = [np.array(values, dtype=np.float64) for values in nearest.singular_values.values()]
+    return spectra if all(np.isfinite(values).all() for values in spectra) else ()
+
+
+def refusals(
+    manifest: Manifest, evidence: Evidence, rule: EnergyRule | None, replication: Replication | None
+) -> tuple[str, ...]:
+    """Why the evidence does not carry a recommendation, as sentences; empty where it does.
+
+    ``rule`` is ``None`` where the adapter holds NaN or infinity: the caller says so.
+    """
+    training = manifest.training
+    found = []
+    if not (math.isfinite(training.first_loss) and math.isfinite(training.final_loss)):
+        found.append(
+            f"The training loss is not a number: the learning rate {training.learning_rate:.3g} is evidently wrong; "
+            "probe again with --lr auto."
+        )
+    elif training.final_loss > training.first_loss:
+        found.append(
+            f"The training loss rose from {training.first_loss:.3f} to {training.final_loss:.3f}: the learning rate "
+            f"{training.learning_rate:.3g} is evidently wrong; probe again with --lr auto."
+        )
+    if training.learning_rate_trials and not any(math.isfinite(t.loss) for t in training.learning_rate_trials):
+        found.append("No trial of the learning-rate search ended with a finite loss; probe again with a lower --lr.")
+    if rule is not None and rule.median == 0:
+        found.append("lora_B is all zero in every module: the probe did not train, so there is no spectrum to read.")
+    found.extend(_gain_refusals(manifest, evidence))
+    if rule is not None and rule.median > constants.RANK_CEILING * training.rank:
+        found.append(
+            f"The answer is at least {constants.RANK_CEILING * training.rank:g}: {percent(rule.share)} of the energy "
+            f"takes {rule.median:g} of the probe's {training.rank} directions in the median module, so its own ceiling "
+            f"shapes the number; probe higher with --rank {2 * training.rank}."
+        )
+    if (
+        replication is not None
+        and replication.agreement < constants.REFUSED_AGREEMENT
+        and replication.replicated_median == 0
+    ):
+        found.append(
+            f"The replicates do not agree (agreement {replication.agreement:.2f}, replicated rank 0 in the median "
+            "module): the energy is noise; probe with more --tokens."
+        )
+    return tuple(found)
+
+
+def _gain_refusals(manifest: Manifest, evidence: Evidence) -> list[str]:
+    losses = (manifest.heldout.base, *manifest.heldout.probes)
+    if not all(math.isfinite(loss.mean) for loss in losses) or not math.isfinite(evidence.gain):
+        return ["A held-out loss is not a number: the probe diverged, or the base model cannot read this data."]
+    if not math.isfinite(evidence.gain_se):
+        return [
+            f"There are too few held-out documents ({evidence.heldout_documents}) to tell the gain from chance; give "
+            "more with --val."
+        ]
+    if evidence.gain <= max(0.0, constants.REFUSED_GAIN * evidence.gain_se):
+        return [
+            f"The probe is no better than the base model on held-out data: it gains {evidence.gain:.3f} ± "
+            f"{evidence.gain_se:.3f} nats, and {constants.REFUSED_GAIN:g} standard errors are the least that counts; "
+            "check that the data is what you mean to train on, then probe with more --tokens."
+        ]
+    return []
+
+
+def doubts(
+    manifest: Manifest,
+    evidence: Evidence,
+    rule: EnergyRule,
+    interval: Interval,
+    keep: KeepRank | None,
+    replication: Replication | None,
+    heuristics: Comparison,
+) -> tuple[str, ...]:
+    """What lowers the confidence, a sentence each, the most telling first."""
+    training = manifest.training
+    rates = sorted(trial.learning_rate for trial in training.learning_rate_trials)
+    found = []
+    if evidence.steps < constants.FEW_STEPS:
+        found.append(
+            f"The probe took only {evidence.steps} steps; below {constants.FEW_STEPS} its spectrum is mostly the start "
+            "of training."
+        )
+    if evidence.noise >= constants.NOISE_RATIO:
+        found.append(
+            f"The spectrum is indistinguishable from noise: its participation ratio is {percent(evidence.noise, 0)} "
+            "of that of a random product."
+        )
+    if evidence.growth is not None and evidence.growth.grows:
+        found.append("The rank was still growing when the probe ended.")
+    if evidence.gain < constants.WEAK_GAIN * evidence.gain_se:
+        found.append(
+            f"The gain is weak: {evidence.gain / evidence.gain_se:.1f} standard errors, below {constants.WEAK_GAIN:g}."
+        )
+    if replication is not None and replication.agreement < constants.WEAK_AGREEMENT:
+        found.append(f"The replicates agree weakly ({replication.agreement:.2f}).")
+    if octaves(interval.low, interval.high) > constants.WIDE_OCTAVES:
+        found.append(f"The interval is wide: {interval.low} to {interval.high}.")
+    if len(rates) >= 2 and not rates[0] < training.learning_rate < rates[-1]:
+        found.append(
+            f"The learning rate {training.learning_rate:.3g} is at the edge of those tried, so a better one may lie "
+            "beyond it."
+        )
+    if keep is not None and keep.r > constants.KEEP_FACTOR * rule.r:
+        found.append(
+            f"The keep rank {keep.r} contradicts the energy: it is more than {constants.KEEP_FACTOR:g} times {rule.r}."
+        )
+    if evidence.epochs > constants.MANY_EPOCHS:
+        found.append(
+            f"The probe went over its data {evidence.epochs:.1f} times, so part of the spectrum is memorisation."
+        )
+    if heuristics.agrees is False and heuristics.row is not None:
+        row = heuristics.row
+        found.append(f"The reference table says {row.low}–{row.high} for {row.task}, more than one doubling away.")
+    return tuple(found)
+
+
+def confidence(evidence: Evidence, found: Sequence[str]) -> str:
+    """ "high" without a doubt, "medium" with one or two, "low" with more, or after too few steps.
+
+    The count is :data:`lorarank.estimate.constants.MEDIUM_DOUBTS`.
+    """
+    if evidence.steps < constants.FEW_STEPS or len(found) > constants.MEDIUM_DOUBTS:
+        return "low"
+    return "medium" if found else "high"

@@ -1,0 +1,49 @@
+"""What an estimate can be asked (floor 2): every option with its one default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lorarank.errors import OptionError
+from lorarank.heuristics import task_row
+from lorarank.spectrum import METRICS
+
+
+@dataclass(frozen=True)
+class EstimateOptions:
+    """Options of :func:`lorarank.estimate.recommend`; the command line reads its defaults from here.
+
+    Parameters
+    ----------
+    energy : share of Σσ² to keep, in (0, 1]; ``None`` is the default rule, which keeps 0.90.
+    metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
+    task : row of the reference table to stand beside the answer; ``None`` names none.
+    budget : most trainable parameters; asks for a rank per module.
+
+    Raises
+    ------
+    OptionError
+        A value out of its range.
+
+    Examples
+    --------
+    >>> EstimateOptions(energy=0.95).metric
+    'weight'
+    """
+
+    energy: float | None = None
+    metric: str = "weight"
+    task: str | None = None
+    budget: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.energy is not None and not 0 < self.energy <= 1:
+            hint = f"for {self.energy:g} % give {self.energy / 100:g}" if 1 < self.energy <= 100 else "give, say, 0.90"
+            raise OptionError(f"--energy {self.energy:g}", "it is a share, above 0 and at most 1", do=hint)
+        if self.metric not in METRICS:
+            raise OptionError(f"--metric {self.metric}", "no such metric", do=f"choose among: {', '.join(METRICS)}")
+        if self.task is not None:
+            task_row(self.task)
+        if self.budget is not None and self.budget < 1:
+            raise OptionError(f"--budget {self.budget}", "it must be at least 1 parameter")

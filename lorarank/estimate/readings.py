@@ -1,0 +1,109 @@
+"""The two answers and what surrounds them: train rank, interval, keep rank, alpha (floor 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lorarank.capacity import CapacityFloor
+from lorarank.estimate import constants
+from lorarank.estimate.reasons import percent
+from lorarank.estimate.recommendation import Alpha, EnergyRule, Growth, Interval, KeepRank, Reading
+from lorarank.estimate.rule import Spectra, answer, bracket, median_rank, pooled_rank, share_kept
+from lorarank.ladder import octaves, round_up
+from lorarank.runs import Truncation
+
+
+def energy_rule(spectra: Spectra, energy: float | None) -> EnergyRule:
+    """The plain rule at ``energy``, or at the default share.
+
+    >>> import numpy as np
+    >>> energy_rule([np.array([3.0, 2.0, 1.0])], None)  # doctest: +ELLIPSIS
+    EnergyRule(share=0.9, explicit=False, median=2.0, r=2, pooled=2, kept=0.92...)
+    """
+    share = constants.ENERGY if energy is None else energy
+    median = median_rank(spectra, share)
+    r = round_up(median)
+    return EnergyRule(share, energy is not None, median, r, pooled_rank(spectra, share), share_kept(spectra, r))
+
+
+def interval(
+    rule: EnergyRule,
+    spectra: Spectra,
+    replicates: Sequence[Spectra],
+    earlier: Spectra,
+    growth: Growth | None,
+    capacity: CapacityFloor,
+) -> Interval:
+    """The envelope of every reading of the train rank.
+
+    Parameters
+    ----------
+    rule : the answer.
+    spectra : of the first adapter, in the rule's metric.
+    replicates : of the others, likewise.
+    earlier : of the first, three quarters of the way; empty where they are not known in the rule's metric.
+    growth : whether the rank still grew then: raises the upper end by one doubling.
+    capacity : raises the upper end only; a short probe says nothing about what a long run must hold.
+    """
+    low_share, high_share = bracket(rule.share)
+    readings = [
+        Reading(f"{percent(rule.share)} energy", rule.r),
+        Reading(f"{percent(low_share)} energy", answer(spectra, low_share)),
+        Reading(f"{percent(high_share)} energy", answer(spectra, high_share)),
+    ]
+    for index, other in enumerate(replicates, start=1):
+        readings.append(Reading(f"replicate {index}", answer(other, rule.share)))
+    if earlier:
+        readings.append(Reading("three quarters of the way", answer(earlier, rule.share)))
+    low = min(reading.r for reading in readings)
+    if growth is not None and growth.grows:
+        readings.append(Reading("still growing", round_up(2 * max(reading.r for reading in readings))))
+    if math.isfinite(capacity.rank):
+        readings.append(Reading("capacity floor", round_up(capacity.rank)))
+    return Interval(low, max(reading.r for reading in readings), tuple(readings))
+
+
+def keep_rank(truncation: Truncation, gain: float) -> KeepRank | None:
+    """The smallest k of the truncation curve that loses at most a hundredth of the gain; ``None`` without a gain.
+
+    The uncut probe loses nothing, so its rank is always good enough.
+
+    >>> from lorarank.runs import Loss, TruncationPoint
+    >>> points = tuple(TruncationPoint(k, Loss(2 + e, 0.1), Loss(e, 0.002)) for k, e in ((1, 0.2), (2, 0.009)))
+    >>> keep_rank(Truncation(1, "loss", 4, 60, points, ()), gain=1.0)
+    KeepRank(r=2, low=2, high=4, basis='truncation curve', metric='loss', excess=0.009)
+    """
+    if not gain > 0:
+        return None
+    points = sorted(truncation.points, key=lambda point: point.k)
+    allowed = constants.LOSS_SHARE * gain
+
+    def smallest(errors: float) -> int:
+        """The answer with every point moved by so many of its standard errors."""
+        return next((p.k for p in points if p.excess.mean + errors * p.excess.se <= allowed), truncation.rank)
+
+    r = next((point.k for point in points if point.excess.mean <= allowed), truncation.rank)
+    known = all(math.isfinite(point.excess.se) for point in points)
+    excess = next((point.excess.mean / gain for point in points if point.k == r < truncation.rank), None)
+    low, high = (smallest(-1), smallest(+1)) if known else (None, None)
+    return KeepRank(r, low, high, "truncation curve", truncation.metric, excess)
+
+
+def pooled_keep_rank(rule: EnergyRule, metric: str) -> KeepRank:
+    """A description where no loss was measured: the rank that keeps the rule's share of all energy together."""
+    return KeepRank(rule.pooled, None, None, "pooled energy", metric, None)
+
+
+def alpha_for(r: int, probe_alpha: int, learning_rate: float) -> Alpha:
+    """``lora_alpha`` for a rank: the nearer of 2r and r, in doublings, to the alpha of the probe; ties go to 2r.
+
+    With alpha kept, a tuned learning rate carries over between ranks (J. Schulman et al., LoRA Without Regret, 2025);
+    2r and r are the two conventions of the reference table. The learning rate is moved against what remains.
+
+    >>> [alpha_for(r, 32, 1e-3).convention for r in (8, 16, 32, 64)]
+    ['2r', '2r', 'r', 'r']
+    """
+    double = octaves(2 * r, probe_alpha) <= octaves(r, probe_alpha)
+    lora_alpha = 2 * r if double else r
+    return Alpha(lora_alpha, "2r" if double else "r", learning_rate * probe_alpha / lora_alpha)

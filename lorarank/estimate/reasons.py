@@ -1,0 +1,183 @@
+"""How an answer came about, in sentences (floor 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lorarank.estimate import constants
+from lorarank.estimate.recommendation import (
+    Allocation,
+    Alpha,
+    EnergyRule,
+    Evidence,
+    Interval,
+    KeepRank,
+    Replication,
+    TypeSummary,
+)
+from lorarank.ladder import LADDER, round_up
+
+
+def percent(share: float, digits: int | None = None) -> str:
+    """A share in per cent: as it was given, or with so many digits after the point.
+
+    >>> percent(0.9), percent(0.925), percent(0.01234, 1)
+    ('90%', '92.5%', '1.2%')
+    """
+    return f"{100 * share:.4g}%" if digits is None else f"{100 * share:.{digits}f}%"
+
+
+LOSS = percent(constants.LOSS_SHARE)
+
+
+def about_rule(rule: EnergyRule, modules: int, metric: str) -> list[str]:
+    """The number, and what it keeps."""
+    share = percent(rule.share)
+    found = [
+        f"In the energy-weighted median of {modules} modules, {share} of the energy (metric {metric}) takes "
+        f"{_directions(rule.median)}; rounded up to the ladder that is r = {rule.r}.",
+        f"r = {rule.r} everywhere keeps {percent(rule.kept, 1)} of the energy of all modules together; {share} of it "
+        f"takes r = {rule.pooled} everywhere.",
+    ]
+    if rule.explicit:
+        found.append("--energy was given, so this plain rule alone sets r; the evidence can only doubt or refuse it.")
+    if rule.median > LADDER[-1]:
+        found.append(f"The ladder ends at {LADDER[-1]}; the median lies above it.")
+    return found
+
+
+def about_interval(interval: Interval) -> list[str]:
+    """What the interval is, and is not."""
+    readings = ", ".join(f"{reading.r} ({reading.source})" for reading in interval.readings)
+    return [
+        f"The interval {interval.low}–{interval.high} is the envelope of these readings of r: {readings}. It is no "
+        "confidence level: the rule is not yet calibrated on tasks it was not chosen on."
+    ]
+
+
+def about_evidence(evidence: Evidence, replication: Replication | None) -> list[str]:
+    """Gain, replicates, growth, capacity."""
+    found = []
+    if math.isfinite(evidence.gain) and math.isfinite(evidence.gain_se):
+        found.append(
+            f"The probe gains {evidence.gain:.3f} ± {evidence.gain_se:.3f} nats per token on "
+            f"{evidence.heldout_documents} held-out documents, where the base model loses {evidence.base_loss:.3f}."
+        )
+    if replication is None:
+        found.append("There is one probe and no replicate: that its energy is signal rests on the gain alone.")
+    else:
+        found.append(about_replication(replication))
+    if evidence.growth is not None:
+        growth = evidence.growth
+        moved = f"from {growth.before:.1f} three quarters of the way to {growth.end:.1f} at the end"
+        if growth.grows:
+            found.append(
+                f"The mean energy rank still grew, {moved}: the interval's upper end goes up one doubling, and a "
+                "longer run would use more directions."
+            )
+        else:
+            found.append(f"The mean energy rank had settled ({moved}).")
+    capacity = evidence.capacity
+    if math.isfinite(capacity.rank):
+        found.append(
+            f"Learning the data by heart would take r = {round_up(capacity.rank)}: {capacity.target_tokens:,} distinct "
+            f"target tokens of {capacity.bits_per_token:.2f} bits against 2 bits per parameter; this capacity floor "
+            "can raise only the upper end."
+        )
+    return found
+
+
+def about_replication(replication: Replication) -> str:
+    """Agreement and replicated rank, and what they are not."""
+    return (
+        f"{replication.adapters} adapters of the same modules agree at {replication.agreement:.2f} (energy-weighted; 1 "
+        f"is the same update, 0 nothing in common), with {_directions(replication.replicated_median)} replicated in "
+        "the median module: a measure of signal against noise, not of the rank a task needs."
+    )
+
+
+def about_keep(keep: KeepRank | None) -> list[str]:
+    """The other question."""
+    if keep is None:
+        return []
+    if keep.basis != "truncation curve":
+        return [
+            f"Keep rank {keep.r} describes the adapter: the rank that keeps that share of all its energy. What a cut "
+            "costs was not measured."
+        ]
+    if keep.excess is None:
+        return [
+            f"Keep rank {keep.r}, the whole probe: no cut on the truncation curve (metric {keep.metric}) loses {LOSS} "
+            "of the gain or less."
+        ]
+    band = f" ({keep.low}–{keep.high} within a standard error)" if keep.low is not None else ""
+    return [
+        f"Keep rank {keep.r}{band}: cut to it, the trained probe loses at most {LOSS} of the gain "
+        f"(metric {keep.metric}). Training at r bends few directions to the task and a cut does not, so this is "
+        "another number, for shrinking an adapter that exists."
+    ]
+
+
+def about_alpha(alpha: Alpha, probe_alpha: int, probe_rate: float) -> list[str]:
+    """Why this alpha, and which learning rate to start from."""
+    return [
+        f"lora_alpha = {alpha.lora_alpha} ({alpha.convention}): of r and 2r the nearer to {probe_alpha}, at which the "
+        "probe's learning rate holds, because with alpha kept a tuned rate carries over between ranks (Schulman et "
+        f"al. 2025). Start from learning rate {alpha.learning_rate:.2g} ({probe_rate:.3g} × {probe_alpha}/"
+        f"{alpha.lora_alpha}) and tune from there."
+    ]
+
+
+def about_types(types: Sequence[TypeSummary]) -> list[str]:
+    """Which types could be left out."""
+    if not any(kind.spare is not None for kind in types):
+        return []
+    spare = [kind.type for kind in types if kind.spare]
+    if not spare:
+        return [f"No module type can be left out for {LOSS} of the gain or less."]
+    each = "each of them, alone," if len(spare) > 1 else "it"
+    return [
+        f"Could be left out: {', '.join(spare)}; without {each} the probe loses at most {LOSS} of "
+        "the gain. Losses do not add up: leaving out two can cost more than both."
+    ]
+
+
+def about_allocation(allocation: Allocation | None) -> list[str]:
+    """What the budget bought."""
+    if allocation is None:
+        return []
+    without = sum(rank == 0 for rank in allocation.ranks.values())
+    uniform = (
+        f"the largest uniform r that fits is {allocation.uniform_r} ({allocation.uniform_parameters:,} parameters, "
+        f"{percent(allocation.uniform_kept, 1)})"
+        if allocation.uniform_r
+        else "no uniform r fits"
+    )
+    return [
+        f"Within {allocation.budget:,} parameters, ranks by energy per parameter use {allocation.parameters:,} and "
+        f"keep {percent(allocation.kept, 1)} of the energy; {uniform}."
+        + (f" {without} modules get no adapter." if without else "")
+        + " That energy is what the probe used; whether it trains better than uniform ranks was not measured."
+    ]
+
+
+def about_bare(count: int) -> list[str]:
+    """What bare adapters can say."""
+    return [
+        ("One bare adapter says" if count == 1 else "Bare adapters say") + " what was used, not what a task needs: "
+        "there is no train rank here, only a description and a keep rank. lorarank probe measures the train rank."
+    ]
+
+
+def about_comparison(count: int, replication: Replication | None) -> list[str]:
+    """What several bare adapters have in common."""
+    if replication is not None:
+        return [about_replication(replication)]
+    if count > 1:
+        return ["The adapters do not change the same modules, so they are described apart and not compared."]
+    return []
+
+
+def _directions(count: float) -> str:
+    return f"{count:g} direction" + ("" if count == 1 else "s")

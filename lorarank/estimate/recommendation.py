@@ -1,0 +1,277 @@
+"""What an estimate answers, as values (floor 2). Everything a report shows is here; nothing here renders or measures.
+
+All of it turns into JSON through :func:`dataclasses.asdict`. Losses are in nats per target token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lorarank import __version__
+from lorarank.capacity import CapacityFloor
+from lorarank.heuristics import Comparison
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read the train rank from the same evidence, and what it gives, on the ladder."""
+
+    source: str
+    r: int
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The envelope of the readings. It is not a calibrated confidence level."""
+
+    low: int
+    high: int
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class EnergyRule:
+    """What the energy says: the ``median`` of the modules' energy ranks at ``share``, ``r`` on the ladder, and the
+    ``pooled`` rank that keeps ``share`` of all modules' energy together. ``kept`` is what ``r`` keeps of it.
+    """
+
+    share: float
+    explicit: bool
+    median: float
+    r: int
+    pooled: int
+    kept: float
+
+
+@dataclass(frozen=True)
+class KeepRank:
+    """To which rank the trained update can be cut; ``low`` and ``high`` are the answers one standard error either way.
+
+    ``basis`` is "truncation curve", or "pooled energy" where no loss was measured. ``metric`` is that of the cut;
+    ``excess`` is the loss it adds as a share of the gain, ``None`` where nothing less than the whole probe will do.
+    """
+
+    r: int
+    low: int | None
+    high: int | None
+    basis: str
+    metric: str
+    excess: float | None
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Energy-weighted mean energy rank three quarters of the way, and at the end."""
+
+    before: float
+    end: float
+    grows: bool
+
+
+@dataclass(frozen=True)
+class Replication:
+    """How far the replicates agree: energy-weighted mean agreement, median and mean replicated rank."""
+
+    adapters: int
+    agreement: float
+    replicated_median: float
+    replicated_mean: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the run measured about itself. ``gain`` is the smallest over replicates, in its standard errors too.
+
+    ``noise`` is the energy-weighted participation ratio as a share of its value for pure noise.
+    """
+
+    base_loss: float
+    probe_loss: float
+    gain: float
+    gain_se: float
+    heldout_documents: int
+    rank: int
+    steps: int
+    trained_tokens: int
+    epochs: float
+    learning_rate: float
+    noise: float
+    growth: Growth | None
+    capacity: CapacityFloor
+
+
+@dataclass(frozen=True)
+class Alpha:
+    """``lora_alpha``, by which convention ("2r" or "r"), and a learning rate to start from."""
+
+    lora_alpha: int
+    convention: str
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainable parameters at the recommended r over the probe's modules, and their share of the base's."""
+
+    parameters: int
+    parameters_per_rank: int
+    base_parameters: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A rank per module within a budget, beside the largest uniform r that fits; ``kept`` are shares of the energy.
+
+    Modules with rank 0 get no adapter.
+    """
+
+    budget: int
+    parameters: int
+    ranks: Mapping[str, int]
+    kept: float
+    uniform_r: int
+    uniform_parameters: int
+    uniform_kept: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """Arguments of PEFT's ``LoraConfig``, in its names."""
+
+    task_type: str
+    r: int
+    lora_alpha: int
+    lora_dropout: float
+    target_modules: tuple[str, ...]
+    bias: str
+    fan_in_fan_out: bool
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class TypeSummary:
+    """Modules of one type. ``excess`` is the loss without them as a share of the gain, with its standard error;
+    ``spare`` says whether that is within what may be lost; all three are ``None`` where no loss was measured.
+    """
+
+    type: str
+    modules: int
+    parameters_per_rank: int
+    energy: float
+    rank: float
+    excess: float | None
+    excess_se: float | None
+    spare: bool | None
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """Modules of one layer (``None``: outside all layers), their share of the energy, and their median energy rank."""
+
+    layer: int | None
+    modules: int
+    energy: float
+    rank: float
+
+
+@dataclass(frozen=True)
+class ModuleSummary:
+    """One module: ``rank`` is its energy rank; the measures are DESIGN's words, of the metric asked for.
+
+    ``replicated`` and ``agreement`` compare replicates, ``None`` where there is one.
+    """
+
+    name: str
+    type: str
+    layer: int | None
+    out_features: int
+    in_features: int
+    r: int
+    scaling: float
+    parameters: int
+    norm: float
+    energy: float
+    rank: int
+    effective_rank: float
+    energy_entropy_rank: float
+    stable_rank: float
+    participation_ratio: float
+    numerical_rank: int
+    replicated: float | None
+    agreement: float | None
+
+
+@dataclass(frozen=True)
+class AdapterSummary:
+    """One adapter: what it is, and the rule's reading of it (for a bare adapter a description, not advice)."""
+
+    source: str
+    base_model: str | None
+    r: tuple[int, ...]
+    modules: int
+    parameters: int
+    median: float
+    pooled: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer to "which r?", or why there is none.
+
+    Attributes
+    ----------
+    sources : what was estimated from.
+    kind : "run" or "adapters".
+    metric : in which singular values were taken.
+    heuristics : the reference table beside the answer.
+    reasons : how the answer came about, as sentences.
+    r : the train rank; ``None`` where refused, and for bare adapters.
+    interval, confidence : around ``r``; "high", "medium" or "low".
+    doubts : what lowers the confidence, as sentences.
+    refusals : why there is no recommendation, as sentences; empty where there is one.
+    fallback : the reference table's rank, where refused.
+    keep : the keep rank.
+    rule : what the energy says.
+    alpha, cost, config : what goes with ``r``; ``None`` without it.
+    evidence : what a run measured about itself; ``replication`` likewise, of two or more adapters.
+    adapters : each adapter in a line; ``types``, ``layers`` and ``modules`` are those of the first.
+    allocation : ranks within a budget, where one was given.
+    schema, lorarank : version of this layout, and of the package.
+    """
+
+    sources: tuple[str, ...]
+    kind: str
+    metric: str
+    heuristics: Comparison
+    reasons: tuple[str, ...]
+    r: int | None = None
+    interval: Interval | None = None
+    confidence: str | None = None
+    doubts: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    fallback: int | None = None
+    keep: KeepRank | None = None
+    rule: EnergyRule | None = None
+    alpha: Alpha | None = None
+    cost: Cost | None = None
+    evidence: Evidence | None = None
+    replication: Replication | None = None
+    adapters: tuple[AdapterSummary, ...] = ()
+    types: tuple[TypeSummary, ...] = ()
+    layers: tuple[LayerSummary, ...] = ()
+    modules: tuple[ModuleSummary, ...] = ()
+    allocation: Allocation | None = None
+    config: Config | None = None
+    schema: int = SCHEMA
+    lorarank: str = __version__
+
+    @property
+    def refused(self) -> bool:
+        """Whether the evidence does not carry a recommendation."""
+        return bool(self.refusals)

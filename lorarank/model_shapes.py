@@ -1,0 +1,168 @@
+"""Shapes of a base model's linear layers without loading it (floor 1): safetensors headers, else the configuration.
+
+Only names and shapes are read, a few kilobytes even of a model of many gigabytes; torch is not needed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorarank.errors import ModelError
+from lorarank.module_names import module_type
+from lorarank.sources import locate
+
+NOT_LINEAR = re.compile(r"(^|\.)(lm_head|score|classifier|\w*embed\w*|wte|wpe|shared|relative_attention_bias)\.")
+"""Matrices that are no linear layers inside the model: embeddings and output heads."""
+
+PLAIN_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
+"""Stored dtypes whose shapes are those of the weights; packed 4- and 8-bit weights have others."""
+
+LLAMA_LIKE = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo", "olmo2"}
+    | {"gemma", "gemma2", "gemma3", "gemma3_text"}
+)
+"""``model_type`` of architectures whose layers are q, k, v, o, gate, up and down."""
+
+MOST_HEADER_BYTES = 100_000_000
+"""The limit that safetensors itself sets to a header."""
+
+NEEDED_FILES = ["config.json", "tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json"]
+"""What is fetched of a model on the hub: never its weights."""
+
+
+@dataclass(frozen=True)
+class ModelShapes:
+    """Linear layers of a base model.
+
+    ``linear`` maps module paths to (out, in), or (in, out) for GPT-2's Conv1D, which stores them so; ``parameters``
+    counts all parameters of the model; ``basis`` says where both come from.
+    """
+
+    folder: Path
+    linear: Mapping[str, tuple[int, int]]
+    parameters: int
+    basis: str
+
+    @property
+    def parameters_per_rank(self) -> int:
+        """Σ(out + in) over all linear layers: trainable parameters of LoRA on all of them at r = 1."""
+        return sum(sum(shape) for shape in self.linear.values())
+
+    @property
+    def types(self) -> Mapping[str, tuple[int, int]]:
+        """Last part of the module paths → how many modules end so, and their Σ(out + in)."""
+        found: dict[str, tuple[int, int]] = {}
+        for name, shape in self.linear.items():
+            kind = module_type(name)
+            modules, size = found.get(kind, (0, 0))
+            found[kind] = (modules + 1, size + sum(shape))
+        return found
+
+
+def read_shapes(model: str) -> ModelShapes:
+    """Shapes of the model in a folder, or of a hub id ``owner/name[@revision]`` from its configuration.
+
+    Raises
+    ------
+    SourceError
+        There is no such model.
+    ModelError
+        Neither the weights' headers nor the configuration tell the shapes.
+    """
+    folder = locate(model, allow_patterns=NEEDED_FILES)
+    if folder.is_file():
+        folder = folder.parent
+    files = sorted(folder.glob("*.safetensors"))
+    tensors = {name: tensor for file in files for name, tensor in _header(file).items()}
+    linear = {
+        name.removesuffix(".weight"): tuple(tensor["shape"])
+        for name, tensor in tensors.items()
+        if name.endswith(".weight") and len(tensor["shape"]) == 2 and not NOT_LINEAR.search(name)
+    }
+    if linear and all(tensors[f"{name}.weight"]["dtype"] in PLAIN_DTYPES for name in linear):
+        sizes = (_product(tensor["shape"]) for tensor in tensors.values())
+        return ModelShapes(folder, linear, sum(sizes), "the shapes in the weight files")
+    return from_config(folder)
+
+
+def from_config(folder: Path) -> ModelShapes:
+    """Shapes that follow from ``config.json`` for a Llama-like model.
+
+    Raises
+    ------
+    ModelError
+        The configuration is missing, or of an architecture whose shapes do not follow from it.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+        config = config.get("text_config", config)
+        kind = config["model_type"]
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise ModelError(path, "it is no model's configuration", do="give the folder of a model") from None
+    if kind not in LLAMA_LIKE:
+        raise ModelError(
+            path,
+            f"the shapes of a {kind} model do not follow from its configuration",
+            do="give a local folder with its safetensors files",
+        )
+    try:
+        linear, parameters = _llama_shapes(config)
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise ModelError(path, f"a size is missing or no number ({error})", do="give another copy") from None
+    return ModelShapes(folder, linear, parameters, "config.json")
+
+
+def _llama_shapes(config: Mapping[str, Any]) -> tuple[dict[str, tuple[int, int]], int]:
+    """Linear layers and the count of all parameters, norms and biases left out (under one in a thousand)."""
+    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    heads = int(config["num_attention_heads"])
+    key_heads = int(config.get("num_key_value_heads") or heads)
+    head = int(config.get("head_dim") or hidden // heads)
+    layer = {
+        "self_attn.q_proj": (heads * head, hidden),
+        "self_attn.k_proj": (key_heads * head, hidden),
+        "self_attn.v_proj": (key_heads * head, hidden),
+        "self_attn.o_proj": (hidden, heads * head),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    linear = {
+        f"model.layers.{index}.{name}": shape
+        for index in range(int(config["num_hidden_layers"]))
+        for name, shape in layer.items()
+    }
+    # Gemma's configurations leave the key out and tie; Llama's leave it out and do not
+    tied = bool(config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma")))
+    words = int(config["vocab_size"]) * hidden * (1 if tied else 2)
+    return linear, words + sum(out * in_ for out, in_ in linear.values())
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Tensor name → ``{"dtype", "shape"}`` of a safetensors file, from its header alone."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= min(MOST_HEADER_BYTES, path.stat().st_size - 8):
+                raise ValueError("the header's length is wrong")
+            header = json.loads(file.read(length))
+        return {
+            str(name): {"dtype": str(tensor["dtype"]), "shape": [int(size) for size in tensor["shape"]]}
+            for name, tensor in header.items()
+            if name != "__metadata__"
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ModelError(path, f"it is no readable safetensors file ({error})", do="download it again") from None
+
+
+def _product(shape: list[int]) -> int:
+    result = 1
+    for size in shape:
+        result *= size
+    return result

@@ -1,0 +1,22 @@
+"""What the path of a module says about it (floor 0)."""
+
+from __future__ import annotations
+
+
+def module_type(name: str) -> str:
+    """The last component of a module path, with its parent where it is only a number.
+
+    >>> module_type("model.layers.0.self_attn.q_proj"), module_type("attn.to_out.0")
+    ('q_proj', 'to_out.0')
+    """
+    parts = name.split(".")
+    return ".".join(parts[-2:]) if parts[-1].isdecimal() and len(parts) > 1 else parts[-1]
+
+
+def layer_index(name: str) -> int | None:
+    """The first whole number among the components of a module path; ``None`` where there is none.
+
+    >>> layer_index("model.layers.11.mlp.experts.3.up_proj"), layer_index("lm_head")
+    (11, None)
+    """
+    return next((int(part) for part in name.split(".") if part.isascii() and part.isdecimal()), None)

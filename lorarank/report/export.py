@@ -1,0 +1,152 @@
+"""A recommendation for files, other programs and PEFT: Markdown, JSON, CSV, ``LoraConfig(...)`` (floor 4)."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorarank.errors import printable
+from lorarank.estimate.recommendation import Config, ModuleSummary, Recommendation
+from lorarank.report import content
+from lorarank.report.content import Grid
+
+LINE = 100
+"""Columns within which a configuration is kept."""
+
+
+def lora_config(config: Config) -> str:
+    """``LoraConfig(...)`` as a Python expression; names are quoted so that nothing in them can be anything else.
+
+    >>> print(lora_config(Config("CAUSAL_LM", 8, 16, 0.05, ("q_proj", "v_proj"), "none", False, {}, {})))
+    LoraConfig(
+        task_type="CAUSAL_LM",
+        r=8,
+        lora_alpha=16,
+        lora_dropout=0.05,
+        target_modules=["q_proj", "v_proj"],
+        bias="none",
+    )
+    """
+    lines = [
+        f"task_type={_quoted(config.task_type)},",
+        f"r={config.r},",
+        f"lora_alpha={config.lora_alpha},",
+        f"lora_dropout={config.lora_dropout},",
+        *_collection("target_modules=[", [_quoted(name) for name in config.target_modules], "],"),
+        f"bias={_quoted(config.bias)},",
+    ]
+    if config.fan_in_fan_out:
+        lines.append("fan_in_fan_out=True,")
+    for name, pattern in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
+        if pattern:
+            lines += _collection(f"{name}={{", [f"{_quoted(key)}: {value}" for key, value in pattern.items()], "},")
+    return "\n".join(("LoraConfig(", *(f"    {line}" for line in lines), ")"))
+
+
+def _collection(begin: str, items: Sequence[str], end: str) -> list[str]:
+    """On one line where it fits, else an item a line."""
+    line = begin + ", ".join(items) + end
+    return [line] if len(line) <= LINE else [begin, *(f"    {item}," for item in items), end]
+
+
+def _quoted(text: str) -> str:
+    """A Python string literal in double quotes, ASCII only."""
+    return '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
+
+
+def to_json(answer: Recommendation, *, command: Sequence[str] = (), per_module: bool = False) -> str:
+    """Everything as JSON with sorted keys; numbers that are not finite are null.
+
+    ``command`` is what was run; ``per_module`` keeps the modules.
+    """
+    plain = dataclasses.asdict(answer) | {"command": list(command), "refused": answer.refused}
+    plain["snippet"] = None if answer.config is None else lora_config(answer.config)
+    if not per_module:
+        del plain["modules"]
+    return as_json(plain)
+
+
+def as_json(plain: Any) -> str:
+    """JSON text; ASCII, so that no name in it can move a cursor."""
+    return json.dumps(_finite(plain), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def to_csv(answer: Recommendation) -> str:
+    """A row a module: the fields of :class:`~lorarank.estimate.recommendation.ModuleSummary`, and its rank within the
+    budget where one was given.
+    """
+    allocated = answer.allocation.ranks if answer.allocation is not None else None
+    names = [field.name for field in dataclasses.fields(ModuleSummary)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names + (["rank_in_budget"] if allocated is not None else []))
+    for module in answer.modules:
+        row = [_cell(getattr(module, name)) for name in names]
+        writer.writerow(row + ([allocated.get(module.name, 0)] if allocated is not None else []))
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        name = printable(value, 1000)
+        return f"'{name}" if name[:1] in "=+-@" else name  # no spreadsheet takes a name for a formula
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
+
+
+def to_markdown(answer: Recommendation, *, per_module: bool = False) -> str:
+    """The same report as Markdown; ``per_module`` adds the table of all modules."""
+    parts = [f"**{escaped(content.headline(answer))}**"]
+    parts.append("\n".join(f"- **{label}:** {escaped(text)}" for label, text in content.facts(answer)))
+    for title, sentences in content.sections(answer):
+        parts.append(f"### {title}")
+        parts.append("\n".join(f"- {escaped(sentence)}" for sentence in sentences))
+    grids = [content.adapter_grid(answer), content.type_grid(answer), content.layer_grid(answer)]
+    if per_module and answer.modules:
+        grids.append(content.module_grid(answer))
+    for grid in grids:
+        if grid is not None:
+            parts += [f"### {grid.title}", grid_to_markdown(grid)]
+    if answer.config is not None:
+        parts += ["### To paste", f"```python\n{lora_config(answer.config)}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def grid_to_markdown(grid: Grid) -> str:
+    """A Markdown table, numbers to the right.
+
+    >>> print(grid_to_markdown(Grid("Types", ("type", "modules"), (False, True), (("q_proj", "30"),))))
+    | type | modules |
+    | --- | ---: |
+    | q\\_proj | 30 |
+    """
+    lines = [
+        grid.headings,
+        tuple("---:" if numeric else "---" for numeric in grid.numeric),
+        *(tuple(escaped(cell) for cell in row) for row in grid.rows),
+    ]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def escaped(text: str) -> str:
+    r"""``text`` with everything escaped that Markdown or HTML could read as more than text.
+
+    >>> escaped("a|b <i> q_proj")
+    'a\\|b \\<i> q\\_proj'
+    """
+    return re.sub(r"([\\`*_\[\]<|~])", r"\\\1", text)

@@ -1,0 +1,113 @@
+"""Where a model or an adapter lies: a folder, a file, or a repository on the Hugging Face hub (floor 1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorarank.errors import SourceError
+
+HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?", re.ASCII)
+"""``owner/name``, optionally with ``@`` and a branch, tag or commit."""
+
+LONGEST_HUB_ID = 96
+"""The limit that the hub sets."""
+
+FORMS = "a folder, a file, or a hub id like owner/name or owner/name@revision"
+
+
+def locate(source: str | Path, *, allow_patterns: Sequence[str] | None = None) -> Path:
+    """The local path of a model or an adapter, downloaded first where it is a hub id.
+
+    What exists on this disk wins over a hub id of the same spelling. Files already in the hub's cache are not
+    downloaded again, and serve without a network too.
+
+    Parameters
+    ----------
+    source : a folder, a file (``~`` is the home folder), or ``owner/name[@revision]``.
+    allow_patterns : which files of a hub repository to download, as shell patterns; all of them by default.
+
+    Returns
+    -------
+    path : a folder or regular file that exists, not made absolute.
+
+    Raises
+    ------
+    SourceError
+        It is neither a path that exists nor a hub id, or the hub does not hand it out.
+
+    >>> locate("~").is_dir()
+    True
+    """
+    text = str(source)
+    if not text.strip():
+        raise SourceError("source", "nothing is named", do=f"name {FORMS}")
+    path = _on_disk(source)
+    if path is not None:
+        return path
+    match = HUB_ID.fullmatch(text)
+    if isinstance(source, Path) or text.startswith(("/", ".", "~")) or "\\" in text:
+        raise SourceError(text, "no such file or folder")
+    if match is None or ".." in text or "--" in match["id"] or len(match["id"]) > LONGEST_HUB_ID:
+        raise SourceError(text, "no such file or folder, and no hub id either", do=f"name {FORMS}")
+    return _download(match["id"], match["revision"], allow_patterns)
+
+
+def _on_disk(source: str | Path) -> Path | None:
+    """``source`` as the path of a folder or regular file; ``None`` where nothing of that name exists."""
+    try:
+        path = Path(source).expanduser()
+        if path.is_dir() or path.is_file():
+            return path
+        exists = path.exists()
+    except OSError as error:
+        raise SourceError(source, f"cannot be looked at ({error.strerror or error})") from None
+    except (ValueError, RuntimeError):  # a NUL inside; a ~user without a home
+        raise SourceError(source, "no name that a file can have", do=f"name {FORMS}") from None
+    if exists:
+        raise SourceError(source, "neither a folder nor a regular file")
+    return None
+
+
+def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | None) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    name = repo if revision is None else f"{repo}@{revision}"
+    patterns = None if allow_patterns is None else list(allow_patterns)
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except errors.GatedRepoError:
+        what, do = (
+            "no such folder, and on the hub access to it is gated",
+            (f"ask for access at huggingface.co/{repo}, then log in with: hf auth login"),
+        )
+    except errors.RevisionNotFoundError:
+        what, do = f"no such folder, and on the hub {repo} has no revision {revision}", "choose another revision"
+    except errors.RepositoryNotFoundError:
+        what, do = (
+            "no such folder, and no such repository on the hub",
+            ("check the spelling; if it is private, log in with: hf auth login"),
+        )
+    except errors.LocalEntryNotFoundError:
+        what, do = (
+            "no such folder, and the hub cannot be reached nor does its cache here hold it",
+            ("check the path, or the network"),
+        )
+    except errors.HFValidationError:
+        what, do = "no such folder, and no valid hub id", f"name {FORMS}"
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", "an unknown status")
+        what, do = f"no such folder, and the hub answered with {status}", "try again later"
+    except Exception as error:  # a broken connection comes as an exception of whichever HTTP library is in use
+        what, do = (
+            f"no such folder, and downloading it failed ({_first_line(error)})",
+            ("check the path, the network and the room on the disk"),
+        )
+    raise SourceError(name, what, do=do) from None
+
+
+def _first_line(error: Exception) -> str:
+    """The kind of an error and the first line of its message."""
+    message = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

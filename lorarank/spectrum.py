@@ -1,0 +1,143 @@
+"""From an adapter to the spectrum of every module (floor 2): numpy only, a module at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank.adapters import Adapter, LoraModule
+from lorarank.errors import NumericsError, OptionError, RunError
+from lorarank.module_names import layer_index, module_type
+from lorarank.numerics.linalg import singular_values
+from lorarank.runs import moment_keys
+
+METRICS = ("weight", "activation", "loss")
+"""Plain ΔW; ΔW·C^½ with the second moment C of the inputs; G^½·ΔW·C^½ with that of the output gradients too."""
+
+Grams = tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """The update of one module.
+
+    Attributes
+    ----------
+    module : its path in the base model.
+    type : last part of the path, e.g. ``q_proj``.
+    layer : the first whole number in the path, ``None`` where there is none.
+    out_features, in_features : shape of ΔW.
+    r, scaling : of the adapter on this module.
+    parameters : LoRA parameters stored for it.
+    singular_values : (min(r, out, in),) float64, descending, scaling included, in the metric asked for.
+    """
+
+    module: str
+    type: str
+    layer: int | None
+    out_features: int
+    in_features: int
+    r: int
+    scaling: float
+    parameters: int
+    singular_values: NDArray[np.float64]
+
+    @property
+    def parameters_per_rank(self) -> int:
+        """Parameters that one more rank costs here: out + in."""
+        return self.out_features + self.in_features
+
+
+def measure(
+    adapter: Adapter, *, metric: str = "weight", moments: Path | None = None, replicate: int = 0
+) -> tuple[Spectrum, ...]:
+    """Spectra of all modules of an adapter, in its order.
+
+    Parameters
+    ----------
+    adapter : as opened; its factors are read here, one module at a time.
+    metric : one of :data:`METRICS`.
+    moments : ``moments.safetensors`` of the run; needed by every metric but ``weight``.
+    replicate : which of the run's adapters this is, counted from 0.
+
+    Raises
+    ------
+    OptionError
+        An unknown metric, or one that needs moments where there are none.
+    NumericsError
+        NaN or infinity in the factors, naming the module.
+    RunError
+        The moments are missing, damaged or of another adapter.
+    """
+    if metric not in METRICS:
+        raise OptionError(f"--metric {metric}", "no such metric", do=f"choose among: {', '.join(METRICS)}")
+    if metric == "weight":
+        return tuple(_spectrum(module, (None, None)) for module in adapter.modules)
+    if moments is None:
+        raise OptionError(
+            f"--metric {metric}",
+            "an adapter alone does not hold the moments it needs",
+            do="estimate from a run folder, or leave --metric out",
+        )
+    with _opened(moments) as file:
+        return tuple(_spectrum(module, _grams(file, moments, module, replicate, metric)) for module in adapter.modules)
+
+
+def _spectrum(module: LoraModule, grams: Grams) -> Spectrum:
+    lora_A, lora_B = module.factors()
+    try:
+        values = singular_values(lora_A, lora_B, module.scaling, gram_A=grams[0], gram_B=grams[1])
+    except NumericsError as error:
+        raise NumericsError(module.name, error.what, why=error.why, do=error.do) from None
+    return Spectrum(
+        module=module.name,
+        type=module_type(module.name),
+        layer=layer_index(module.name),
+        out_features=module.out_features,
+        in_features=module.in_features,
+        r=module.r,
+        scaling=module.scaling,
+        parameters=module.parameters,
+        singular_values=values,
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = safe_open(path, framework="numpy")
+    except FileNotFoundError:
+        raise RunError(path, "the file is missing", do="run the probe again") from None
+    except (OSError, SafetensorError) as error:
+        raise RunError(path, f"it is no readable safetensors file ({error})", do="run the probe again") from None
+    with file:
+        yield file
+
+
+def _grams(file: Any, path: Path, module: LoraModule, replicate: int, metric: str) -> Grams:
+    """``gram_A`` and, in the loss metric, ``gram_B`` of a module, (r, r) float64 each."""
+    keys = moment_keys(replicate, module.name)
+    found = [_gram(file, path, key, module.r) for key in (keys if metric == "loss" else keys[:1])]
+    return found[0], found[1] if len(found) == 2 else None
+
+
+def _gram(file: Any, path: Path, key: str, r: int) -> NDArray[np.float64]:
+    from safetensors import SafetensorError
+
+    try:
+        gram: NDArray[np.float64] = np.asarray(file.get_tensor(key), dtype=np.float64)
+    except (SafetensorError, TypeError, AttributeError):
+        raise RunError(f"{path}: {key}", "the moments are missing", do="run the probe again") from None
+    if gram.shape != (r, r):
+        raise RunError(f"{path}: {key}", f"its shape is {gram.shape}, not {(r, r)}", do="run the probe again")
+    if not np.isfinite(gram).all():
+        raise NumericsError(f"{path}: {key}", "NaN or infinity among the moments", do="use --metric weight")
+    return gram

@@ -1,0 +1,274 @@
+"""Names, configurations and folders as they occur in the wild, without torch."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lorarank import adapters
+from lorarank.adapters.patterns import first_matches
+from lorarank.errors import AdapterError, NumericsError, SourceError
+
+Make = Callable[..., Path]
+A, B = np.ones((4, 6), np.float32), np.ones((6, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "base_model.model.h.0.q{}",
+        "h.0.q{}",
+        "module.base_model.model.h.0.q{}",
+        "base_model.model._fsdp_wrapped_module.h.0._fsdp_wrapped_module.q{}",
+        "_orig_mod.base_model.model.h.0._checkpoint_wrapped_module.q{}",
+    ],
+)
+@pytest.mark.parametrize("form", [".lora_{}.weight", ".lora_{}.default.weight", ".lora_{}.my-adapter_2.weight"])
+def test_names_of_modules(stem: str, form: str, make_folder: Make) -> None:
+    tensors = {stem.format(form.format("A")): A, stem.format(form.format("B")): B}
+    (module,) = adapters.open(make_folder(tensors)).modules
+    assert module.name == "h.0.q"
+    assert module.keys == tuple(tensors)
+
+
+def test_only_the_first_prefix_is_taken_off(make_folder: Make) -> None:
+    tensors = {f"base_model.model.base_model.model.q.lora_{side}.weight": x for side, x in (("A", A), ("B", B))}
+    assert adapters.open(make_folder(tensors)).modules[0].name == "base_model.model.q"
+
+
+def test_modules_in_natural_order(make_folder: Make) -> None:
+    names = [f"h.{i}.{kind}" for i in (10, 2, 1) for kind in ("v", "q")]
+    tensors = {f"{name}.lora_{side}.weight": x for name in names for side, x in (("A", A), ("B", B))}
+    opened = adapters.open(make_folder(tensors))
+    assert [module.name for module in opened.modules] == ["h.1.q", "h.1.v", "h.2.q", "h.2.v", "h.10.q", "h.10.v"]
+
+
+@pytest.mark.parametrize("which", ["", "adapter_model.safetensors", "adapter_config.json"])
+def test_a_folder_or_one_of_its_files(which: str, make_folder: Make) -> None:
+    folder = make_folder()
+    opened = adapters.open(str(folder / which))
+    assert len(opened.modules) == 2
+    assert opened.source == folder / which
+
+
+@pytest.mark.parametrize(
+    ("config", "without", "scaling"),
+    [
+        ({"lora_alpha": 6}, (), 1.5),
+        ({"lora_alpha": 6.5, "use_rslora": True}, (), 3.25),
+        ({"lora_alpha": 0}, (), 0.0),
+        ({}, ("lora_alpha",), 2.0),
+        ({"rank_pattern": None, "alpha_pattern": None, "use_rslora": None, "target_parameters": None}, (), 2.0),
+        ({"peft_type": "lora", "enable_lora": None, "merge_weights": False}, (), 2.0),
+    ],
+)
+def test_scaling_of_old_and_sparse_configurations(
+    config: dict[str, Any], without: tuple[str, ...], scaling: float, make_folder: Make
+) -> None:
+    opened = adapters.open(make_folder(config=config, without=without))
+    assert {module.scaling for module in opened.modules} == {scaling}
+    assert len(opened.notes) == len(without)
+
+
+def test_a_null_base_model_is_none(make_folder: Make) -> None:
+    assert adapters.open(make_folder(config={"base_model_name_or_path": None})).base_model is None
+
+
+def test_fused_projection_of_peft_before_0_3(make_folder: Make) -> None:
+    # lora_B is a grouped Conv1d: of three parts of 5 outputs, the first and the last have two ranks each.
+    tensors = {
+        "qkv.lora_A.weight": np.arange(24, dtype=np.float32).reshape(4, 6),
+        "qkv.lora_B.weight": np.arange(20, dtype=np.float32).reshape(10, 2, 1),
+    }
+    opened = adapters.open(make_folder(tensors, {"r": 2, "lora_alpha": 2, "enable_lora": [True, False, True]}))
+    (module,) = opened.modules
+    assert (module.r, module.out_features, module.scaling, module.parameters) == (4, 15, 1.0, 44)
+    lora_A, lora_B = module.factors()
+    down, up = tensors["qkv.lora_A.weight"], tensors["qkv.lora_B.weight"][..., 0]
+    np.testing.assert_array_equal(lora_B @ lora_A, np.vstack([up[:5] @ down[:2], np.zeros((5, 6)), up[5:] @ down[2:]]))
+    assert "fused" in opened.notes[0]
+
+
+EXPERTS = {
+    f"mlp.experts{level}.lora_{side}.weight": np.ones(shape, np.float32)
+    for level, out, into in (("", 6, 5), (".base_layer", 8, 6))
+    for side, shape in (("A", (6, into)), ("B", (out, 6)))
+}
+
+
+def test_parameters_of_unknown_order_are_counted(make_folder: Make) -> None:
+    opened = adapters.open(make_folder(EXPERTS, {"r": 2, "target_parameters": ["experts.w1", "experts.w2"]}))
+    assert [module.name for module in opened.modules] == [
+        f"mlp.experts.{expert}.parameter_{level}" for level in (1, 0) for expert in range(3)
+    ]
+    assert "counted" in opened.notes[0]
+
+
+def test_parameters_of_unknown_order_with_patterns_are_refused(make_folder: Make) -> None:
+    config = {"r": 2, "target_parameters": ["experts.w1", "experts.w2"], "alpha_pattern": {"w1": 3}}
+    with pytest.raises(AdapterError, match="cannot be told which of the target_parameters"):
+        adapters.open(make_folder(EXPERTS, config))
+
+
+def test_a_targeted_module_is_no_parameter(make_folder: Make) -> None:
+    opened = adapters.open(make_folder(config={"target_parameters": ["q.weight"], "target_modules": ["q", "v"]}))
+    assert {module.kind for module in opened.modules} == {"linear"}
+
+
+def test_an_adapter_is_a_value_that_travels(make_folder: Make) -> None:
+    opened = adapters.open(make_folder())
+    again = pickle.loads(pickle.dumps(opened))
+    assert again == opened
+    np.testing.assert_array_equal(again.modules[0].factors()[0], opened.modules[0].factors()[0])
+
+
+def test_factors_are_read_at_that_moment(make_folder: Make) -> None:
+    folder = make_folder()
+    opened = adapters.open(folder)
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(SourceError, match=r"adapter_model\.safetensors: no such file"):
+        opened.modules[0].factors()
+
+
+def test_zero_is_no_error_and_nan_is_named(make_folder: Make) -> None:
+    tensors = {"q.lora_A.weight": A, "q.lora_B.weight": B * 0, "v.lora_A.weight": A, "v.lora_B.weight": B.copy()}
+    tensors["v.lora_B.weight"][1, 2] = np.nan
+    tensors["v.lora_B.weight"][3, 1] = -np.inf
+    q, v = adapters.open(make_folder(tensors)).modules
+    assert not q.factors()[1].any()
+    with pytest.raises(NumericsError, match=r"v\.lora_B\.weight: 2 of its 24 numbers are NaN or infinite"):
+        v.factors()
+
+
+def test_overflow_of_a_sum_is_not_taken_for_infinity(make_folder: Make) -> None:
+    tensors = {"q.lora_A.weight": np.full((4, 6), 1e308), "q.lora_B.weight": np.full((6, 4), -1e308)}
+    lora_A, lora_B = adapters.open(make_folder(tensors)).modules[0].factors()
+    assert lora_A.max() == -lora_B.min() == 1e308
+
+
+NOT_READ: dict[str, tuple[dict[str, Any], str]] = {
+    "a single index": ({"a": {"adapter_config.json": "{}"}}, "but a in it does. Name .*a"),
+    "several adapters": ({"a": {"adapter_config.json": "{}"}, "b": {"adapter_config.json": "{}"}}, "a, b in it do"),
+    "a model": ({"config.json": "{}", "model.safetensors": ""}, "a model's folder"),
+    "nothing": ({}, r"no adapter in it \(found: nothing\)"),
+    "other things": ({"README.md": "x", "data.csv": "y"}, r"found: README\.md, data\.csv"),
+    "a pickle": ({"lora.pt": "x"}, "lora.pt: a pickle of another tool"),
+    "llama.cpp": ({"lora.gguf": "x"}, "GGUF"),
+    "several files": ({"a.pt": "x", "b.gguf": "y"}, r"2 files of tensors: a\.pt, b\.gguf"),
+    "no configuration": ({"adapter_model.safetensors": "x"}, r"adapter_config\.json: no such file"),
+    "no weights": ({"adapter_config.json": '{"peft_type": "LORA", "r": 1}'}, "but no weights"),
+    "shards without an index": (
+        {"adapter_config.json": '{"peft_type": "LORA", "r": 1}', "adapter_model-00001-of-00002.safetensors": "x"},
+        r"adapter_model\.safetensors\.index\.json: is missing",
+    ),
+}
+
+
+def lay(folder: Path, tree: dict[str, Any]) -> Path:
+    folder.mkdir()
+    for name, content in tree.items():
+        if isinstance(content, dict):
+            lay(folder / name, content)
+        else:
+            (folder / name).write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize("case", NOT_READ)
+def test_folders_that_are_no_adapter_say_what_they_hold(case: str, tmp_path: Path) -> None:
+    tree, message = NOT_READ[case]
+    with pytest.raises((AdapterError, SourceError), match=message) as caught:
+        adapters.open(lay(tmp_path / "folder", tree))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("lora_unet_mid.lora_down.weight", "kohya"),
+        ("unet.mid.lora.up.weight", "diffusers' layout"),
+        ("mid.attn1.processor.to_k_lora.down.weight", "attention processors"),
+        ("0:down", "cloneofsimo"),
+        ("model.layers.0.q_proj.lora_a", "MLX"),
+        ("layers.0.attn.q_proj.lora_a.weight", "torchtune"),
+        ("transformer.blocks.0.proj.lora_A.weight", "diffusion model"),
+        ("base_model.model.q.lora_A.weight", r"no adapter_config\.json beside it"),
+        ("lora_te_fc1.lokr_w1_a", "Kronecker"),
+        ("lora_te_fc1.hada_w2_b", "LoHa"),
+        ("base_model.model.k.ia3_l", "rescales"),
+        ("base_model.model.k.oft_r", "rotations"),
+        ("w_a_000", r"names of no known adapter \(w_a_000\)"),
+    ],
+)
+def test_other_layouts_are_declined_by_name(key: str, message: str, tmp_path: Path) -> None:
+    save_file({key: A}, tmp_path / "lora.safetensors")
+    with pytest.raises(AdapterError, match=message):
+        adapters.open(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["LOHA", "LOKR", "IA3", "OFT", "VERA", "ADALORA", "XLORA", "SOMETHING", 7, None])
+def test_other_methods_of_peft_are_declined_by_name(kind: Any, make_folder: Make) -> None:
+    with pytest.raises(AdapterError, match=f"peft_type: .*{'missing' if kind is None else kind}"):
+        adapters.open(make_folder(config={"peft_type": kind}))
+
+
+@pytest.mark.parametrize("field", ["use_qalora", "use_bdlora", "kasa_config"])
+def test_variants_with_another_update_are_declined(field: str, make_folder: Make) -> None:
+    with pytest.raises(AdapterError, match=rf"{field}: .*its update is not"):
+        adapters.open(make_folder(config={field: {"x": 1}}))
+
+
+def peft_rule(keys: list[str], name: str) -> str | None:
+    return next((key for key in keys if re.match(rf"(.*\.)?({key})$", name)), None)
+
+
+def test_patterns_by_the_rule_of_peft() -> None:
+    keys = ["q_proj", r"layers\.1\.v", "^m.layers.2.k$", r"\d.o", ".up", "layers.", r"m\..*(a|b)", r"[vw]\d+", "x y"]
+    names = ["q_proj", "m.q_proj", "mq_proj", "m.layers.1.v", "m.layers.2.k", "n.m.layers.2.k", "m.layers.3.o", "7.o"]
+    names += [
+        "up",
+        "m.up",
+        "m.zup",
+        "a.layers",
+        "a.layersX",
+        "m.layers.b",
+        "h.m.x.a",
+        "w12",
+        "v",
+        "m.x y",
+        "",
+        "π.q_proj",
+    ]
+    for order in (keys, keys[::-1]):
+        found = first_matches(order, names, "here")
+        assert {name: found.get(name) for name in names} == {name: peft_rule(order, name) for name in names}
+
+
+def test_a_pattern_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorarank.adapters.patterns.SECONDS", 0.5)
+    with pytest.raises(AdapterError, match=r"take more than 0\.5 s"):
+        first_matches([r"(a+)+b"], ["a" * 60], "config")
+
+
+def test_configuration_is_kept_as_it_is(make_folder: Make) -> None:
+    folder = make_folder(config={"something_new": [1, 2]})
+    assert adapters.open(folder).config == json.loads((folder / "adapter_config.json").read_text())
+
+
+def test_reading_needs_numpy_alone(make_folder: Make) -> None:
+    code = (
+        "import sys; from lorarank import adapters; [m.factors() for m in adapters.open(sys.argv[1]).modules]; "
+        "print({'torch', 'scipy', 'safetensors', 'huggingface_hub', 'peft'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, make_folder()], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

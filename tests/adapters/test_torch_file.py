@@ -1,0 +1,118 @@
+"""``.bin`` files: tensors are read, nothing is ever executed, nothing unfolds."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lorarank import adapters
+from lorarank.errors import AdapterError, MissingExtraError
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def bin_folder(make_folder: Make) -> Path:
+    """A PEFT folder whose weights are still to be put into ``adapter_model.bin``."""
+    folder = make_folder()
+    (folder / "adapter_model.safetensors").unlink()
+    return folder
+
+
+GOOD = {"q.lora_A.weight": torch.ones(4, 6), "q.lora_B.weight": torch.ones(6, 4)}
+
+
+class Bomb:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("place", ["beside", "instead", "nested"])
+def test_no_pickle_is_executed(place: str, bin_folder: Path, tmp_path: Path) -> None:
+    sign = tmp_path / "executed"
+    bomb: Any = {"beside": GOOD | {"x": Bomb(sign)}, "instead": Bomb(sign), "nested": {"x": [{"y": (Bomb(sign),)}]}}[
+        place
+    ]
+    torch.save(bomb, bin_folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match=r"it asks to call \w+\.mkdir; no code from a file is ever run"):
+        adapters.open(bin_folder)
+    assert not sign.exists()
+    (bin_folder / "adapter_model.bin").write_bytes(pickle.dumps(bomb))
+    with pytest.raises(AdapterError, match="no archive as torch writes"):
+        adapters.open(bin_folder)
+    assert not sign.exists()
+
+
+BINS: dict[str, tuple[Any, str]] = {
+    "a list": ([torch.ones(2)], "holds a list, not tensors by name"),
+    "a tensor": (torch.ones(2), "holds a Tensor, not tensors by name"),
+    "numbers for names": ({1: torch.ones(2)}, "not tensors by name"),
+    "a number": (GOOD | {"x": 1}, "x: a int where a tensor is needed"),
+    "nested": ({"state_dict": GOOD}, "state_dict: a dict where a tensor is needed"),
+    "sparse": (GOOD | {"x": torch.eye(3).to_sparse()}, "x: a sparse, quantised or absent tensor"),
+    "absent": (GOOD | {"x": torch.empty(3, device="meta")}, "x: a sparse, quantised or absent tensor"),
+    "one number 10**12 times": (
+        GOOD | {"x": torch.ones(1).expand(10**6, 10**6)},
+        r"x: the shape \(1000000, 1000000\) is larger than what is stored",
+    ),
+    "a long name": (GOOD | {"x" * 2000: torch.ones(1)}, "a tensor's name of 2,000 characters"),
+    "no factors": ({"x": torch.ones(1)}, "holds no lora_A and lora_B"),
+}
+
+
+@pytest.mark.parametrize("case", BINS)
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+def test_bins_of_other_things(case: str, bin_folder: Path) -> None:
+    content, message = BINS[case]
+    torch.save(content, bin_folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match=message):
+        adapters.open(bin_folder)
+
+
+def test_bins_of_parameters_and_ordered_dictionaries(bin_folder: Path) -> None:
+    torch.save(
+        OrderedDict((name, torch.nn.Parameter(x.double())) for name, x in GOOD.items()),
+        bin_folder / "adapter_model.bin",
+    )
+    (module,) = adapters.open(bin_folder).modules
+    module.factors()[0][:] = 7  # what is handed out is no view of the file
+    np.testing.assert_array_equal(module.factors()[0], np.ones((4, 6)))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -1])
+def test_bins_cut_short(keep: int, bin_folder: Path) -> None:
+    weights = bin_folder / "adapter_model.bin"
+    torch.save(GOOD, weights)
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(AdapterError, match=r"adapter_model\.bin: (the file is empty|no archive)"):
+        adapters.open(bin_folder)
+
+
+def test_bins_that_unfold(bin_folder: Path) -> None:
+    weights = bin_folder / "adapter_model.bin"
+    with zipfile.ZipFile(weights, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(50_000_000))
+    with pytest.raises(AdapterError, match="its entries are compressed"):
+        adapters.open(bin_folder)
+
+
+def test_bins_without_torch(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(GOOD, bin_folder / "adapter_model.bin")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"adapter_model\.bin: needs the package torch.*'lorarank\[probe\]'"):
+        adapters.open(bin_folder)

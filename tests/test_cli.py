@@ -1,0 +1,222 @@
+"""The one door: help, examples, lazy commands, and every error as a line and an exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import lorarank
+from lorarank import runs
+from lorarank.cli import COMMANDS, THREADS, TRACEBACK, main
+from lorarank.errors import RunError
+from lorarank.estimate import EstimateOptions
+
+Make = Callable[..., Path]
+ROOT = Path(lorarank.__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*THREADS, TRACEBACK):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def command(name: str) -> click.Command:
+    found = main.get_command(click.Context(main), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_an_example_and_a_description_of_each_option(name: str) -> None:
+    found = command(name)
+    assert found.help
+    assert " ".join(found.help.split("\n\n")[0].split()) == COMMANDS[name]
+    assert found.epilog
+    assert f"lorarank {name}" in found.epilog
+    for parameter in found.params:
+        if isinstance(parameter, click.Option) and parameter.name not in ("task", "kind"):
+            assert parameter.help, parameter.name
+    shown = run(name, "--help")
+    assert shown.exit_code == 0
+    assert "Example:" in shown.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"]])
+def test_the_group_lists_every_command_without_importing_it(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert all(name in result.output for name in COMMANDS)
+
+
+def test_version() -> None:
+    assert run("--version").output == f"lorarank {lorarank.__version__}\n"
+
+
+def test_python_m_is_the_same_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lorarank", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"lorarank {lorarank.__version__}\n"
+
+
+def test_options_have_the_defaults_of_the_dataclass() -> None:
+    options = {parameter.name: parameter.default for parameter in command("estimate").params}
+    for field in fields(EstimateOptions):
+        default = options[field.name]
+        assert (None if "UNSET" in str(default) else default) == field.default, field.name
+
+
+def test_an_answer_exits_with_0(make_run: Make) -> None:
+    result = run("estimate", make_run())
+    assert (result.exit_code, result.output.splitlines()[0]) == (0, "Train at r = 2 (2–4), confidence high.")
+
+
+def test_a_refusal_exits_with_3(make_run: Make) -> None:
+    result = run("estimate", make_run(heldout={"gains": (runs.Loss(-1.0, 0.1),)}))
+    assert result.exit_code == 3
+    assert result.output.startswith("No recommendation:")
+
+
+def test_a_bare_adapter_exits_with_0(make_adapter: Make) -> None:
+    assert run("estimate", make_adapter()).exit_code == 0
+
+
+def test_bad_input_is_one_line_and_exits_with_2(make_run: Make, tmp_path: Path) -> None:
+    cut = make_run()
+    (cut / runs.MANIFEST).unlink()
+    (cut / runs.PROGRESS).mkdir()
+    damaged = make_run(name="damaged")
+    (damaged / runs.TRUNCATION).write_text("{", encoding="utf-8")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for source in (cut, damaged, empty, tmp_path / "nowhere"):
+        result = run("estimate", source)
+        assert result.exit_code == 2, source
+        assert result.stdout == ""
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stderr.startswith("Error: ")
+        assert str(source.name) in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--energy", "90"],
+        ["--energy", "nan"],
+        ["--metric", "l2"],
+        ["--task", "x"],
+        ["--budget", "0"],
+        ["--budget", "x"],
+    ],
+)
+def test_options_out_of_range_exit_with_2(make_run: Make, arguments: list[str]) -> None:
+    result = run("estimate", make_run(), *arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.stderr
+
+
+def test_no_source_and_no_command_exit_with_2() -> None:
+    assert run("estimate").exit_code == 2
+    assert run("guess").exit_code == 2
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
+    import lorarank.cli.estimate as module
+
+    def raises(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "recommend", raises)
+    return run("estimate", "x")
+
+
+def test_a_bug_asks_to_be_reported_and_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = failing(monkeypatch, ZeroDivisionError("one\ntwo"))
+    assert result.exit_code == 1
+    assert result.stderr == (
+        rf"Error: ZeroDivisionError: one\ntwo. This is a bug in lorarank {lorarank.__version__}: please report it with "
+        "the traceback, which LORARANK_TRACEBACK=1 in the environment shows.\n"
+    )
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("x"), RunError("run", "x")])
+def test_the_traceback_can_be_seen(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setenv(TRACEBACK, "1")
+    assert failing(monkeypatch, error).exception is error
+
+
+def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = failing(monkeypatch, KeyboardInterrupt())
+    assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
+
+
+def test_running_out_of_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = failing(monkeypatch, MemoryError())
+    assert result.exit_code == 2
+    assert "out of memory" in result.stderr
+
+
+def test_a_closed_pipe_is_no_error(make_run: Make) -> None:
+    folder = make_run()
+    done = subprocess.run(
+        f"{sys.executable} -m lorarank estimate {folder} --format json | head -c 1", shell=True, cwd=ROOT,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_estimating_asks_for_one_thread_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    command("estimate")
+    assert [os.environ.get(name) for name in THREADS] == ["1", "1", "7", "1"]
+
+
+def test_a_probe_keeps_its_threads() -> None:
+    import os
+
+    command("probe")
+    assert not any(name in os.environ for name in THREADS)
+
+
+def test_formats(make_run: Make) -> None:
+    folder = make_run()
+    plain = json.loads(run("estimate", folder, "--format", "json").stdout)
+    assert plain["r"] == 2
+    rows = list(csv.DictReader(io.StringIO(run("estimate", folder, "--format", "csv").stdout)))
+    assert len(rows) == 6
+    assert run("estimate", folder, "--format", "markdown").stdout.startswith("**Train at r = 2")
+    assert "Modules" in run("estimate", folder, "--per-module").stdout
+    assert "\x1b" not in run("estimate", folder).stdout
+
+
+@pytest.mark.parametrize("kind", ["table", "json", "markdown"])
+def test_heuristics(kind: str) -> None:
+    result = run("heuristics", "--task", "reasoning", "--format", kind)
+    assert result.exit_code == 0
+    assert "64" in result.output
+    if kind == "json":
+        assert json.loads(result.output)["rows"][0]["low"] == 32
+
+
+def test_heuristics_with_data_alone_exits_with_2() -> None:
+    result = run("heuristics", "--data", "train.jsonl")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)

@@ -1,0 +1,134 @@
+"""Imports go down only, and nothing loads torch but what trains."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import lorarank
+
+PACKAGE = Path(lorarank.__file__).parent
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_demo" not in path.parts)
+Make = Callable[..., Path]
+
+FLOORS = {
+    0: {"", "errors", "module_names", "numerics"},
+    1: {"adapters", "corpus", "model_shapes", "runs", "sources"},
+    2: {"capacity", "estimate", "first_guess", "heuristics", "ladder", "probe", "spectrum"},
+    4: {"report"},
+    5: {"__main__", "cli"},
+}
+"""Floor → the first component below ``lorarank`` of what stands on it; "" is the package itself."""
+
+TRAINING = {"torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes"}
+HEAVY = TRAINING | {"scipy", "pandas", "matplotlib", "huggingface_hub", "tokenizers"}
+
+
+def room(module: str) -> str:
+    """First component below the package."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def floor(name: str) -> int:
+    found = [number for number, names in FLOORS.items() if name in names]
+    assert found, f"{name} stands on no floor: add it to FLOORS"
+    return found[0]
+
+
+def module_of(path: Path) -> str:
+    parts = ("lorarank", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """Modules imported by some nodes; names imported from the package itself count as modules."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            if node.module == "lorarank":
+                names = (alias.name for alias in node.names)
+                yield from ("lorarank" if name.startswith("__") else f"lorarank.{name}" for name in names)
+            else:
+                yield node.module or ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_go_down(path: Path) -> None:
+    here = room(module_of(path))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for name in imports(ast.walk(tree)):
+        if name.split(".")[0] == "lorarank":
+            assert floor(room(name)) <= floor(here), f"{module_of(path)} imports {name}, which stands above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_only_the_probe_imports_what_trains(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = {name.split(".")[0] for name in imports(iter(tree.body))}
+    assert room(module_of(path)) == "probe" or not top & TRAINING
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_only_the_command_line_prints(path: Path) -> None:
+    if room(module_of(path)) == "cli":
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not [function for function in called if isinstance(function, ast.Name) and function.id == "print"]
+    assert "click" not in {name.split(".")[0] for name in imports(ast.walk(tree))}
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level packages in memory after ``code`` has run in a process of its own."""
+    report = "import json, sys; print('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        cwd=PACKAGE.parent,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def after(*arguments: str | Path) -> set[str]:
+    """The same after a command."""
+    return loaded(f"from lorarank.cli import main; main({list(map(str, arguments))!r}, standalone_mode=False)")
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert not loaded("import lorarank") & (HEAVY | {"numpy", "click", "rich"})
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_loads_no_numpy(arguments: list[str]) -> None:
+    assert not after(*arguments) & (HEAVY | {"numpy", "rich"})
+
+
+@pytest.mark.parametrize("name", ["probe", "estimate", "heuristics", "demo"])
+def test_help_of_a_command_loads_nothing_that_trains(name: str) -> None:
+    assert not after(name, "--help") & HEAVY
+
+
+def test_estimating_loads_nothing_heavy(make_run: Make) -> None:
+    folder = make_run(replicates=(0, 1))
+    for arguments in ([], ["--metric", "loss"], ["--budget", "1500"], ["--format", "csv"]):
+        assert not after("estimate", folder, *arguments) & HEAVY
+
+
+def test_describing_an_adapter_loads_nothing_heavy(make_adapter: Make) -> None:
+    assert not after("estimate", make_adapter()) & HEAVY
+
+
+def test_the_reference_table_loads_nothing_heavy() -> None:
+    assert not after("heuristics", "--task", "style") & HEAVY
