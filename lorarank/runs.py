@@ -317,6 +317,8 @@ def _decode(value: Any, kind: Any, path: Path, key: str) -> Any:
         if not isinstance(value, list):
             raise _wrong(path, key, "a list", value)
         (item, _) = typing.get_args(kind)
+        if item is float and all(type(v) is float for v in value):
+            return tuple(value)  # spectra are long, and most of what a run folder holds
         return tuple(_decode(v, item, path, f"{key}[{i}]") for i, v in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, dict):
