@@ -57,6 +57,10 @@ def search(
     steps = trial_steps(run.schedule.steps)
     if steps < 1:
         return FIRST_RATE, ()
+
+    def rate_of(notch: int) -> float:
+        return float(f"{FIRST_RATE * FACTOR**notch:.3g}")
+
     start = models.adapter_weights(model)
     begin = steps * run.schedule.rows_per_step
     check = _take(run.rows, run.schedule.order[begin : begin + CHECK_STEPS * run.schedule.rows_per_step])
@@ -64,7 +68,7 @@ def search(
 
     def judge(notch: int) -> float:
         if notch not in found:
-            rate = FIRST_RATE * FACTOR**notch
+            rate = rate_of(notch)
             trial = dataclasses.replace(run, schedule=run.schedule.first(steps), learning_rate=rate, constant_rate=True)
             train(model, trial, options, scratch)
             losses = evaluate(
@@ -77,7 +81,7 @@ def search(
         return found[notch].loss
 
     best = bracket(judge, TRIALS)
-    return FIRST_RATE * FACTOR**best, tuple(found[notch] for notch in sorted(found))
+    return rate_of(best), tuple(found[notch] for notch in sorted(found))
 
 
 def bracket(judge: Callable[[int], float], trials: int) -> int:

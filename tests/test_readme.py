@@ -1,0 +1,63 @@
+"""The README shows what was really printed and measured, and its Python runs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUNS = ROOT / "data" / "evidence" / "first-runs"
+
+
+def test_the_output_shown_is_the_one_kept() -> None:
+    shown = re.findall(r"<!-- (\S+\.txt) -->\n```text\n(.*?)```", README, flags=re.DOTALL)
+    assert shown
+    for path, text in shown:
+        assert text == (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_the_table_of_first_runs_is_what_the_runs_recorded() -> None:
+    rows = re.findall(r"^\| \[(\S+)\]\(\S+\) \| (.*) \|$", README, flags=re.MULTILINE)
+    assert {name for name, _ in rows} == {path.name for path in RUNS.iterdir() if path.is_dir()}
+    for name, cells in rows:
+        assert cells.split(" | ") == first_run_cells(RUNS / name)
+
+
+def first_run_cells(folder: Path) -> list[str]:
+    """The cells of a first run's row, from its recorded files."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    answer = json.loads((folder / "recommendation.json").read_text())
+    gain, training = manifest["heldout"]["gains"][0], manifest["training"]
+    low, high = answer["interval"]["low"], answer["interval"]["high"]
+    return [
+        f"{gain['mean']:.3f} ± {gain['se']:.3f}",
+        f"{training['learning_rate']:.1e}",
+        f"{answer['rule']['median']:g}",
+        f"**{answer['r']}** ({low}–{high}), {answer['confidence']}",
+        f"{answer['keep']['r']}",
+        f"{answer['heuristics']['row']['low']}–{answer['heuristics']['row']['high']}",
+    ]
+
+
+def test_the_python_shown_compiles_and_names_what_exists() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lorarank"):
+                module = __import__(str(node.module), fromlist=[alias.name for alias in node.names])
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+
+
+@pytest.mark.parametrize("name", ["truncation.json", "manifest.json", "recommendation.json", "recommendation.txt"])
+def test_every_first_run_is_complete(name: str) -> None:
+    folders = [path for path in RUNS.iterdir() if path.is_dir()]
+    assert len(folders) >= 3
+    assert all((folder / name).is_file() for folder in folders)
