@@ -32,11 +32,6 @@ FILES = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    torch.set_num_threads(1)
-
-
 def options_for(model: Path, data: Path, output: Path, **more: object) -> ProbeOptions:
     given = {"rank": 8, "tokens": TOKENS, "batch_tokens": 128, "checkpoint_seconds": 0.0, "device": "cpu", **more}
     return ProbeOptions(str(model), str(data), output, **given)  # type: ignore[arg-type]
