@@ -64,7 +64,8 @@ environment() {
     fi
     echo "Installing lorarank[$extra] into .venv; the first time takes a few minutes." >&2
     rm -f "$stamp"
-    "$venv_python" -m pip install --quiet --quiet --no-input --disable-pip-version-check -c "$constraints" -e "$root[$extra]" ||
+    "$venv_python" -m pip install --quiet --quiet --no-input --disable-pip-version-check \
+        -c "$constraints" -e "$root[$extra]" ||
         refuse "pip could not install lorarank[$extra] (see above)"
     fingerprint >"$stamp"
 }

@@ -62,6 +62,10 @@ WIDE_OCTAVES = 2.0
 KEEP_FACTOR = 4.0
 """Keep rank over train rank above which they contradict each other. First sweeps: 8 against 4 on gsm8k."""
 
+RATE_CHANGE = 2.0
+"""How far the probe's learning rate is scaled for another alpha. The first steps of B move ΔW in proportion to rate ×
+alpha, but A moves at the rate itself, and nobody has measured further than this. A judgement."""
+
 MEDIUM_DOUBTS = 2
 """Doubts that still leave medium confidence; none leaves high, more leave low. A judgement."""
 

@@ -106,4 +106,5 @@ def alpha_for(r: int, probe_alpha: int, learning_rate: float) -> Alpha:
     """
     double = octaves(2 * r, probe_alpha) <= octaves(r, probe_alpha)
     lora_alpha = 2 * r if double else r
-    return Alpha(lora_alpha, "2r" if double else "r", learning_rate * probe_alpha / lora_alpha)
+    change = min(max(probe_alpha / lora_alpha, 1 / constants.RATE_CHANGE), constants.RATE_CHANGE)
+    return Alpha(lora_alpha, "2r" if double else "r", learning_rate * change)

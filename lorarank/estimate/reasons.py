@@ -124,8 +124,8 @@ def about_alpha(alpha: Alpha, probe_alpha: int, probe_rate: float) -> list[str]:
     return [
         f"lora_alpha = {alpha.lora_alpha} ({alpha.convention}): of r and 2r the nearer to {probe_alpha}, at which the "
         "probe's learning rate holds, because with alpha kept a tuned rate carries over between ranks (Schulman et "
-        f"al. 2025). Start from learning rate {alpha.learning_rate:.2g} ({probe_rate:.3g} × {probe_alpha}/"
-        f"{alpha.lora_alpha}) and tune from there."
+        f"al. 2025). The probe's rate is {probe_rate:.3g}; start from {alpha.learning_rate:.2g} and tune from there, "
+        f"or keep lora_alpha = {probe_alpha} and the probe's rate as it is."
     ]
 
 
