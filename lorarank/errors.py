@@ -38,18 +38,19 @@ class LorarankError(Exception):
     where : the file, tensor key, option or row concerned.
     what : what is wrong with it.
     why : why that matters; left out where it is obvious.
-    do : what to do about it, as an imperative sentence without its full stop.
+    do : what to do about it, as an imperative sentence without its full stop; left out, the class's ``advice``.
 
     >>> str(LorarankError("adapter.safetensors", "the file is empty", do="download it again"))
     'adapter.safetensors: the file is empty. Download it again.'
     """
 
     exit_code = EXIT_BAD_INPUT
+    advice = ""
 
     def __init__(self, where: object, what: str, *, why: str = "", do: str = "") -> None:
         self.where, self.what, self.why, self.do = printable(where), what, why, do
         sentence = f"{self.where}: {what}" + (f"; {why}" if why else "") + "."
-        if do:
+        if do := do or self.advice:
             sentence += f" {do[0].upper()}{do[1:]}."
         super().__init__(printable(sentence, limit=2000))
 
@@ -57,9 +58,13 @@ class LorarankError(Exception):
 class SourceError(LorarankError, OSError):
     """A path or hub id that leads nowhere, or cannot be read."""
 
+    advice = "check the path"
+
 
 class AdapterError(LorarankError, ValueError):
     """An adapter file or configuration that cannot be trusted or understood."""
+
+    advice = "take the adapter as it was saved, or download it again"
 
 
 class NumericsError(LorarankError, ArithmeticError):
@@ -68,6 +73,8 @@ class NumericsError(LorarankError, ArithmeticError):
 
 class CorpusError(LorarankError, ValueError):
     """Data that cannot be used for a probe."""
+
+    advice = "mend or replace the data"
 
 
 class ModelError(LorarankError, ValueError):

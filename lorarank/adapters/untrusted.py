@@ -36,7 +36,7 @@ def open_regular(path: Path) -> FileIO:
     >>> open_regular(Path("/dev/null"))
     Traceback (most recent call last):
         ...
-    lorarank.errors.SourceError: /dev/null: no regular file.
+    lorarank.errors.SourceError: /dev/null: no regular file. Check the path.
     """
     try:
         if stat.S_ISREG(path.stat().st_mode):
@@ -76,7 +76,7 @@ def parse_object(data: bytes, where: object) -> dict[str, Any]:
     >>> parse_object(b'{"r": 8, "r": 16}', "adapter_config.json")
     Traceback (most recent call last):
         ...
-    lorarank.errors.AdapterError: adapter_config.json: no valid JSON (the key r appears twice).
+    lorarank.errors.AdapterError: adapter_config.json: no valid JSON (the key r appears twice). Take ...
     """
     if not data.strip():
         raise AdapterError(where, "empty", do="download it again")

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from lorarank.cli.estimate import command as estimate
-from lorarank.cli.probe import command as probe
+from lorarank.cli.probe import run_probe
 from lorarank.errors import SourceError
+from lorarank.probe.options import ProbeOptions
 
 RANK, TOKENS = 32, 65_536
 """R and training tokens of the demo: under two minutes on two cores."""
@@ -32,20 +33,21 @@ def demo_folder() -> Path:
 
 
 @click.command(epilog="Example: lorarank demo")
+@click.pass_context
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Keep the run here [default: a temporary folder]."
 )
-def command(output: Path | None) -> None:
+def command(context: click.Context, output: Path | None) -> None:
     """Probe and estimate on a tiny embedded model and task: about a minute, no download."""
     here = demo_folder()
     temporary = Path(tempfile.mkdtemp(prefix="lorarank-demo-")) if output is None else None
     run = output or temporary / "run"  # type: ignore[operator]
-    arguments = [f"{here / 'model'}", "--data", f"{here / 'train.jsonl'}", "--val", f"{here / 'val.jsonl'}"]
+    model, data, val = (str(here / name) for name in ("model", "train.jsonl", "val.jsonl"))
+    options = ProbeOptions(model, data, run, val=val, rank=RANK, tokens=TOKENS)
     try:
-        sizes = ["--rank", str(RANK), "--tokens", str(TOKENS)]
-        probe.main([*arguments, *sizes, "-o", str(run)], standalone_mode=False)
-        click.echo()
-        estimate.main([str(run)], standalone_mode=False)
+        run_probe(options)
+        code = estimate.main([str(run)], standalone_mode=False)
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+    context.exit(code or 0)

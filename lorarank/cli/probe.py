@@ -79,7 +79,7 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
     help="Learning rate; auto searches with at most a fifth of the budget.",
 )
 @click.option(
-    "--batch-tokens", type=int, default=DEFAULT["batch_tokens"], help="Tokens per step [default: by the budget]."
+    "--batch-tokens", type=int, default=DEFAULT["batch_tokens"], help="Tokens per step [default: by --tokens]."
 )
 @click.option("--row-length", type=int, default=DEFAULT["row_length"], help="Tokens per row [default: by the data].")
 @click.option("--load-in-4bit", is_flag=True, help="QLoRA base: nf4, double quantisation, bf16 compute.")
@@ -102,18 +102,23 @@ def command(dry_run: bool, **given: Any) -> None:
     safe at any moment: the same command with --resume goes on and ends with the same numbers.
     """
     options = ProbeOptions(**given)
-    with quiet_libraries():
-        if dry_run:
+    if dry_run:
+        with quiet_libraries():
             click.echo(plan_text(probing.plan(options)))
-            return
-        with progress_bar() as report:
-            probing.probe(
-                options,
-                report=report,
-                announce=lambda plan: click.echo(plan_text(plan), err=True),
-                command=("lorarank", *sys.argv[1:]),
-            )
+        return
+    run_probe(options)
     click.echo(f"Probe finished. Read it with: lorarank estimate {options.output}")
+
+
+def run_probe(options: ProbeOptions) -> None:
+    """The probe with its plan and progress on stderr."""
+    with quiet_libraries(), progress_bar() as report:
+        probing.probe(
+            options,
+            report=report,
+            announce=lambda plan: click.echo(plan_text(plan), err=True),
+            command=("lorarank", *sys.argv[1:]),
+        )
 
 
 @contextmanager
@@ -123,7 +128,11 @@ def quiet_libraries() -> Iterator[None]:
         os.environ.setdefault(name, value)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    import logging
     import warnings
+
+    for chatter in ("bitsandbytes", "huggingface_hub", "datasets"):
+        logging.getLogger(chatter).setLevel(logging.CRITICAL)
 
     with warnings.catch_warnings():
         if not sys.warnoptions:

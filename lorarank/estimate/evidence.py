@@ -118,16 +118,18 @@ def refusals(
             f"The training loss rose from {training.first_loss:.3f} to {training.final_loss:.3f}: the learning rate "
             f"{training.learning_rate:.3g} is evidently wrong; probe again with --lr auto."
         )
-    if training.learning_rate_trials and not any(math.isfinite(t.loss) for t in training.learning_rate_trials):
+    trials = [trial for trial in training.learning_rate_trials if trial.steps > 0]
+    if trials and not any(math.isfinite(trial.loss) for trial in trials):
         found.append("No trial of the learning-rate search ended with a finite loss; probe again with a lower --lr.")
     if rule is not None and rule.median == 0:
         found.append("lora_B is all zero in every module: the probe did not train, so there is no spectrum to read.")
     found.extend(_gain_refusals(manifest, evidence))
-    if rule is not None and rule.median > constants.RANK_CEILING * training.rank:
+    if rule is not None and max(rule.median, rule.r) > constants.RANK_CEILING * training.rank:
         found.append(
-            f"The answer is at least {constants.RANK_CEILING * training.rank:g}: {percent(rule.share)} of the energy "
-            f"takes {rule.median:g} of the probe's {training.rank} directions in the median module, so its own ceiling "
-            f"shapes the number; probe higher with --rank {2 * training.rank}."
+            f"The answer is above {constants.RANK_CEILING * training.rank:g}, half of the probe's rank: "
+            f"{percent(rule.share)} of the energy takes {rule.median:g} of the probe's {training.rank} directions in "
+            "the median module, so its own ceiling shapes the number; probe higher with "
+            f"--rank {2 * training.rank}."
         )
     if (
         replication is not None
@@ -170,7 +172,8 @@ def doubts(
 ) -> tuple[str, ...]:
     """What lowers the confidence, a sentence each, the most telling first."""
     training = manifest.training
-    rates = sorted(trial.learning_rate for trial in training.learning_rate_trials)
+    trials = training.learning_rate_trials
+    rates = sorted(trial.learning_rate for trial in trials)
     found = []
     if evidence.steps < constants.FEW_STEPS:
         found.append(
@@ -192,7 +195,11 @@ def doubts(
         found.append(f"The replicates agree weakly ({replication.agreement:.2f}).")
     if octaves(interval.low, interval.high) > constants.WIDE_OCTAVES:
         found.append(f"The interval is wide: {interval.low} to {interval.high}.")
-    if len(rates) >= 2 and not rates[0] < training.learning_rate < rates[-1]:
+    if trials and all(trial.steps == 0 for trial in trials):
+        found.append(
+            f"The learning rate {training.learning_rate:.3g} is untested: the probe was too short to search for one."
+        )
+    elif len(rates) >= 2 and not rates[0] < training.learning_rate < rates[-1]:
         found.append(
             f"The learning rate {training.learning_rate:.3g} is at the edge of those tried, so a better one may lie "
             "beyond it."

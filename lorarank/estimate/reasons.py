@@ -36,7 +36,7 @@ def about_rule(rule: EnergyRule, modules: int, metric: str) -> list[str]:
     share = percent(rule.share)
     found = [
         f"In the energy-weighted median of {modules} modules, {share} of the energy (metric {metric}) takes "
-        f"{_directions(rule.median)}; rounded up to the ladder that is r = {rule.r}.",
+        f"{directions(rule.median)}; rounded up to the ladder that is r = {rule.r}.",
         f"r = {rule.r} everywhere keeps {percent(rule.kept, 1)} of the energy of all modules together; {share} of it "
         f"takes r = {rule.pooled} everywhere.",
     ]
@@ -92,7 +92,7 @@ def about_replication(replication: Replication) -> str:
     """Agreement and replicated rank, and what they are not."""
     return (
         f"{replication.adapters} adapters of the same modules agree at {replication.agreement:.2f} (energy-weighted; 1 "
-        f"is the same update, 0 nothing in common), with {_directions(replication.replicated_median)} replicated in "
+        f"is the same update, 0 nothing in common), with {directions(replication.replicated_median)} replicated in "
         "the median module: a measure of signal against noise, not of the rank a task needs."
     )
 
@@ -179,5 +179,5 @@ def about_comparison(count: int, replication: Replication | None) -> list[str]:
     return []
 
 
-def _directions(count: float) -> str:
+def directions(count: float) -> str:
     return f"{count:g} direction" + ("" if count == 1 else "s")

@@ -181,7 +181,7 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class ModuleSummary:
-    """One module: ``rank`` is its energy rank; the measures are DESIGN's words, of the metric asked for.
+    """One module: ``rank`` is its energy rank; for the measures see :mod:`lorarank.numerics.measures`.
 
     ``replicated`` and ``agreement`` compare replicates, ``None`` where there is one.
     """

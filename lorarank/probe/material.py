@@ -100,6 +100,7 @@ def gather(options: ProbeOptions) -> Material:
         See the functions that read each of them.
     """
     folder = locate(options.model, allow_patterns=MODEL_FILES)
+    folder = folder.parent if folder.is_file() else folder  # one of its files stands for the model
     config = models.load_config(folder)
     tokenizer = models.load_tokenizer(folder)
     found = corpus.read(options.data)

@@ -103,6 +103,7 @@ class ProbeOptions:
         OptionError
             A value out of its range, or both ``tokens`` and ``minutes``.
         """
+        object.__setattr__(self, "output", Path(self.output))  # a str will do
         if self.tokens is not None and self.minutes is not None:
             raise OptionError("--tokens and --minutes", "both set the budget", do="give one of them")
         least = {"rank": 1, "alpha": 1, "tokens": 1, "replicates": 1, "batch_tokens": 8, "row_length": 8, "seed": 0}

@@ -15,12 +15,13 @@ from lorarank.probe import record
 from lorarank.probe.material import gather
 from lorarank.probe.options import ProbeOptions
 from lorarank.probe.plan import Plan, plan_for
-from lorarank.probe.stages import Stages
+from lorarank.probe.stages import Stages, check_output
 from lorarank.probe.unfinished import Report, UnfinishedProbe, out_of_memory
 
 
 def run(options: ProbeOptions, *, report: Report, announce: Callable[[Plan], None], command: Sequence[str]) -> runs.Run:
     """Do the probe and return the finished run; see :func:`lorarank.probe.probe`."""
+    check_output(options)
     material = gather(options)
     plan = plan_for(options, material)
     announce(plan)

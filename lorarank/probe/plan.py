@@ -11,6 +11,8 @@ from lorarank.ladder import LADDER
 from lorarank.probe import model as models
 from lorarank.probe.material import Material, gather
 from lorarank.probe.options import SEARCH_SHARE, ProbeOptions
+from lorarank.probe.rate import CHECK_STEPS, FIRST_RATE, TRIALS, trial_steps
+from lorarank.probe.stages import check_output
 from lorarank.probe.training import schedule_for
 
 EFFICIENCY = 0.5
@@ -51,6 +53,13 @@ class Plan:
     notes: tuple[str, ...]
 
 
+RUNTIME_BYTES = 450 * 2**20
+"""Python with torch, transformers and PEFT loaded, before any model."""
+
+STARTUP_SECONDS, STEP_SECONDS = 8.0, 0.05
+"""Loading libraries and weights, and what a step costs beyond its products, on two CPU cores."""
+
+
 def truncation_ranks(rank: int) -> tuple[int, ...]:
     """Ranks the probe is cut to: the ladder below R.
 
@@ -68,6 +77,7 @@ def make_plan(options: ProbeOptions) -> Plan:
     LorarankError
         Whatever would stop the probe before training does so here.
     """
+    check_output(options)
     return plan_for(options, gather(options))
 
 
@@ -92,12 +102,15 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         tokens = max(material.batch_tokens, int(spare / per_token / (options.replicates + SEARCH_SHARE)))
     schedule = schedule_for(rows, rows_per_step=material.rows_per_step, tokens=tokens, seed=options.seed)
     trained = schedule.tokens(rows)
-    search_steps = 0 if options.lr is not None else int(SEARCH_SHARE * schedule.steps)
+    trial = trial_steps(schedule.steps) if options.lr is None else 0
+    search_steps = TRIALS * (trial + CHECK_STEPS // 3) if trial else 0
     work = (options.replicates * trained + search_steps * trained / schedule.steps) * per_token + evaluation_work
     part_tokens = int((rows.document >= 0).sum())
     notes = []
     if material.truncated:
         notes.append(f"{material.truncated} documents are longer than {material.row_length} tokens and are cut.")
+    if options.lr is None and not trial_steps(schedule.steps):
+        notes.append(f"Too few steps to search for a learning rate: {FIRST_RATE:g}, untested; see --lr and --tokens.")
     notes += [f"Skipped {sentence}." for sentence in material.skipped[:3]]
     if len(material.skipped) > 3:
         notes.append(f"Skipped {len(material.skipped) - 3} more rows.")
@@ -125,7 +138,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         device=str(device),
         precision="nf4 base, bf16 compute" if options.load_in_4bit else str(dtype).removeprefix("torch."),
         memory_bytes=_memory(options, material, base, trainable, dtype),
-        seconds=work / speed,
+        seconds=STARTUP_SECONDS + STEP_SECONDS * (options.replicates * schedule.steps + search_steps) + work / speed,
         notes=tuple(notes),
     )
 
@@ -139,15 +152,15 @@ def _memory(options: ProbeOptions, material: Material, base: int, trainable: int
     kept = 2 if options.gradient_checkpointing else 34
     activations = tokens * int(config.hidden_size) * int(config.num_hidden_layers) * kept * dtype.itemsize / 2
     logits = tokens * int(config.vocab_size) * (dtype.itemsize + 8)
-    return int(weights + trainable * 16 + activations + logits)
+    return int(RUNTIME_BYTES + weights + trainable * 16 + activations + logits)
 
 
 def _matmul_speed(device: torch.device, dtype: torch.dtype, width: int) -> float:
     """Measured FLOP/s of a matrix product of the model's width, in about a fifth of a second."""
     left = torch.randn(512, width, device=device, dtype=dtype)
     right = torch.randn(width, 4 * width, device=device, dtype=dtype)
-    rounds, took = 1, 0.0
-    while took < 0.1:
+    rounds, took = 1, 0.0  # the loop goes on until a round is long enough to mean something
+    while took < 0.2:
         rounds *= 2
         start = time.perf_counter()
         for _ in range(rounds):

@@ -33,13 +33,18 @@ CHECK_STEPS = 3
 """Steps' worth of rows that a trial is judged on; a forward pass, a third of the price of training on them."""
 
 
-def trial_steps(steps: int) -> int:
-    """Training steps of each trial when the whole probe has ``steps``; 0 when the budget allows none.
+LEAST_STEPS = 4
+"""Fewer training steps than this tell rates apart by nothing but their size: the loss simply falls with the rate."""
 
-    >>> trial_steps(128), trial_steps(20)
+
+def trial_steps(steps: int) -> int:
+    """Training steps of each trial when the whole probe has ``steps``; 0 when the budget is too small for a search.
+
+    >>> trial_steps(128), trial_steps(60)
     (5, 0)
     """
-    return max(0, int(SEARCH_SHARE * steps / TRIALS - CHECK_STEPS / 3))
+    affordable = int(SEARCH_SHARE * steps / TRIALS - CHECK_STEPS / 3)
+    return affordable if affordable >= LEAST_STEPS else 0
 
 
 def search(
@@ -52,11 +57,12 @@ def search(
     """The rate to train with, and the trials it was chosen from, by ascending rate.
 
     Every trial starts from the adapter as it is on ``model``, trains on the first rows of ``run``'s schedule and is
-    judged on the rows that follow; the adapter is put back afterwards. ``tick`` is called after each trial.
+    judged on the rows that follow; the adapter is put back afterwards. ``tick`` is called after each trial. A probe too
+    short for a search trains at :data:`FIRST_RATE`, and its one trial has 0 steps.
     """
     steps = trial_steps(run.schedule.steps)
     if steps < 1:
-        return FIRST_RATE, ()
+        return FIRST_RATE, (LearningRateTrial(FIRST_RATE, 0, math.nan),)
 
     def rate_of(notch: int) -> float:
         return float(f"{FIRST_RATE * FACTOR**notch:.3g}")

@@ -21,6 +21,32 @@ from lorarank.runs import MANIFEST, PROGRESS, disk_error, write_json
 OPTIONS = "options"
 
 
+def check_output(options: ProbeOptions) -> bool:
+    """Whether there is a run to resume in ``options.output``; writes nothing.
+
+    Raises
+    ------
+    RunError
+        The folder is not empty, is finished, or holds an unfinished run that is not to be resumed.
+    """
+    run = options.output
+    if run.exists() and not run.is_dir():
+        raise RunError(run, "it is a file", do="give a new folder with -o")
+    if (run / MANIFEST).is_file():
+        raise RunError(run, "the probe in it is finished", do=f"look at it with: lorarank estimate {run}")
+    if (run / PROGRESS / f"{OPTIONS}.json").is_file():
+        if not options.resume:
+            raise RunError(run, "an unfinished probe is in it", do="go on with --resume, or give a new folder with -o")
+        return True
+    if run.is_dir() and any(entry.name != PROGRESS for entry in run.iterdir()):
+        raise RunError(
+            run,
+            "the folder is not empty" + (" and has nothing to resume" if options.resume else ""),
+            do="give a new folder with -o",
+        )
+    return False
+
+
 @dataclass(frozen=True)
 class Stages:
     """The stages of one run. ``writes`` is true in the one process that writes."""
@@ -37,30 +63,20 @@ class Stages:
         RunError
             The folder is not empty, is finished, or was begun with other options or data.
         """
-        run = options.output
-        if run.exists() and not run.is_dir():
-            raise RunError(run, "it is a file", do="give a new folder with -o")
-        folder = run / PROGRESS
+        resumed = check_output(options)
+        folder = options.output / PROGRESS
         identity = json.loads(json.dumps({**options.identity, "fingerprint": fingerprint}))
-        if (run / MANIFEST).is_file():
-            raise RunError(run, "the probe in it is finished", do=f"look at it with: lorarank estimate {run}")
-        if options.resume and (folder / f"{OPTIONS}.json").is_file():
+        if resumed:
             before = json.loads((folder / f"{OPTIONS}.json").read_text(encoding="utf-8"))
             for name in identity:
                 if before.get(name) != identity[name]:
                     label = "the data" if name == "fingerprint" else f"--{name.replace('_', '-')}"
                     was = "" if name == "fingerprint" else f" (then {before.get(name)!r}, now {identity[name]!r})"
                     raise RunError(
-                        run, f"{label} changed since the run was begun{was}", do="resume it as it was, or begin anew"
+                        options.output,
+                        f"{label} changed since the run was begun{was}",
+                        do="resume it as it was, or begin anew",
                     )
-        elif (folder / f"{OPTIONS}.json").is_file():
-            raise RunError(run, "an unfinished probe is in it", do="go on with --resume, or give a new folder with -o")
-        elif run.is_dir() and any(entry.name != PROGRESS for entry in run.iterdir()):
-            raise RunError(
-                run,
-                "the folder is not empty" + (" and has nothing to resume" if options.resume else ""),
-                do="give a new folder with -o",
-            )
         elif writes:
             try:
                 folder.mkdir(parents=True, exist_ok=True)

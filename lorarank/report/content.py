@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lorarank.errors import printable
-from lorarank.estimate.reasons import percent
+from lorarank.estimate.reasons import directions, percent
 from lorarank.estimate.recommendation import Evidence, KeepRank, Recommendation, TypeSummary
 from lorarank.heuristics import SOURCE
 
@@ -68,7 +68,7 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
         found.append(
             (
                 "energy",
-                f"{percent(rule.share)} of it takes {rule.median:g} directions in the median module, {rule.pooled} in "
+                f"{percent(rule.share)} of it takes {directions(rule.median)} in the median module, {rule.pooled} in "
                 "all pooled" + (f"; r = {rule.r} keeps {percent(rule.kept, 1)}" if answer.r is not None else ""),
             )
         )

@@ -81,13 +81,13 @@ def test_nan_and_infinity_name_the_tensor(make_run: Make, value: float) -> None:
 
 def test_an_answer_above_half_the_probe(make_run: Make) -> None:
     modules = {"model.layers.0.self_attn.q_proj": (48, 64, (1.0,) * 10)}
-    refused(recommend(make_run(modules)), "at least 8", "--rank 32")  # nine of sixteen directions
+    refused(recommend(make_run(modules)), "above 8", "--rank 32")  # nine of sixteen directions
     assert recommend(make_run(modules, name="higher", r=32)).r == 16
 
 
 def test_an_explicit_energy_can_be_refused_too(make_run: Make) -> None:
     modules = {"model.layers.0.self_attn.q_proj": (48, 64, (1.0,) * 10)}
-    refused(recommend(make_run(modules), EstimateOptions(energy=0.95)), "at least 8")
+    refused(recommend(make_run(modules), EstimateOptions(energy=0.95)), "above 8")
 
 
 def test_replicates_with_nothing_in_common(make_run: Make) -> None:
@@ -106,3 +106,9 @@ def test_all_reasons_are_told(make_run: Make) -> None:
     answer = recommend(make_run(heldout={"gains": (runs.Loss(0.01, 0.01),)}, training={"final_loss": 3.0}))
     assert len(answer.refusals) == 2
     assert "Further reasons to refuse" in table.render(answer)
+
+
+def test_a_learning_rate_never_searched_is_a_doubt(make_run: Make) -> None:
+    answer = recommend(make_run(training={"learning_rate_trials": (runs.LearningRateTrial(1e-3, 0, nan),)}))
+    assert not answer.refused
+    assert any("untested" in doubt for doubt in answer.doubts)

@@ -22,7 +22,7 @@ from lorarank import runs
 from lorarank.errors import CorpusError, LorarankError, ModelError, OptionError, ResourceError, RunError
 from lorarank.probe import ProbeOptions, plan, probe
 
-TOKENS = 8_000
+TOKENS = 13_500
 FILES = (
     "truncation.json",
     "trajectory.json",
