@@ -88,7 +88,7 @@ def test_neither_path_nor_hub_id(source: str, hub: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["./owner/name", "../x", "/nowhere/x", "~/nowhere", Path("owner/name"), "owner\\name"]
+    "source", ["./owner/name", "../not-there/x", "/nowhere/x", "~/nowhere", Path("owner/name"), "owner\\name"]
 )
 def test_paths_are_not_asked_of_the_hub(source: str | Path, hub: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match=r"no such file or folder\. Check the path\.$"):
