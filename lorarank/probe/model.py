@@ -199,6 +199,12 @@ def attach_adapter(model: Any, options: ProbeOptions, names: tuple[str, ...]) ->
     return adapted
 
 
+def load_adapted(folder: Path, options: ProbeOptions, device: torch.device, dtype: torch.dtype) -> PeftModel:
+    """The base model in ``folder`` with a fresh adapter on what ``options.target`` means."""
+    base = load_base(folder, options, device, dtype)
+    return attach_adapter(base, options, target_names(base, resolve_targets(base, options)))
+
+
 def lora_layers(model: PeftModel) -> dict[str, Any]:
     """Path in the base model → PEFT's LoRA layer, in the model's order."""
     prefix = "base_model.model."

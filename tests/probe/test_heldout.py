@@ -23,9 +23,7 @@ F32 = torch.float32
 @pytest.fixture
 def adapted(tiny_model: Path) -> PeftModel:
     options = ProbeOptions(str(tiny_model), "x", Path("y"), rank=4, alpha=8)
-    base = models.load_base(tiny_model, options, torch.device("cpu"), F32)
-    names = models.target_names(base, models.resolve_targets(base, options))
-    model = models.attach_adapter(base, options, names)
+    model = models.load_adapted(tiny_model, options, torch.device("cpu"), F32)
     torch.manual_seed(1)
     for layer in models.lora_layers(model).values():
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
