@@ -17,7 +17,7 @@ from lorarank.probe.options import DEFAULT_TOKENS, ProbeOptions
 from lorarank.report.plan import plan_text
 
 if TYPE_CHECKING:
-    from lorarank.probe.unfinished import Progress
+    from lorarank.probe.progress import Progress
 
 DEFAULT = {field.name: field.default for field in dataclasses.fields(ProbeOptions)}
 

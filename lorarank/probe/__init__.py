@@ -14,7 +14,7 @@ from lorarank.probe.options import ProbeOptions
 
 if TYPE_CHECKING:
     from lorarank.probe.plan import Plan
-    from lorarank.probe.unfinished import Progress
+    from lorarank.probe.progress import Progress
     from lorarank.runs import Run
 
 __all__ = ["ProbeOptions", "plan", "probe"]
