@@ -23,7 +23,7 @@ from lorarank.probe import model as models
 from lorarank.probe.heldout import evaluate
 from lorarank.probe.material import gather
 from lorarank.probe.options import ProbeOptions
-from lorarank.probe.rate import FACTOR, FIRST_RATE
+from lorarank.probe.grid import FACTOR, FIRST_RATE
 from lorarank.probe.training import TrainingRun, schedule_for, train
 
 parser = argparse.ArgumentParser(description=__doc__)

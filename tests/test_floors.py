@@ -21,7 +21,7 @@ Make = Callable[..., Path]
 FLOORS = {
     0: {"", "errors", "module_names", "numerics"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
-    2: {"capacity", "estimate", "first_guess", "heuristics", "probe", "spectrum"},
+    2: {"capacity", "estimate", "first_guess", "heuristics", "probe", "spectrum", "sweep"},
     4: {"report"},
     5: {"__main__", "cli"},
 }

@@ -18,6 +18,7 @@ from lorarank.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, Lorarank
 COMMANDS = {
     "probe": "Fine-tune MODEL briefly at high rank on your data, and measure what the update needs.",
     "estimate": "Recommend a LoRA rank from a probe run, or describe adapters.",
+    "sweep": "Train MODEL at every rank with a tuned learning rate, and say which rank suffices.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }

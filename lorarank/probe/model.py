@@ -57,6 +57,11 @@ def choose_precision(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def load_dtype(options: ProbeOptions, device: torch.device) -> torch.dtype:
+    """In which dtype the base computes: :func:`choose_precision`, or QLoRA's bf16."""
+    return torch.bfloat16 if options.load_in_4bit else choose_precision(device)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in ``folder``; code that comes with a model is never run."""
     try:

@@ -9,9 +9,10 @@ import torch
 
 from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
+from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.material import Material, gather
 from lorarank.probe.options import SEARCH_SHARE, ProbeOptions, tokens_within
-from lorarank.probe.rate import CHECK_STEPS, FIRST_RATE, TRIALS, trial_steps
+from lorarank.probe.rate import CHECK_STEPS, TRIALS, trial_steps
 from lorarank.probe.stages import agreed, check_output, planned_tokens
 from lorarank.probe.training import schedule_for
 
@@ -96,7 +97,7 @@ def prepared(options: ProbeOptions, budget: int | None = None) -> tuple[Material
 def plan_for(options: ProbeOptions, material: Material) -> Plan:
     """The plan for material already gathered."""
     device = models.choose_device(options.device)
-    dtype = torch.bfloat16 if options.load_in_4bit else models.choose_precision(device)
+    dtype = models.load_dtype(options, device)
     skeleton = models.skeleton(material.config, material.folder)
     chosen = models.resolve_targets(skeleton, options)
     names = models.target_names(skeleton, chosen)

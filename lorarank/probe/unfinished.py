@@ -27,6 +27,7 @@ from lorarank.errors import OptionError
 from lorarank.probe import model as models
 from lorarank.probe import rate
 from lorarank.probe.batches import largest_batch
+from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.heldout import Moments, evaluate, packing_is_exact
 from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
@@ -63,7 +64,7 @@ class UnfinishedProbe:
 
     def __post_init__(self) -> None:
         self.device = models.choose_device(self.options.device)
-        self.dtype = torch.bfloat16 if self.options.load_in_4bit else models.choose_precision(self.device)
+        self.dtype = models.load_dtype(self.options, self.device)
 
     @cached_property
     def model(self) -> PeftModel:
@@ -136,7 +137,7 @@ class UnfinishedProbe:
     def training_run(self, replicate: int) -> TrainingRun:
         """The parts of a training run that do not depend on its rate."""
         rows, schedule = self.schedule(replicate)
-        return TrainingRun(rows, schedule, rate.FIRST_RATE, self.micro_rows, self.dtype)
+        return TrainingRun(rows, schedule, FIRST_RATE, self.micro_rows, self.dtype)
 
     @cached_property
     def rate(self) -> dict[str, Any]:
