@@ -37,7 +37,7 @@ STEPS = 12
 
 
 def healed(run: runs.Run, options: ProbeOptions, scratch: Path) -> list[list[float]]:
-    """The points; each trains STEPS steps with the probe's learning rate, decaying to nothing, on rows in a new order."""
+    """The points; each trains STEPS steps from the probe's learning rate down to nothing, on rows in a new order."""
     bench = Bench(options)
     rows = bench.material.rows(0, options.seed + 1, bench.packed)
     order = schedule_for(
@@ -45,9 +45,9 @@ def healed(run: runs.Run, options: ProbeOptions, scratch: Path) -> list[list[flo
     )
     set_peft_model_state_dict(bench.model, load_file(run.adapters[0] / "adapter_model.safetensors"))
     micro = bench.micro_rows
-    whole, counts = bench._measured()
+    whole, counts = bench.measured()
     modules = {module.name: module for module in adapters.open(run.adapters[0]).modules}
-    names = models.target_names(bench._skeleton, bench.targets)
+    names = models.target_names(bench.skeleton, bench.targets)
     points = []
     for k in truncation_ranks(options.rank):
         bench.model = models.attach_adapter(bench.model.unload(), dataclasses.replace(options, rank=k), names)
@@ -59,7 +59,7 @@ def healed(run: runs.Run, options: ProbeOptions, scratch: Path) -> list[list[flo
                 layer.lora_B[models.ADAPTER].weight.copy_(torch.from_numpy(lora_B))
         rate = run.manifest.training.learning_rate
         train(bench.model, TrainingRun(rows, order.first(STEPS), rate, micro, bench.dtype), options, scratch)
-        sums, _ = bench._measured()
+        sums, _ = bench.measured()
         points.append([k, *paired_difference(sums, whole, counts)])
     return points
 
