@@ -22,6 +22,7 @@ FLOORS = {
     0: {"", "errors", "module_names", "numerics"},
     1: {"adapters", "corpus", "model_shapes", "runs", "sources"},
     2: {"capacity", "estimate", "first_guess", "heuristics", "ladder", "probe", "spectrum"},
+    3: {"audit"},
     4: {"report"},
     5: {"__main__", "cli"},
 }

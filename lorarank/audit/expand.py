@@ -1,0 +1,89 @@
+"""From what was named, folders and patterns included, to the adapters that are meant (floor 3)."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lorarank.adapters import peft
+from lorarank.errors import SourceError
+
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
+"""Files that may hold an adapter; everything else in a folder is passed over."""
+
+BESIDE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
+"""What trainers leave beside an adapter in files of the same kinds."""
+
+
+def expand(sources: Sequence[str]) -> list[str]:
+    """Every adapter that is meant, once, in the order of the sources and by name within each.
+
+    A folder of PEFT's layout is one adapter, and so is any file that is named. A pattern stands for what it matches,
+    ``**`` for any depth, and of its matches only what may be an adapter counts. Any other folder stands for the
+    adapters below it; one that holds none stands for itself, so that opening it says what it is. What is no path is
+    taken for a hub id.
+
+    Raises
+    ------
+    SourceError
+        A pattern matches nothing that may be an adapter.
+    """
+    several = len(sources) > 1
+    found: dict[str, None] = {}
+    for source in sources:
+        for one in _expanded(source, several):
+            found.setdefault(one)
+    return list(found)
+
+
+def _expanded(source: str, several: bool) -> Iterator[str]:
+    try:
+        is_folder, exists = Path(source).is_dir(), os.path.lexists(source)
+    except ValueError:  # a NUL inside; opening it says so
+        is_folder = exists = False
+    if is_folder:
+        below = list(_below(Path(source)))
+        yield from below or (() if several and not _may_hold(source) else (source,))
+    elif exists:
+        # shells hand over every file that a pattern matches; one that is named alone is tried, whatever it is
+        if not several or _may_be(Path(source)):
+            yield _whole(Path(source)) if several else source
+    elif glob.has_magic(source):
+        matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        inside = [one for match in matches for one in _expanded(match, several=True)]
+        if not inside:
+            raise SourceError(source, "the pattern matches no adapter", do="check it, or name a folder")
+        yield from inside
+    else:
+        yield source
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Adapters in a folder and below it; links to folders are not followed, so that no circle is walked."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        here = Path(place)
+        if peft.recognises(here):
+            yield str(here)
+            continue
+        yield from (str(here / name) for name in sorted(files) if _may_be(here / name))
+
+
+def _may_hold(folder: str) -> bool:
+    return peft.recognises(Path(folder))
+
+
+def _may_be(path: Path) -> bool:
+    """Whether a file may be an adapter, by its name.
+
+    >>> [_may_be(Path(name)) for name in ("a.safetensors", "README.md", "optimizer.pt")]
+    [True, False, False]
+    """
+    return path.name.endswith(SUFFIXES) and not path.name.startswith((*BESIDE, "."))
+
+
+def _whole(path: Path) -> str:
+    """The folder of a PEFT adapter, where a file is part of one."""
+    return str(path.parent) if path.name.startswith("adapter_model") and peft.recognises(path.parent) else str(path)

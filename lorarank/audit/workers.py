@@ -1,0 +1,172 @@
+"""One task for sources by the thousand, on processes of this machine or on a Ray cluster (floor 3).
+
+Results come back one at a time and in any order. A source that raises, and one that kills the process which reads it,
+is a result as well: nothing stops the rest.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from lorarank.errors import MissingExtraError, OptionError, ResourceError
+
+IN_FLIGHT = 4
+"""Sources handed out per process: enough that none waits, few enough that a million do not fill the memory."""
+
+KILLED = "the process that read it was killed, for memory perhaps"
+
+
+def each(
+    task: Callable[[str], Any],
+    sources: Sequence[str],
+    failed: Callable[[str, str], Any],
+    *,
+    jobs: int = 1,
+    ray: str | None = None,
+) -> Iterator[Any]:
+    """``task`` of every source, as they come; ``failed(source, message)`` where it raises or its process dies.
+
+    Parameters
+    ----------
+    task, failed : what to do; picklable where it is not done in this process.
+    sources : paths or hub ids.
+    jobs : processes; 1 works in this one.
+    ray : address of a Ray cluster that sees the same files; "" starts one here, ``None`` uses none.
+
+    Raises
+    ------
+    OptionError
+        ``jobs`` below 1.
+    MissingExtraError
+        Ray is asked for and not installed.
+    ResourceError
+        Processes cannot be started, or the cluster cannot be reached.
+
+    >>> list(each(int, ["1", "x"], lambda source, message: message.partition(":")[0]))
+    [1, 'ValueError']
+    """
+    if jobs < 1:
+        raise OptionError(f"--jobs {jobs}", "at least one process is needed")
+    if ray is not None:
+        yield from _on_ray(task, sources, failed, ray)
+    elif jobs == 1:
+        for source in sources:
+            yield _tried(task, source, failed)
+    else:
+        yield from _on_processes(task, sources, failed, jobs)
+
+
+def _tried(task: Callable[[str], Any], source: str, failed: Callable[[str, str], Any]) -> Any:
+    try:
+        return task(source)
+    except Exception as error:  # a bug of ours in one file of a million; the row says so, and the rest goes on
+        return failed(source, f"{type(error).__name__}: {error}")
+
+
+def _on_processes(
+    task: Callable[[str], Any], sources: Sequence[str], failed: Callable[[str, str], Any], jobs: int
+) -> Iterator[Any]:
+    """Hand out sources to a pool; a pool that breaks is replaced, and its sources are tried one at a time."""
+    todo, source = iter(sources), ""
+    suspects: list[str] = []
+    while True:
+        pool = _pool(jobs)
+        broken = False
+        running: dict[Future[Any], str] = {}
+        try:
+            for source in todo:
+                running[pool.submit(task, source)] = source
+                if len(running) >= IN_FLIGHT * jobs:
+                    broken = yield from _finished(running, failed, suspects)
+                if broken:
+                    break
+            while running and not broken:
+                broken = yield from _finished(running, failed, suspects)
+        except BrokenProcessPool:  # while handing out
+            broken = True
+            suspects.append(source)
+        finally:
+            suspects += running.values()
+            pool.shutdown(wait=not broken, cancel_futures=True)
+        yield from _one_at_a_time(task, suspects, failed)
+        suspects.clear()
+        if not broken:
+            return
+
+
+def _finished(
+    running: dict[Future[Any], str], failed: Callable[[str, str], Any], suspects: list[str]
+) -> Generator[Any, None, bool]:
+    """Yield what is done and take it out of ``running``; the generator's value is whether the pool broke."""
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    broken = False
+    for future in done:
+        source, error = running.pop(future), future.exception()
+        if isinstance(error, BrokenProcessPool):
+            suspects.append(source)
+            broken = True
+        else:
+            yield future.result() if error is None else failed(source, f"{type(error).__name__}: {error}")
+    return broken
+
+
+def _one_at_a_time(
+    task: Callable[[str], Any], sources: Sequence[str], failed: Callable[[str, str], Any]
+) -> Iterator[Any]:
+    """Each source in a process of its own, so that the one that kills it is known."""
+    for source in sources:
+        with _pool(1) as pool:
+            try:
+                yield pool.submit(task, source).result()
+            except BrokenProcessPool:
+                yield failed(source, KILLED)
+            except Exception as error:
+                yield failed(source, f"{type(error).__name__}: {error}")
+
+
+def _pool(jobs: int) -> Executor:
+    """Processes started afresh: a fork would copy locks that threads of this one hold."""
+    try:
+        return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    except (OSError, ImportError) as error:
+        raise ResourceError("--jobs", f"no processes can be started here ({error})", do="use --jobs 1") from None
+
+
+def _on_ray(
+    task: Callable[[str], Any], sources: Sequence[str], failed: Callable[[str, str], Any], address: str
+) -> Iterator[Any]:
+    """The same on a Ray cluster, whose machines must see the files under the same names."""
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError("audit --ray", "ray", "ray") from None
+    try:
+        ray.init(address=address or None, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+        raise ResourceError(f"--ray {address}", f"no cluster there ({error})", do="check the address") from None
+    remote = ray.remote(max_retries=0)(_tried)
+    limit = IN_FLIGHT * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    running: dict[Any, str] = {}
+
+    def finished() -> Iterator[Any]:
+        done, _ = ray.wait(list(running))
+        for reference in done:
+            source = running.pop(reference)
+            try:
+                yield ray.get(reference)
+            except ray.exceptions.RayError as error:
+                yield failed(source, f"{type(error).__name__}: {KILLED}")
+
+    try:
+        for source in sources:
+            running[remote.remote(task, source, failed)] = source
+            if len(running) >= limit:
+                yield from finished()
+        while running:
+            yield from finished()
+    finally:
+        ray.shutdown()

@@ -1,0 +1,141 @@
+"""``lorarank audit`` (floor 5)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from lorarank.audit import AuditOptions, AuditReport
+from lorarank.audit.expand import expand
+from lorarank.audit.options import shares
+from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK
+
+FORMATS = ("table", "json", "markdown", "csv", "sarif")
+PIPED_WIDTH = 100
+"""Columns where no terminal says how many it has."""
+
+DEFAULT = AuditOptions()
+
+
+def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, ...]:
+    return shares(value)
+
+
+@click.command(
+    epilog="Examples: lorarank audit my-lora --fail-if 'dead > 0 or LR003 > 3'; "
+    "lorarank audit 'adapters/**' --jobs 4 -o results.parquet\n\n"
+    "Exit codes: 0 audited, 2 bad input or a source that cannot be read, 4 --fail-if holds."
+)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option(
+    "--energy",
+    default=",".join(f"{share:g}" for share in DEFAULT.energy),
+    show_default=True,
+    callback=_shares,
+    help="Shares of energy whose ranks are told; the first is that of the keep rank.",
+)
+@click.option("--per-module", is_flag=True, help="Add the table of all modules.")
+@click.option("--sort", "by_size", is_flag=True, help="That table with the largest update first.")
+@click.option(
+    "--served-rank",
+    default=DEFAULT.served_rank,
+    show_default=True,
+    metavar="RANK",
+    help="Largest rank that the serving engine takes; vLLM's --max-lora-rank.",
+)
+@click.option(
+    "--fail-if",
+    default=DEFAULT.fail_if,
+    metavar="EXPR",
+    help="Exit with 4 where it holds of a source: codes, their names, and quantities, with and, or, not.",
+)
+@click.option(
+    "--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A row an adapter into this .parquet, .csv or .jsonl as they come; adapters already there are skipped.",
+)
+@click.option("--jobs", default=1, show_default=True, metavar="N", help="Processes.")
+@click.option("--ray", metavar="ADDRESS", help="Work on this Ray cluster; 'local' starts one here. Extra: ray.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    sources: tuple[str, ...],
+    per_module: bool,
+    by_size: bool,
+    kind: str,
+    output: Path | None,
+    jobs: int,
+    ray: str | None,
+    energy: tuple[float, ...],
+    served_rank: int,
+    fail_if: str | None,
+) -> None:
+    """Say which rank each module of an adapter really uses, and what is wrong with it.
+
+    SOURCE is a folder, a file, a hub id (owner/name[@revision]), a quoted pattern such as 'adapters/**', or a folder
+    of adapters. Several checkpoints of one run, in order, are compared. It describes: it never says which rank to
+    train at.
+    """
+    options = AuditOptions(energy, served_rank, fail_if)
+    found = expand(sources)
+    address = "" if ray == "local" else ray
+    if output is not None:
+        ctx.exit(_to_table(found, output, options, jobs, address))
+    report = _report(found, options, jobs, address)
+    click.echo(_rendered(report, kind, per_module or by_size, by_size), nl=False)
+    ctx.exit(EXIT_CHECK_FAILED if report.failed else EXIT_BAD_INPUT if report.unreadable else EXIT_OK)
+
+
+def _report(sources: list[str], options: AuditOptions, jobs: int, ray: str | None) -> AuditReport:
+    """Audits of all sources, in their order."""
+    from lorarank.audit import audit_all
+    from lorarank.cli.progress import counted
+
+    with counted("modules" if len(sources) == 1 else "adapters") as progress:
+        return audit_all(sources, options, jobs=jobs, ray=ray, progress=progress)
+
+
+def _to_table(sources: list[str], output: Path, options: AuditOptions, jobs: int, ray: str | None) -> int:
+    """A row a source into a table; a summary on stdout; the exit code."""
+    from lorarank.audit.many import audit_many
+    from lorarank.cli.progress import counted
+    from lorarank.report.audit_summary import render
+
+    with counted("adapters") as progress:
+        summary = audit_many(sources, output, options, jobs=jobs, ray=ray, progress=progress)
+    width, colour = _terminal()
+    click.echo(render(summary, width=width, colour=colour), nl=False)
+    return EXIT_CHECK_FAILED if summary.failed else EXIT_OK
+
+
+def _rendered(report: AuditReport, kind: str, per_module: bool, by_size: bool) -> str:
+    """The report in one of :data:`FORMATS`."""
+    from lorarank.report import audit as table
+    from lorarank.report import audit_export as export
+
+    if kind == "json":
+        return export.to_json(report, command=("lorarank", *sys.argv[1:]), per_module=per_module)
+    if kind == "markdown":
+        return export.to_markdown(report, per_module=per_module, by_size=by_size)
+    if kind == "csv":
+        return export.to_csv(report)
+    if kind == "sarif":
+        from lorarank.report.sarif import to_sarif
+
+        return to_sarif(report)
+    width, colour = _terminal()
+    return table.render(report, width=width, colour=colour, per_module=per_module, by_size=by_size)
+
+
+def _terminal() -> tuple[int, bool]:
+    """Columns to fill, and whether colours are shown."""
+    terminal = sys.stdout.isatty()
+    return (shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH), terminal
