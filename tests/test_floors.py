@@ -116,7 +116,7 @@ def test_help_loads_no_numpy(arguments: list[str]) -> None:
     assert not after(*arguments) & (HEAVY | {"numpy", "rich"})
 
 
-@pytest.mark.parametrize("name", ["probe", "estimate", "heuristics", "demo"])
+@pytest.mark.parametrize("name", ["probe", "estimate", "audit", "heuristics", "demo"])
 def test_help_of_a_command_loads_nothing_that_trains(name: str) -> None:
     assert not after(name, "--help") & HEAVY
 
@@ -129,6 +129,12 @@ def test_estimating_loads_nothing_heavy(make_run: Make) -> None:
 
 def test_describing_an_adapter_loads_nothing_heavy(make_adapter: Make) -> None:
     assert not after("estimate", make_adapter()) & HEAVY
+
+
+def test_auditing_loads_nothing_heavy(make_adapter: Make, tmp_path: Path) -> None:
+    folder = make_adapter()
+    for arguments in ([], ["--format", "sarif"], ["-o", tmp_path / "rows.csv"]):
+        assert not after("audit", folder, *arguments) & HEAVY
 
 
 def test_the_reference_table_loads_nothing_heavy() -> None:

@@ -81,7 +81,7 @@ def counted(found: tuple[Finding, ...]) -> dict[str, float]:
     >>> from lorarank.audit import codes
     >>> counts = counted((codes.found(codes.DEAD, "Zero."),))
     >>> counts["findings"], counts["warnings"], counts["LR002"], counts["dead"], counts["nan"]
-    (1, 1, 1, 1, 0)
+    (1.0, 1.0, 1.0, 1.0, 0.0)
     """
     codes, levels = Counter(one.code for one in found), Counter(one.level for one in found)
     by_level = {f"{level}s": float(levels[level]) for level in ("error", "warning", "note")}

@@ -86,8 +86,8 @@ def figures_of(sv: NDArray[np.float64], shape: tuple[int, int], shares: Sequence
 def norm_of(sv: NDArray[np.float64]) -> float:
     """Root of Σσ²; the squares are taken relative to σ₁, so that none overflows.
 
-    >>> norm_of(np.array([3e200, 4e200])) == 5e200
-    True
+    >>> f"{norm_of(np.array([4e200, 3e200])):.6g}"
+    '5e+200'
     """
     peak = float(sv.max(initial=0.0))
     return peak * float(np.linalg.norm(sv / peak)) if peak > 0 else 0.0

@@ -25,8 +25,8 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
 
 
 @click.command(
-    epilog="Examples: lorarank audit my-lora --fail-if 'dead > 0 or LR003 > 3'; "
-    "lorarank audit 'adapters/**' --jobs 4 -o results.parquet\n\n"
+    epilog="Example: lorarank audit my-lora --fail-if 'dead > 0 or LR003 > 3'\n\n"
+    "Thousands: lorarank audit 'adapters/**' --jobs 4 -o results.parquet\n\n"
     "Exit codes: 0 audited, 2 bad input or a source that cannot be read, 4 --fail-if holds."
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)

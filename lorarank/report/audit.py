@@ -18,6 +18,7 @@ from lorarank.report.audit_grids import (
     one_grid,
     scientific,
     two_grids,
+    within,
 )
 from lorarank.report.content import Grid
 from lorarank.report.table import Page
@@ -151,7 +152,7 @@ def grids(report: AuditReport, *, per_module: bool = False, by_size: bool = Fals
     columns = [
         ("module types", group_columns(audit, audit.types, "type")),
         ("layers", group_columns(audit, audit.layers, "layer") if len(audit.layers) > 1 else []),
-        ("modules", module_columns(audit, by_size=by_size) if per_module else []),
+        (within("modules", [m.name for m in audit.modules]), module_columns(audit, by_size) if per_module else []),
     ]
     return [(one_grid(name, held), two_grids(name, held)) for name, held in columns if held]
 

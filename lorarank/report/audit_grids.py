@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from lorarank.audit import CODES, Audit, AuditReport
@@ -72,7 +73,7 @@ def group_columns(audit: Audit, groups: Sequence[GroupAudit], what: str) -> list
     return columns
 
 
-def module_columns(audit: Audit, *, by_size: bool) -> list[Column]:
+def module_columns(audit: Audit, by_size: bool) -> list[Column]:
     """A row a module, with the codes of its findings."""
     modules: Sequence[ModuleAudit] = audit.modules
     if by_size:
@@ -82,13 +83,40 @@ def module_columns(audit: Audit, *, by_size: bool) -> list[Column]:
         if finding.module is not None:
             codes.setdefault(finding.module, []).append(finding.code)
     return [
-        Column("module", False, [printable(one.name) for one in modules], 0),
+        _named([one.name for one in modules]),
         Column("shape", True, [_shapes([(one.out_features, one.in_features)]) for one in modules], 1),
         Column("r", True, [str(one.r) for one in modules], 1),
         Column("scaling", True, [f"{one.scaling:.4g}" for one in modules], 1),
         *_figures(audit.energy, [one.figures for one in modules]),
-        Column("findings", False, [" ".join(codes.get(one.name, ())) for one in modules], 2),
+        Column("findings", False, [" ".join(codes.get(one.name, ())) for one in modules], 1),
     ]
+
+
+def common_path(names: Sequence[str]) -> str:
+    """What all paths begin with, whole components of it, so that a table need say it once.
+
+    >>> common_path(["model.layers.0.q", "model.layers.1.q"]), common_path(["q", "v"]), common_path(["a.q"])
+    ('model.layers.', '', '')
+    """
+    first, last = min(names, default=""), max(names, default="")  # what these two begin with, all do
+    paths = zip(first.split(".")[:-1], last.split(".")[:-1], strict=False)
+    shared = [part for part, _ in takewhile(lambda pair: pair[0] == pair[1], paths)]
+    return "".join(f"{part}." for part in shared) if len(names) > 1 else ""
+
+
+def within(title: str, names: Sequence[str]) -> str:
+    """A title that says what the names in its table leave out.
+
+    >>> within("modules", ["model.layers.0.q", "model.layers.1.q"])
+    'modules in model.layers'
+    """
+    start = common_path(names)
+    return f"{title} in {printable(start[:-1])}" if start else title
+
+
+def _named(names: Sequence[str], what: str = "module") -> Column:
+    start = common_path(names)
+    return Column(what, False, [printable(name[len(start) :]) for name in names], 0)
 
 
 def _figures(shares: Sequence[float], rows: Sequence[Figures | None]) -> list[Column]:
@@ -115,14 +143,14 @@ def _figures(shares: Sequence[float], rows: Sequence[Figures | None]) -> list[Co
 
 def one_grid(name: str, columns: Sequence[Column]) -> Grid:
     """All columns side by side."""
-    return _grid(name.capitalize(), columns)
+    return _grid(name[0].upper() + name[1:], columns)
 
 
 def two_grids(name: str, columns: Sequence[Column]) -> list[Grid]:
     """What they are, and their ranks, one above the other."""
     return [
         _grid(title, [column for column in columns if column.half in (0, half)])
-        for half, title in ((1, name.capitalize()), (2, f"Ranks of {name}"))
+        for half, title in ((1, name[0].upper() + name[1:]), (2, f"Ranks of {name}"))
     ]
 
 
@@ -163,11 +191,14 @@ def finding_grid(report: AuditReport) -> Grid:
 def evolution_grids(evolution: Evolution, what: str, steps: Sequence[Step]) -> list[Grid]:
     """Energy ranks and norms of every step, a column a source."""
     sources = range(len(steps[0].ranks))
-    name = Column(what, False, [printable(step.name) for step in steps], 0)
+    name = _named([step.name for step in steps], what)
     ranks = [Column(str(i + 1), True, [_number(step.ranks[i]) for step in steps], 0) for i in sources]
     norms = [Column(str(i + 1), True, [_number(step.norms[i]) for step in steps], 0) for i in sources]
-    title = f"From one source to the next: {percent(evolution.share)} energy rank"
-    return [_grid(title, [name, *ranks]), _grid("From one source to the next: ‖ΔW‖", [name, *norms])]
+    which = within("From one source to the next", [step.name for step in steps])
+    return [
+        _grid(f"{which}: {percent(evolution.share)} energy rank", [name, *ranks]),
+        _grid(f"{which}: ‖ΔW‖", [name, *norms]),
+    ]
 
 
 def _grid(title: str, columns: Sequence[Column]) -> Grid:

@@ -106,7 +106,9 @@ def cell(value: object) -> object:
     """A value for a CSV file: printable, no formula, empty where there is none or it is not finite."""
     if isinstance(value, str):
         name = printable(value, 1000)
-        return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name  # no spreadsheet takes a name for a formula
+        return (
+            f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+        )  # no spreadsheet takes a name for a formula
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
