@@ -111,7 +111,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not loaded("import lorarank") & (HEAVY | {"numpy", "click", "rich"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["audit", "--help"]])
 def test_help_loads_no_numpy(arguments: list[str]) -> None:
     assert not after(*arguments) & (HEAVY | {"numpy", "rich"})
 

@@ -6,13 +6,13 @@ is a result as well: nothing stops the rest.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorarank.errors import MissingExtraError, OptionError, ResourceError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 IN_FLIGHT = 4
 """Sources handed out per process: enough that none waits, few enough that a million do not fill the memory."""
@@ -71,6 +71,8 @@ def _on_processes(
     task: Callable[[str], Any], sources: Sequence[str], failed: Callable[[str, str], Any], jobs: int
 ) -> Iterator[Any]:
     """Hand out sources to a pool; a pool that breaks is replaced, and its sources are tried one at a time."""
+    from concurrent.futures.process import BrokenProcessPool  # imported where it is used: one adapter needs no pool
+
     todo, source = iter(sources), ""
     suspects: list[str] = []
     while True:
@@ -102,6 +104,9 @@ def _finished(
     running: dict[Future[Any], str], failed: Callable[[str, str], Any], suspects: list[str]
 ) -> Generator[Any, None, bool]:
     """Yield what is done and take it out of ``running``; the generator's value is whether the pool broke."""
+    from concurrent.futures import FIRST_COMPLETED, wait
+    from concurrent.futures.process import BrokenProcessPool
+
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     broken = False
     for future in done:
@@ -118,6 +123,8 @@ def _one_at_a_time(
     task: Callable[[str], Any], sources: Sequence[str], failed: Callable[[str, str], Any]
 ) -> Iterator[Any]:
     """Each source in a process of its own, so that the one that kills it is known."""
+    from concurrent.futures.process import BrokenProcessPool
+
     for source in sources:
         with _pool(1) as pool:
             try:
@@ -130,6 +137,9 @@ def _one_at_a_time(
 
 def _pool(jobs: int) -> Executor:
     """Processes started afresh: a fork would copy locks that threads of this one hold."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     try:
         return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
     except (OSError, ImportError) as error:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lorarank.audit import AuditOptions, AuditReport
-from lorarank.audit.expand import expand
-from lorarank.audit.options import shares
+from lorarank.audit.options import AuditOptions, shares
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK
+
+if TYPE_CHECKING:
+    from lorarank.audit import AuditReport
 
 FORMATS = ("table", "json", "markdown", "csv", "sarif")
 PIPED_WIDTH = 100
@@ -84,6 +86,8 @@ def command(
     of adapters. Several checkpoints of one run, in order, are compared. It describes: it never says which rank to
     train at.
     """
+    from lorarank.audit.expand import expand
+
     options = AuditOptions(energy, served_rank, fail_if)
     found = expand(sources)
     address = "" if ray == "local" else ray
