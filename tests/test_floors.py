@@ -22,7 +22,7 @@ FLOORS = {
     0: {"", "errors", "module_names", "numerics"},
     1: {"adapters", "corpus", "model_shapes", "runs", "sources"},
     2: {"capacity", "estimate", "first_guess", "heuristics", "ladder", "probe", "spectrum"},
-    3: {"audit"},
+    3: {"audit", "fine_tune"},
     4: {"report"},
     5: {"__main__", "cli"},
 }
@@ -116,7 +116,7 @@ def test_help_loads_no_numpy(arguments: list[str]) -> None:
     assert not after(*arguments) & (HEAVY | {"numpy", "rich"})
 
 
-@pytest.mark.parametrize("name", ["probe", "estimate", "audit", "heuristics", "demo"])
+@pytest.mark.parametrize("name", ["probe", "estimate", "audit", "extract", "heuristics", "demo"])
 def test_help_of_a_command_loads_nothing_that_trains(name: str) -> None:
     assert not after(name, "--help") & HEAVY
 

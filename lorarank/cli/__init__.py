@@ -19,6 +19,7 @@ COMMANDS = {
     "probe": "Fine-tune MODEL briefly at high rank on your data, and measure what the update needs.",
     "estimate": "Recommend a LoRA rank from a probe run, or describe adapters.",
     "audit": "Say which rank each module of an adapter really uses, and what is wrong with it.",
+    "extract": "Write the LoRA of a chosen rank that is nearest to a full fine-tune.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorarank.audit.options import AuditOptions, shares
-from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK
+from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, OptionError
 
 if TYPE_CHECKING:
     from lorarank.audit import AuditReport
@@ -63,6 +63,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     type=click.Path(path_type=Path),
     help="A row an adapter into this .parquet, .csv or .jsonl as they come; adapters already there are skipped.",
 )
+@click.option("--base", help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")
 @click.option("--jobs", default=1, show_default=True, metavar="N", help="Processes.")
 @click.option("--ray", metavar="ADDRESS", help="Work on this Ray cluster; 'local' starts one here. Extra: ray.")
 @click.pass_context
@@ -76,6 +77,7 @@ def command(
     output: Path | None,
     jobs: int,
     ray: str | None,
+    base: str | None,
     energy: tuple[float, ...],
     served_rank: int,
     fail_if: str | None,
@@ -89,6 +91,9 @@ def command(
     from lorarank.audit.expand import expand
 
     options = AuditOptions(energy, served_rank, fail_if)
+    if base is not None:
+        click.echo(_fine_tune(base, sources, options, kind, per_module or by_size, by_size), nl=False)
+        return
     found = expand(sources)
     address = "" if ray == "local" else ray
     if output is not None:
@@ -137,6 +142,28 @@ def _rendered(report: AuditReport, kind: str, per_module: bool, by_size: bool) -
         return to_sarif(report)
     width, colour = _terminal()
     return table.render(report, width=width, colour=colour, per_module=per_module, by_size=by_size)
+
+
+def _fine_tune(
+    base: str, sources: tuple[str, ...], options: AuditOptions, kind: str, per_module: bool, by_size: bool
+) -> str:
+    """A fine-tune against its base, in one of :data:`FORMATS` but ``sarif``."""
+    from lorarank.cli.progress import counted
+    from lorarank.fine_tune import compare_models
+    from lorarank.report import fine_tune as report
+
+    if len(sources) != 1 or kind == "sarif" or options.fail_if is not None:
+        raise OptionError("--base", "goes with one SOURCE, and without --fail-if and sarif", do="leave them out")
+    with counted("matrices") as progress:
+        found = compare_models(base, sources[0], options, progress=progress)
+    if kind == "json":
+        return report.to_json(found, command=("lorarank", *sys.argv[1:]), per_module=per_module)
+    if kind == "markdown":
+        return report.to_markdown(found, per_module=per_module, by_size=by_size)
+    if kind == "csv":
+        return report.to_csv(found)
+    width, colour = _terminal()
+    return report.render(found, width=width, colour=colour, per_module=per_module, by_size=by_size)
 
 
 def _terminal() -> tuple[int, bool]:

@@ -20,6 +20,9 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 8
 """Columns of a sparkline."""
 
+ROUNDING = 1e-7
+"""σ over σ₁ that factors stored in float32 cannot tell from zero."""
+
 
 class Column(NamedTuple):
     """One column: its heading, whether it holds numbers, its cells, and on which half of a split table it goes.
@@ -34,7 +37,7 @@ class Column(NamedTuple):
 
 
 def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
-    """σ over σ₁ as bars, at most ``width`` of them, each the largest of its part; zeros are dots.
+    """σ over σ₁ as bars, at most ``width`` of them, each the largest of its part; zeros to rounding are dots.
 
     >>> sparkline([8.0, 4.0, 1.0, 0.0]), sparkline([0.0, 0.0]), sparkline([])
     ('█▄▁·', '··', '')
@@ -44,7 +47,7 @@ def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
     for bar in range(count):
         part = values[bar * len(values) // count : (bar + 1) * len(values) // count]
         height = max(part) / values[0] if values[0] > 0 else 0.0
-        bars += BLOCKS[max(0, math.ceil(height * len(BLOCKS)) - 1)] if height > 0 else "·"
+        bars += BLOCKS[max(0, math.ceil(height * len(BLOCKS)) - 1)] if height > ROUNDING else "·"
     return bars
 
 
