@@ -21,7 +21,6 @@ from lorarank.report.audit_grids import (
     within,
 )
 from lorarank.report.content import Grid
-from lorarank.report.table import Page
 
 MOST_TOLD = 4
 """Sources whose findings are told in sentences; of more, a table counts them."""
@@ -174,6 +173,8 @@ def render(
     per_module : whether to add the table of all modules.
     by_size : modules with the largest update first, rather than in the adapter's order.
     """
+    from lorarank.report.table import Page  # and with it rich, which no other format needs
+
     page = Page(width, colour)
     page.head(headline(report), good=not (report.failed or any(f.level != "note" for f in report.findings)))
     if len(report.audits) == 1 and not report.unreadable:

@@ -37,13 +37,21 @@ def to_json(report: AuditReport, *, command: Sequence[str] = (), per_module: boo
 
     ``command`` is what was run; ``per_module`` keeps the modules with all their singular values.
     """
-    plain = dataclasses.asdict(report)
-    for audit in plain["audits"]:
-        if not per_module:
-            del audit["modules"]
+    plain = _plain(report)
+    for audit in plain["audits"] if not per_module else ():
+        del audit["modules"]
     if not per_module and plain["evolution"] is not None:
         del plain["evolution"]["modules"]
     return as_json(plain | {"command": list(command), "schema": SCHEMA, "lorarank": __version__})
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dictionaries; ``dataclasses.asdict`` would copy every singular value on its own."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and value and not isinstance(value[0], float):
+        return [_plain(item) for item in value]
+    return value
 
 
 def to_markdown(report: AuditReport, *, per_module: bool = False, by_size: bool = False) -> str:
