@@ -16,8 +16,8 @@ from lorarank.capacity import CapacityFloor, capacity_floor
 from lorarank.corpus.documents import plain_text
 from lorarank.errors import OptionError
 from lorarank.heuristics import IN_DOUBT, TASKS, TaskRow, task_row
-from lorarank.ladder import LADDER, round_up
 from lorarank.model_shapes import ModelShapes, read_shapes
+from lorarank.numerics.ladder import LADDER, round_up
 
 ASSUMED_LOSSES = (1.5, 2.6)
 """Loss of a base model on text it has not been tuned to, nats per token: the range that probes of small models on

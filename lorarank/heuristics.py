@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lorarank.errors import OptionError
-from lorarank.ladder import octaves
+from lorarank.numerics.ladder import octaves
 
 SOURCE = "the project's reference table"
 

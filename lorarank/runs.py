@@ -6,24 +6,15 @@ or safetensors, written to a temporary name and moved into place, so that no rea
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-import os
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from lorarank.errors import ResourceError, RunError
+from lorarank.errors import RunError
+from lorarank.json_files import read_json
 
-SCHEMA = 1
 MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", "trajectory.json", "heldout.json"
 MOMENTS, LOG, PROGRESS = "moments.safetensors", "log.jsonl", ".progress"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -238,103 +229,6 @@ def read(folder: Path) -> Run:
     )
     if manifest.training.replicates < 1:
         raise RunError(folder / MANIFEST, "training.replicates is below 1")
+    if not len(manifest.heldout.gains) == len(manifest.heldout.probes) == manifest.training.replicates:
+        raise RunError(folder / MANIFEST, "heldout.gains and heldout.probes are not one for each replicate")
     return run
-
-
-def read_json(path: Path, kind: type[T]) -> T:
-    """Read ``path`` as the dataclass ``kind``; every field must be there and of its type."""
-    try:
-        raw = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise RunError(path, "the file is missing", do="run the probe again") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(path, f"it cannot be read as JSON ({error})", do="run the probe again") from None
-    if isinstance(raw, dict) and raw.get("schema", SCHEMA) != SCHEMA:
-        raise RunError(path, f"schema {raw['schema']!r} is not {SCHEMA}", do="use the lorarank that wrote it")
-    return typing.cast(T, _decode(raw, kind, path, ""))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a dataclass or plain value as JSON with sorted keys, atomically."""
-    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-    text = json.dumps(_without_nan(plain), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to a temporary name beside ``path``, flush it to the disk, and move it into place."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(path, error) from None
-
-
-def disk_error(path: Path, error: OSError) -> ResourceError:
-    """The line for a write that failed."""
-    return ResourceError(
-        path,
-        f"it cannot be written ({error.strerror or error})",
-        why="what was written before is intact",
-        do="make room or fix the permissions, then go on with --resume",
-    )
-
-
-def _without_nan(value: Any) -> Any:
-    """NaN and infinities as null, tuples as lists: JSON has neither."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): _without_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
-    return value
-
-
-def _decode(value: Any, kind: Any, path: Path, key: str) -> Any:
-    """``value`` as ``kind``: dataclasses, tuples, mappings, optionals and scalars; anything else is a RunError."""
-    origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise _wrong(path, key, "an object", value)
-        hints = typing.get_type_hints(kind)
-        decoded = {}
-        for field in dataclasses.fields(kind):
-            inner = f"{key}.{field.name}".lstrip(".")
-            if field.name not in value:
-                raise RunError(f"{path}: {inner}", "the key is missing", do="run the probe again")
-            decoded[field.name] = _decode(value[field.name], hints[field.name], path, inner)
-        return kind(**decoded)
-    if origin in (typing.Union, types.UnionType):
-        (inner_kind,) = (a for a in typing.get_args(kind) if a is not type(None))
-        return None if value is None else _decode(value, inner_kind, path, key)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _wrong(path, key, "a list", value)
-        (item, _) = typing.get_args(kind)
-        if item is float and all(type(v) is float for v in value):
-            return tuple(value)  # spectra are long, and most of what a run folder holds
-        return tuple(_decode(v, item, path, f"{key}[{i}]") for i, v in enumerate(value))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, dict):
-            raise _wrong(path, key, "an object", value)
-        item = typing.get_args(kind)[1]
-        return {k: _decode(v, item, path, f"{key}.{k}") for k, v in value.items()}
-    if kind is float:
-        if value is None:
-            return float("nan")
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise _wrong(path, key, f"a {kind.__name__}", value)
-
-
-def _wrong(path: Path, key: str, wanted: str, value: Any) -> RunError:
-    where = f"{path}: {key or 'top level'}"
-    return RunError(where, f"expected {wanted}, found {value!r:.60}", do="run the probe again")

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from lorarank.json_files import write_json
 from lorarank.numerics.linalg import singular_values
-from lorarank.runs import write_json
 
 SHAPES = {
     "self_attn.q_proj": (576, 576),

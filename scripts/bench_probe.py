@@ -22,13 +22,13 @@ import torch
 import transformers
 from transformers import Trainer, TrainingArguments
 
+from lorarank.json_files import write_json
 from lorarank.probe import model as models
 from lorarank.probe.heldout import Moments, evaluate
 from lorarank.probe.material import gather
 from lorarank.probe.options import GRADIENT_CLIP, MOMENT_SHARE, WARMUP_SHARE, ProbeOptions
-from lorarank.probe.training import StepLogFile, TrainingRun, _Ordered, schedule_for, train
+from lorarank.probe.training import Ordered, StepLogFile, TrainingRun, schedule_for, train
 from lorarank.probe.unfinished import SNAPSHOTS
-from lorarank.runs import write_json
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("model")
@@ -74,7 +74,7 @@ def bare(folder: Path) -> float:
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    trainer = Trainer(model=model, args=arguments, train_dataset=_Ordered(rows, schedule))
+    trainer = Trainer(model=model, args=arguments, train_dataset=Ordered(rows, schedule))
     begun = time.perf_counter()
     trainer.train()
     return time.perf_counter() - begun

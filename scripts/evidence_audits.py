@@ -23,8 +23,8 @@ from lorarank.audit import Audit, AuditOptions, audit
 from lorarank.audit.expand import expand
 from lorarank.audit.rows import Layout
 from lorarank.audit.several import attempt
+from lorarank.json_files import write_json
 from lorarank.numerics import criteria
-from lorarank.runs import write_json
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("adapters", type=Path)

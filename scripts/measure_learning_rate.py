@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lorarank.json_files import write_json
 from lorarank.probe import model as models
 from lorarank.probe.heldout import evaluate
 from lorarank.probe.material import gather
 from lorarank.probe.options import ProbeOptions
-from lorarank.probe.rate import FACTOR, FIRST_RATE
+from lorarank.probe.grid import FACTOR, FIRST_RATE
 from lorarank.probe.training import TrainingRun, schedule_for, train
-from lorarank.runs import write_json
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("model")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lorarank import runs
+from lorarank import json_files, runs
 
 LLAMA = {"q_proj": (48, 64, 1.0), "k_proj": (32, 64, 0.8), "down_proj": (64, 96, 1.2)}
 """A layer of a small model: type → (out, in) and how large its update is beside the others'."""
@@ -100,7 +100,7 @@ def manifest_of(modules: Mapping[str, tuple[int, int, Any]], r: int, alpha: int)
     per_rank = sum(out_features + in_features for out_features, in_features, _ in modules.values())
     trials = tuple(runs.LearningRateTrial(rate, 8, loss) for rate, loss in ((3e-4, 2.2), (1e-3, 2.0), (3e-3, 2.4)))
     return runs.Manifest(
-        schema=runs.SCHEMA,
+        schema=json_files.SCHEMA,
         lorarank="0.1.0",
         versions={"python": "3.11"},
         command=("lorarank", "probe", "base"),
@@ -140,7 +140,7 @@ def truncation_of(modules: Mapping[str, Any], r: int, excesses: Mapping[int, flo
     """A truncation curve with these excesses, and every type worth a different share of the gain."""
     kinds = sorted({name.rpartition(".")[2] for name in modules})
     return runs.Truncation(
-        schema=runs.SCHEMA,
+        schema=json_files.SCHEMA,
         metric="loss",
         rank=r,
         documents=60,
@@ -192,19 +192,21 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             path = folder / runs.adapter_name(index)
             write_adapter(path, modules, r=r, alpha=alpha, seed=seed, edit=edit, config=config)
         manifest = manifest_of(modules, r, alpha)
+        good = manifest.heldout
+        each = {"probes": good.probes * len(seeds), "gains": good.gains * len(seeds)}
         manifest = replace(
             manifest,
             training=replace(manifest.training, **({"replicates": len(seeds)} | dict(training or {}))),
             data=replace(manifest.data, **dict(data or {})),
-            heldout=replace(manifest.heldout, **dict(heldout or {})),
+            heldout=replace(good, **(each | dict(heldout or {}))),
         )
         points = {1: 0.2, 2: 0.05, 4: 0.009, 8: 0.002} if excesses is None else excesses
-        runs.write_json(folder / runs.TRUNCATION, truncation_of(modules, r, points, excess_se))
+        json_files.write_json(folder / runs.TRUNCATION, truncation_of(modules, r, points, excess_se))
         spectra = {key: tuple(values if earlier is None else earlier) for key, (_, _, values) in modules.items()}
         trajectory = runs.Trajectory(
-            runs.SCHEMA, tuple(runs.TrajectoryPoint(int(120 * f), f, spectra) for f in (0.25, 0.5, 0.75))
+            json_files.SCHEMA, tuple(runs.TrajectoryPoint(int(120 * f), f, spectra) for f in (0.25, 0.5, 0.75))
         )
-        runs.write_json(folder / runs.TRAJECTORY, trajectory)
+        json_files.write_json(folder / runs.TRAJECTORY, trajectory)
         moments = {
             key: np.eye(r)
             for index in range(len(seeds))
@@ -212,7 +214,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             for key in runs.moment_keys(index, module)
         }
         save_file(moments, folder / runs.MOMENTS)
-        runs.write_json(folder / runs.MANIFEST, manifest)
+        json_files.write_json(folder / runs.MANIFEST, manifest)
         return folder
 
     return make

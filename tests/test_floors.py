@@ -20,8 +20,8 @@ Make = Callable[..., Path]
 
 FLOORS = {
     0: {"", "errors", "module_names", "numerics"},
-    1: {"adapters", "corpus", "model_shapes", "runs", "sources"},
-    2: {"capacity", "estimate", "first_guess", "heuristics", "ladder", "probe", "spectrum"},
+    1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
+    2: {"capacity", "estimate", "first_guess", "heuristics", "probe", "spectrum", "sweep"},
     3: {"audit", "fine_tune"},
     4: {"report"},
     5: {"__main__", "cli"},

@@ -150,14 +150,14 @@ def _on_ray(
     task: Callable[[str], Any], sources: Sequence[str], failed: Callable[[str, str], Any], address: str
 ) -> Iterator[Any]:
     """The same on a Ray cluster, whose machines must see the files under the same names."""
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtraError("audit --ray", "ray", "ray") from None
-    try:
-        ray.init(address=address or None, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-        raise ResourceError(f"--ray {address}", f"no cluster there ({error})", do="check the address") from None
+    ray = _ray()
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            ray.init(address=address or None, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            first = str(error).partition("\n")[0] or type(error).__name__
+            raise ResourceError(f"--ray {address}", f"no cluster answers ({first})", do="check the address") from None
     remote = ray.remote(max_retries=0)(_tried)
     limit = IN_FLIGHT * max(1, int(ray.cluster_resources().get("CPU", 1)))
     running: dict[Any, str] = {}
@@ -179,4 +179,13 @@ def _on_ray(
         while running:
             yield from finished()
     finally:
-        ray.shutdown()
+        if ours:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError("--ray", "ray", "ray") from None
+    return ray

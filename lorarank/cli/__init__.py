@@ -18,6 +18,7 @@ from lorarank.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, Lorarank
 COMMANDS = {
     "probe": "Fine-tune MODEL briefly at high rank on your data, and measure what the update needs.",
     "estimate": "Recommend a LoRA rank from a probe run, or describe adapters.",
+    "sweep": "Train MODEL at every rank with a tuned learning rate, and say which rank suffices.",
     "audit": "Say which rank each module of an adapter really uses, and what is wrong with it.",
     "extract": "Write the LoRA of a chosen rank that is nearest to a full fine-tune.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",

@@ -65,7 +65,13 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
 )
 @click.option("--base", help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")
 @click.option("--jobs", default=1, show_default=True, metavar="N", help="Processes.")
-@click.option("--ray", metavar="ADDRESS", help="Work on this Ray cluster; 'local' starts one here. Extra: ray.")
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    is_flag=False,
+    flag_value="",
+    help="Work on a Ray cluster that sees the same files; without an address, on this machine. Extra: ray.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -95,10 +101,9 @@ def command(
         click.echo(_fine_tune(base, sources, options, kind, per_module or by_size, by_size), nl=False)
         return
     found = expand(sources)
-    address = "" if ray == "local" else ray
     if output is not None:
-        ctx.exit(_to_table(found, output, options, jobs, address))
-    report = _report(found, options, jobs, address)
+        ctx.exit(_to_table(found, output, options, jobs, ray))
+    report = _report(found, options, jobs, ray)
     click.echo(_rendered(report, kind, per_module or by_size, by_size), nl=False)
     ctx.exit(EXIT_CHECK_FAILED if report.failed else EXIT_BAD_INPUT if report.unreadable else EXIT_OK)
 

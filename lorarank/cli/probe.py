@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lorarank import probe as probing
-from lorarank.probe.options import DEFAULT_TOKENS, ProbeOptions
+from lorarank.cli.training_options import defaults_of, trains
+from lorarank.probe.options import ProbeOptions
 from lorarank.report.plan import plan_text
 
 if TYPE_CHECKING:
-    from lorarank.probe.unfinished import Progress
+    from lorarank.probe.progress import Progress
 
-DEFAULT = {field.name: field.default for field in dataclasses.fields(ProbeOptions)}
+DEFAULT = defaults_of(ProbeOptions)
 
 
 def _rate(_context: click.Context, _option: click.Parameter, value: str) -> float | None:
@@ -36,25 +35,12 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
     epilog="Example: lorarank probe HuggingFaceTB/SmolLM2-135M --data train.jsonl -o run && lorarank estimate run"
 )
 @click.argument("model")
-@click.option(
-    "--data",
-    required=True,
-    help="JSONL, JSON, CSV, Parquet or a hub dataset id: text, prompt + completion, or messages.",
-)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Run folder; new or empty.")
-@click.option("--val", default=DEFAULT["val"], help="Held-out data. Without it a tenth of --data is set aside.")
+@trains(ProbeOptions, output="Run folder; new or empty.")
 @click.option(
     "--rank",
     default=DEFAULT["rank"],
     show_default=True,
     help="R, the probe's rank: at least twice the rank you expect.",
-)
-@click.option("--alpha", default=DEFAULT["alpha"], show_default=True, help="lora_alpha of the probe.")
-@click.option(
-    "--tokens",
-    type=int,
-    default=DEFAULT["tokens"],
-    help=f"Training tokens per replicate [default: {DEFAULT_TOKENS:,}].",
 )
 @click.option(
     "--minutes", type=float, default=DEFAULT["minutes"], help="Wall time for everything, instead of --tokens."
@@ -66,33 +52,13 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
     help="Probes on disjoint parts of the data, from the same start.",
 )
 @click.option(
-    "--target",
-    default=DEFAULT["target"],
-    show_default=True,
-    help="all-linear, attention, qv, or names separated by commas.",
-)
-@click.option(
     "--lr",
     default="auto",
     show_default=True,
     callback=_rate,
     help="Learning rate; auto searches with at most a fifth of the budget.",
 )
-@click.option(
-    "--batch-tokens", type=int, default=DEFAULT["batch_tokens"], help="Tokens per step [default: by --tokens]."
-)
-@click.option("--row-length", type=int, default=DEFAULT["row_length"], help="Tokens per row [default: by the data].")
-@click.option("--load-in-4bit", is_flag=True, help="QLoRA base: nf4, double quantisation, bf16 compute.")
-@click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time.")
-@click.option("--seed", default=DEFAULT["seed"], show_default=True, help="Seed of parts, order and initialisation.")
-@click.option("--device", default=DEFAULT["device"], show_default=True, help="auto, cpu, cuda, cuda:1, mps …")
 @click.option("--report-to", multiple=True, help="A logger of transformers' Trainer, e.g. tensorboard; repeatable.")
-@click.option(
-    "--checkpoint-seconds",
-    default=DEFAULT["checkpoint_seconds"],
-    show_default=True,
-    help="Least time between checkpoints.",
-)
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run in the output folder.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do: parameters, tokens, memory, time. Writes nothing.")
 def command(dry_run: bool, **given: Any) -> None:

@@ -18,9 +18,9 @@ from lorarank.estimate.recommendation import (
 )
 from lorarank.estimate.rule import Spectra, energies, mean_rank
 from lorarank.heuristics import Comparison
-from lorarank.ladder import octaves
 from lorarank.numerics import measures
-from lorarank.runs import Loss, Manifest, Run, Trajectory
+from lorarank.numerics.ladder import octaves
+from lorarank.runs import HeldoutFacts, Loss, Manifest, Run, Trajectory
 from lorarank.spectrum import Spectrum
 
 
@@ -34,8 +34,7 @@ def gather(run: Run, weight: Sequence[Spectrum], share: float) -> Evidence:
     share : energy share of the rule.
     """
     data, training, heldout = run.manifest.data, run.manifest.training, run.manifest.heldout
-    worst = worst_gain(run.manifest)
-    probe = heldout.probes[0] if heldout.probes else Loss(math.nan, math.nan)
+    worst, probe = weakest(heldout)
     return Evidence(
         base_loss=heldout.base.mean,
         probe_loss=probe.mean,
@@ -57,15 +56,17 @@ def gather(run: Run, weight: Sequence[Spectrum], share: float) -> Evidence:
     )
 
 
-def worst_gain(manifest: Manifest) -> Loss:
-    """The gain that stands fewest standard errors above zero; one that is no number before all others."""
+def weakest(heldout: HeldoutFacts) -> tuple[Loss, Loss]:
+    """Gain and loss of the replicate whose gain stands fewest standard errors above zero, or is no number at all."""
 
-    def strength(gain: Loss) -> float:
+    def strength(pair: tuple[Loss, Loss]) -> float:
+        gain = pair[0]
         if not (math.isfinite(gain.mean) and math.isfinite(gain.se)):
             return -math.inf
         return gain.mean / gain.se if gain.se > 0 else math.copysign(math.inf, gain.mean)
 
-    return min(manifest.heldout.gains, key=strength, default=Loss(math.nan, math.nan))
+    nothing = (Loss(math.nan, math.nan), Loss(math.nan, math.nan))
+    return min(zip(heldout.gains, heldout.probes, strict=True), key=strength, default=nothing)
 
 
 def noise_ratio(spectra: Sequence[Spectrum]) -> float:

@@ -10,7 +10,7 @@ from lorarank.estimate import constants
 from lorarank.estimate.reasons import percent
 from lorarank.estimate.recommendation import Alpha, EnergyRule, Growth, Interval, KeepRank, Reading
 from lorarank.estimate.rule import Spectra, answer, bracket, median_rank, pooled_rank, share_kept
-from lorarank.ladder import octaves, round_up
+from lorarank.numerics.ladder import octaves, round_up
 from lorarank.runs import Truncation
 
 

@@ -16,7 +16,7 @@ from lorarank.estimate.recommendation import (
     Replication,
     TypeSummary,
 )
-from lorarank.ladder import LADDER, round_up
+from lorarank.numerics.ladder import LADDER, round_up
 
 
 def percent(share: float, digits: int | None = None) -> str:
@@ -159,6 +159,15 @@ def about_allocation(allocation: Allocation | None) -> list[str]:
         f"keep {percent(allocation.kept, 1)} of the energy; {uniform}."
         + (f" {without} modules get no adapter." if without else "")
         + " That energy is what the probe used; whether it trains better than uniform ranks was not measured."
+    ]
+
+
+def about_budget_refused(budget: int | None) -> list[str]:
+    """Why a budget is left alone."""
+    if budget is None:
+        return []
+    return [
+        f"The budget of {budget:,} parameters is not divided among the modules: their spectra are not to be trusted."
     ]
 
 

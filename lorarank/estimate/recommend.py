@@ -107,7 +107,8 @@ def _answer(
         modules=summary.summarise_modules(modules, ranks, figures),
     )
     if refusals:
-        return dataclasses.replace(measured, fallback=constants.FALLBACK)
+        undivided = reasons.about_budget_refused(options.budget)
+        return dataclasses.replace(measured, fallback=constants.FALLBACK, reasons=(*measured.reasons, *undivided))
     # spectra part of the way are known in the weight metric alone
     earlier = evidence.spectra_at(run.trajectory, constants.GROWTH_POINT) if options.metric == "weight" else ()
     interval = readings.interval(
@@ -170,7 +171,7 @@ def _refused_unread(run: Run, options: EstimateOptions, error: NumericsError) ->
         kind="run",
         metric=options.metric,
         heuristics=heuristics.compare(None, options.task),
-        reasons=(),
+        reasons=tuple(reasons.about_budget_refused(options.budget)),
         refusals=(
             f"The adapter cannot be read as numbers: {error}",
             *evidence.refusals(run.manifest, facts, None, None),

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lorarank.estimate.constants import LOWER_STEP, QUANTILE, UPPER_FRACTION
-from lorarank.ladder import round_up
 from lorarank.numerics import criteria
 from lorarank.numerics.allocation import weighted_quantile
+from lorarank.numerics.ladder import round_up
 
 Spectra = Sequence[NDArray[np.float64]]
 """Singular values of every module, descending, float64."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
@@ -22,17 +20,9 @@ from lorarank.estimate.recommendation import (
 from lorarank.estimate.rule import energies, median_of, median_rank, pooled_rank
 from lorarank.numerics import criteria, measures
 from lorarank.numerics.linalg import Factors
-from lorarank.numerics.replication import agreement, mean_replicated_rank
+from lorarank.numerics.replication import Likeness, likeness
 from lorarank.runs import Truncation
 from lorarank.spectrum import Spectrum
-
-
-@dataclass(frozen=True)
-class PairFigures:
-    """What replicates of one module have in common: mean replicated rank over ordered pairs, mean agreement."""
-
-    replicated: float
-    agreement: float
 
 
 def same_shapes(adapters: Sequence[Adapter]) -> bool:
@@ -41,24 +31,22 @@ def same_shapes(adapters: Sequence[Adapter]) -> bool:
     return all(shape == shapes[0] for shape in shapes)
 
 
-def compare_replicates(adapters: Sequence[Adapter]) -> Mapping[str, PairFigures]:
+def compare_replicates(adapters: Sequence[Adapter]) -> Mapping[str, Likeness]:
     """Module → what two or more adapters of the same modules have in common there, one module in memory at a time."""
     others = [{module.name: module for module in adapter.modules} for adapter in adapters]
-    return {module.name: _figures([other[module.name] for other in others]) for module in adapters[0].modules}
+    return {module.name: _likeness([other[module.name] for other in others]) for module in adapters[0].modules}
 
 
-def _figures(modules: Sequence[LoraModule]) -> PairFigures:
-    updates = [Factors(*module.factors(), scaling=module.scaling) for module in modules]
-    pairs = [agreement(first, second) for first, second in combinations(updates, 2)]
-    return PairFigures(mean_replicated_rank(updates), sum(pairs) / len(pairs))
+def _likeness(modules: Sequence[LoraModule]) -> Likeness:
+    return likeness([Factors(*module.factors(), scaling=module.scaling) for module in modules])
 
 
 def replication_of(
-    adapters: Sequence[Adapter], figures: Mapping[str, PairFigures], weight: Sequence[Spectrum]
+    adapters: Sequence[Adapter], figures: Mapping[str, Likeness], weight: Sequence[Spectrum]
 ) -> Replication:
     """Energy-weighted summary of the modules' figures; the weights are those of the first adapter."""
     weights = energies([module.singular_values for module in weight])
-    replicated = np.array([figures[module.module].replicated for module in weight])
+    replicated = np.array([figures[module.module].replicated_rank for module in weight])
     agreements = np.array([figures[module.module].agreement for module in weight])
     return Replication(
         adapters=len(adapters),
@@ -84,14 +72,14 @@ def summarise_adapter(adapter: Adapter, spectra: Sequence[Spectrum], share: floa
 
 
 def summarise_modules(
-    spectra: Sequence[Spectrum], ranks: Sequence[int], figures: Mapping[str, PairFigures]
+    spectra: Sequence[Spectrum], ranks: Sequence[int], figures: Mapping[str, Likeness]
 ) -> tuple[ModuleSummary, ...]:
     """Every module with its energy rank and its other measures."""
     rows = zip(spectra, energies([module.singular_values for module in spectra]), ranks, strict=True)
     return tuple(_module(module, float(energy), rank, figures.get(module.module)) for module, energy, rank in rows)
 
 
-def _module(module: Spectrum, energy: float, rank: int, pair: PairFigures | None) -> ModuleSummary:
+def _module(module: Spectrum, energy: float, rank: int, pair: Likeness | None) -> ModuleSummary:
     sv = module.singular_values
     return ModuleSummary(
         name=module.module,
@@ -110,7 +98,7 @@ def _module(module: Spectrum, energy: float, rank: int, pair: PairFigures | None
         stable_rank=measures.stable_rank(sv),
         participation_ratio=measures.participation_ratio(sv),
         numerical_rank=criteria.numerical(sv, (module.out_features, module.in_features)),
-        replicated=pair.replicated if pair else None,
+        replicated=pair.replicated_rank if pair else None,
         agreement=pair.agreement if pair else None,
     )
 

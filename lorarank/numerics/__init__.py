@@ -5,10 +5,11 @@ else. No torch, no paths, no printing, no global state, and no import from any f
 ``scaling * lora_B @ lora_A`` is never formed: everything is done on r×r matrices in float64.
 
 * :mod:`~lorarank.numerics.core`: the r×r core whose singular values are those of the delta weight.
-* :mod:`~lorarank.numerics.linalg`: spectrum, truncated factors, inner product.
+* :mod:`~lorarank.numerics.linalg`: spectrum, truncated factors.
 * :mod:`~lorarank.numerics.measures`: real-valued dimensions of a spectrum.
 * :mod:`~lorarank.numerics.criteria`: spectrum to a count of values worth keeping.
 * :mod:`~lorarank.numerics.replication`: what two updates of the same module have in common.
 * :mod:`~lorarank.numerics.allocation`: from per-module spectra to ranks under a budget.
+* :mod:`~lorarank.numerics.ladder`: the ladder of ranks.
 * :mod:`~lorarank.numerics.paired`: means and standard errors over documents.
 """

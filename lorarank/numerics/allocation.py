@@ -1,5 +1,4 @@
-"""From many modules to numbers: a rank for each under a parameter budget, a weighted quantile, the ladder of
-ranks."""
+"""From many modules to numbers: a rank for each under a parameter budget, and a weighted quantile."""
 
 from __future__ import annotations
 
@@ -11,9 +10,6 @@ from numpy.typing import ArrayLike
 
 from lorarank.errors import NumericsError, OptionError
 from lorarank.numerics.core import EPS
-
-LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""The ranks people train at."""
 
 
 def allocate(spectra: Sequence[ArrayLike], cost_per_rank: Sequence[int], budget: int) -> tuple[int, ...]:
@@ -91,14 +87,3 @@ def weighted_quantile(values: ArrayLike, weights: ArrayLike, q: float) -> float:
     order = order[w[order] > 0]
     reached = np.cumsum(w[order] / w.max())
     return float(v[order[np.argmax(reached >= q * reached[-1] * (1 - v.size * EPS))]])
-
-
-def ladder_up(rank: float) -> int:
-    """The smallest rank of :data:`LADDER` that is not below ``rank``; OptionError outside 0..256.
-
-    >>> ladder_up(1), ladder_up(4.5), ladder_up(17)
-    (1, 8, 32)
-    """
-    if not 0 <= rank <= LADDER[-1]:
-        raise OptionError("rank", f"{rank} is outside 0 to {LADDER[-1]}", do="give a rank on the ladder's range")
-    return next(rung for rung in LADDER if rung >= rank)

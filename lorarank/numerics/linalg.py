@@ -1,4 +1,4 @@
-"""Spectrum, truncation and inner product of ``scaling * lora_B @ lora_A`` from its factors alone.
+"""Spectrum and truncation of ``scaling * lora_B @ lora_A`` from its factors alone.
 
 Precision, for factors exact in float64: every singular value is within 1e-12·σ₁ of the true one (usually a few
 eps·σ₁), the smallest included, so that a σ below about 1e-13·σ₁ means "zero". The one exception are factors that
@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lorarank.errors import AdapterError, OptionError
+from lorarank.errors import OptionError
 from lorarank.numerics.core import (
     EPS,
     CoreSVD,
-    Exponents,
     Floats,
     Matrix,
     checked_shape,
@@ -157,57 +156,3 @@ def _cut(lora_A: Matrix, lora_B: Matrix, svd: CoreSVD, kept: int, k: int) -> tup
     B_k[:, :kept] = rescaled(left * (root * balance), half, "lora_B")
     A_k[:kept] = rescaled(right * (root / balance), half, "lora_A").T
     return A_k, B_k
-
-
-def inner_product(first: Factors, second: Factors) -> float:
-    """⟨ΔW₁, ΔW₂⟩ = trace(ΔW₁ᵀ·ΔW₂), from r×r cross-Grams; the squared Frobenius norm for a pair with itself.
-
-    Raises NumericsError for a NaN, an infinity or a value beyond float64, AdapterError for shapes that disagree.
-
-    >>> pair = Factors(np.ones((1, 3)), np.ones((2, 1)), 2.0)
-    >>> inner_product(pair, pair)  # a 2×3 matrix of twos
-    24.0
-    """
-    mantissa, exponent = scaled_inner_product(first, second)
-    return float(rescaled(np.array(mantissa), exponent, "inner product"))
-
-
-def scaled_inner_product(first: Factors, second: Factors) -> tuple[float, int]:
-    """:func:`inner_product` as mantissa and power of two, for updates whose squares leave the range of float64.
-
-    >>> big = Factors(np.full((1, 1), 2.0**300), np.full((1, 1), 2.0**300))
-    >>> scaled_inner_product(big, big)
-    (0.015625, 1206)
-    """
-    cross, exponents_1, exponents_2 = cross_grams(first, second)
-    mantissa_1, exponent_1 = split_scale(first.scaling, "scaling")
-    mantissa_2, exponent_2 = split_scale(second.scaling, "scaling")
-    if 0 in cross[0].shape:
-        return 0.0, 0
-    exponents = (exponents_1[0] + exponents_1[1])[:, None] + (exponents_2[0] + exponents_2[1])
-    top = int(exponents.max())
-    total = float(np.sum(np.ldexp(cross[0] * cross[1], exponents - top))) * mantissa_1 * mantissa_2
-    return (total, top + exponent_1 + exponent_2) if total else (0.0, 0)
-
-
-def cross_grams(
-    first: Factors, second: Factors
-) -> tuple[tuple[Floats, Floats], tuple[Exponents, Exponents], tuple[Exponents, Exponents]]:
-    """B̂₁ᵀ·B̂₂ and Â₁·Â₂ᵀ, both (r₁, r₂), of normalised factors, and the exponents taken out of (B, A) of each pair.
-
-    >>> pair = Factors(np.ones((1, 3)), np.ones((2, 1)))
-    >>> cross_grams(pair, pair)[0][0], [int(e[0]) for e in cross_grams(pair, pair)[1]]
-    (array([[0.5]]), [1, 1])
-    """
-    shapes = [checked_shape(np.asarray(pair.lora_A), np.asarray(pair.lora_B))[:2] for pair in (first, second)]
-    if shapes[0] != shapes[1]:
-        raise AdapterError(
-            "the two updates",
-            f"have shapes {shapes[0]} and {shapes[1]} (out, in)",
-            do="compare updates of the same module",
-        )
-    (B_1, exponents_B1), (B_2, exponents_B2) = (normalised(pair.lora_B, "lora_B") for pair in (first, second))
-    (A_1, exponents_A1), (A_2, exponents_A2) = (
-        normalised(np.asarray(pair.lora_A).T, "lora_A") for pair in (first, second)
-    )
-    return (B_1.T @ B_2, A_1.T @ A_2), (exponents_B1, exponents_A1), (exponents_B2, exponents_A2)

@@ -23,12 +23,20 @@ def spectrum_of(sv: ArrayLike) -> Floats:
     array([0.75, 0.25])
     """
     values = np.asarray(sv, dtype=np.float64)
-    if values.ndim == 1:
-        values = np.sort(values)[::-1]  # NaN comes first, so that the two ends say whether all are finite and ≥ 0
-        if values.size == 0 or (values[0] == 0 and values[-1] == 0):
-            return values
-    if values.ndim != 1 or not (values[0] < np.inf and values[-1] >= 0):
+    if (
+        values.ndim == 1
+        and values.size
+        and (values[:-1] >= values[1:]).all()
+        and values[-1] >= 0
+        and values[0] < np.inf
+    ):
+        # descending already, as ours are: with NaN among them a comparison would have failed
+        return np.asarray(np.ldexp(values, -np.frexp(values[0])[1]))
+    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
         raise NumericsError("singular values", "are not a vector of finite numbers ≥ 0", do="check the factors")
+    values = np.sort(values)[::-1]
+    if values.size == 0 or values[0] == 0:
+        return values
     return np.asarray(np.ldexp(values, -np.frexp(values[0])[1]))
 
 

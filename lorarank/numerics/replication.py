@@ -8,21 +8,33 @@ raise NumericsError for a NaN or infinity and AdapterError for shapes that disag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import combinations
 from operator import index
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from lorarank.errors import OptionError
-from lorarank.numerics.core import CoreSVD, Floats, core_of, core_svd, split_scale, vector_coefficients
+from lorarank.errors import AdapterError, OptionError
+from lorarank.numerics.core import (
+    DEAD,
+    CoreSVD,
+    Exponents,
+    Floats,
+    checked_shape,
+    core_of,
+    core_svd,
+    normalised,
+    split_scale,
+    vector_coefficients,
+)
 from lorarank.numerics.criteria import numerical
-from lorarank.numerics.linalg import Factors, cross_grams, scaled_inner_product
+from lorarank.numerics.linalg import Factors
 
 __all__ = [
     "Factors",
+    "Likeness",
     "agreement",
-    "mean_replicated_rank",
+    "likeness",
     "principal_angles",
     "replicated_rank",
     "subspace_agreement",
@@ -43,34 +55,8 @@ def replicated_rank(first: Factors, second: Factors) -> int:
     >>> replicated_rank(pair, pair), replicated_rank(pair, pair._replace(scaling=-1.0))
     (2, 0)
     """
-    cross, (exponents_B1, exponents_A1), (exponents_B2, exponents_A2) = cross_grams(first, second)
-    svd = _components(first)
-    if svd.s.size == 0:
-        return 0
-    X, Y = vector_coefficients(svd, svd.s.size, exponents_B1, exponents_A1)
-    mantissa_1, exponent_1 = split_scale(first.scaling, "scaling")
-    mantissa_2, exponent_2 = split_scale(second.scaling, "scaling")
-    scales = exponents_B2 + exponents_A2
-    top_1, top_2 = svd.core.exponent + exponent_1, int(scales.max(initial=-(2**30))) + exponent_2
-    predicted = np.sum((X.T @ cross[0]) * np.ldexp(1.0, scales + exponent_2 - top_2) * (Y.T @ cross[1]), axis=1)
-    # σ and c share one power of two, and the σ outside the bracket needs none, so that nothing over- or underflows.
-    top = max(top_1, top_2)
-    sigma = np.ldexp(svd.s * abs(mantissa_1), top_1 - top)
-    c = np.ldexp(predicted * mantissa_2 * np.sign(mantissa_1), top_2 - top)
-    return int(np.argmin(np.append(0.0, np.cumsum(svd.s * (sigma - 2 * c)))))
-
-
-def mean_replicated_rank(replicates: Sequence[Factors]) -> float:
-    """Mean of :func:`replicated_rank` over all ordered pairs of two or more replicates of one module.
-
-    >>> pair = Factors(np.diag([2.0, 1.0]), np.eye(2))
-    >>> mean_replicated_rank([pair, pair, pair._replace(scaling=0.0)])
-    0.6666666666666666
-    """
-    if len(replicates) < 2:
-        raise OptionError("replicates", f"are {len(replicates)}", do="give two or more")
-    ranks = [replicated_rank(first, second) for first, second in permutations(replicates, 2)]
-    return sum(ranks) / len(ranks)
+    one, two = _prepared(first), _prepared(second)
+    return _replicated_rank(one, two, _cross(one, two))
 
 
 def agreement(first: Factors, second: Factors) -> float:
@@ -80,16 +66,32 @@ def agreement(first: Factors, second: Factors) -> float:
     >>> round(agreement(pair, Factors(np.array([[3.0, 0.0]]), np.eye(2, 1), 5.0)), 12)
     0.6
     """
-    (cross, top), (own_1, top_1), (own_2, top_2) = (
-        scaled_inner_product(*pair) for pair in ((first, second), (first, first), (second, second))
-    )
-    if own_1 <= 0 or own_2 <= 0:
-        return 0.0
-    with np.errstate(over="ignore", under="ignore"):
-        cosine = np.ldexp(cross / np.sqrt(own_1) / np.sqrt(own_2), top - (top_1 + top_2) // 2)
-    if (top_1 + top_2) % 2:
-        cosine = cosine / np.sqrt(2)
-    return float(np.clip(cosine, -1.0, 1.0))
+    one, two = _prepared(first), _prepared(second)
+    return _agreement(one, two, _cross(one, two))
+
+
+class Likeness(NamedTuple):
+    """Means over replicates of one module: of the replicated rank over ordered pairs, of ρ over pairs."""
+
+    replicated_rank: float
+    agreement: float
+
+
+def likeness(replicates: Sequence[Factors]) -> Likeness:
+    """What two or more replicates of one module have in common, every factor read once.
+
+    >>> pair = Factors(np.diag([2.0, 1.0]), np.eye(2))
+    >>> likeness([pair, pair, pair._replace(scaling=0.0)])  # doctest: +ELLIPSIS
+    Likeness(replicated_rank=0.666..., agreement=0.333...)
+    """
+    if len(replicates) < 2:
+        raise OptionError("replicates", f"are {len(replicates)}", do="give two or more")
+    ranks, agreements = [], []
+    for one, two in combinations([_prepared(pair) for pair in replicates], 2):
+        cross = _cross(one, two)
+        ranks += [_replicated_rank(one, two, cross), _replicated_rank(two, one, (cross[0].T, cross[1].T))]
+        agreements.append(_agreement(one, two, cross))
+    return Likeness(sum(ranks) / len(ranks), sum(agreements) / len(agreements))
 
 
 def principal_angles(first: Factors, second: Factors, k: int, *, side: Side = "out") -> Floats:
@@ -108,13 +110,13 @@ def principal_angles(first: Factors, second: Factors, k: int, *, side: Side = "o
         raise OptionError("k", f"is {k}", do="compare at least one direction")
     if side not in ("out", "in"):
         raise OptionError("side", f"is {side!r}", do="give 'out' or 'in'")
-    cross, exponents_1, exponents_2 = cross_grams(first, second)
-    svd_1, svd_2 = _components(first), _components(second)
-    if min(svd_1.s.size, svd_2.s.size) == 0:
+    one, two = _prepared(first), _prepared(second)
+    cross = _cross(one, two)
+    if min(one.svd.s.size, two.svd.s.size) == 0:
         return np.zeros(0)
-    one, two = vector_coefficients(svd_1, k, *exponents_1), vector_coefficients(svd_2, k, *exponents_2)
     which = 0 if side == "out" else 1
-    cosines = np.linalg.svd(one[which].T @ cross[which] @ two[which], compute_uv=False)
+    left, right = (vector_coefficients(u.svd, k, u.exponents_B, u.exponents_A)[which] for u in (one, two))
+    cosines = np.linalg.svd(left.T @ cross[which] @ right, compute_uv=False)
     return np.arccos(np.minimum(cosines, 1.0))
 
 
@@ -132,9 +134,75 @@ def subspace_agreement(first: Factors, second: Factors, k: int, *, side: Side = 
     return float(np.mean(np.cos(angles) ** 2)) if angles.size else 0.0
 
 
-def _components(pair: Factors) -> CoreSVD:
-    """SVD of the core cut to the numerical rank of the update: no components at all for a zero one."""
-    svd = core_svd(core_of(np.asarray(pair.lora_A), np.asarray(pair.lora_B)))
-    shape = (pair.lora_B.shape[0], pair.lora_A.shape[1])
-    rank = numerical(svd.s, shape) if split_scale(pair.scaling, "scaling")[0] else 0
-    return svd._replace(U=svd.U[:, :rank], s=svd.s[:rank], Vt=svd.Vt[:rank])
+class _Prepared(NamedTuple):
+    """An update with all that is needed of it alone: normalised factors, and the core's SVD cut to the numerical
+    rank, so that a zero update has no components."""
+
+    B_hat: Floats
+    A_hat: Floats  # (in, r)
+    exponents_B: Exponents
+    exponents_A: Exponents
+    svd: CoreSVD
+    mantissa: float  # of the scaling
+    exponent: int
+
+
+Cross = tuple[Floats, Floats]
+
+
+def _prepared(pair: Factors) -> _Prepared:
+    lora_A, lora_B = np.asarray(pair.lora_A), np.asarray(pair.lora_B)
+    out_features, in_features, _ = checked_shape(lora_A, lora_B)
+    B_hat, exponents_B = normalised(lora_B, "lora_B")
+    A_hat, exponents_A = normalised(lora_A.T, "lora_A")
+    mantissa, exponent = split_scale(pair.scaling, "scaling")
+    svd = core_svd(core_of(lora_A, lora_B))
+    rank = numerical(svd.s, (out_features, in_features)) if mantissa else 0
+    cut = svd._replace(U=svd.U[:, :rank], s=svd.s[:rank], Vt=svd.Vt[:rank])
+    return _Prepared(B_hat, A_hat, exponents_B, exponents_A, cut, mantissa, exponent)
+
+
+def _cross(one: _Prepared, two: _Prepared) -> Cross:
+    """B̂₁ᵀ·B̂₂ and Â₁·Â₂ᵀ, both (r₁, r₂)."""
+    shapes = [(update.B_hat.shape[0], update.A_hat.shape[0]) for update in (one, two)]
+    if shapes[0] != shapes[1]:
+        raise AdapterError(
+            "the two updates",
+            f"have shapes {shapes[0]} and {shapes[1]} (out, in)",
+            do="compare updates of the same module",
+        )
+    return one.B_hat.T @ two.B_hat, one.A_hat.T @ two.A_hat
+
+
+def _predicted(one: _Prepared, two: _Prepared, cross: Cross) -> tuple[Floats, int]:
+    """cᵢ = uᵢᵀ·ΔW₂·vᵢ for the components of ΔW₁ times the sign of its scaling, and the power of two to put on it."""
+    X, Y = vector_coefficients(one.svd, one.svd.s.size, one.exponents_B, one.exponents_A)
+    scales = two.exponents_B + two.exponents_A
+    top = int(scales.max(initial=2 * DEAD))
+    c = np.sum((X.T @ cross[0]) * np.ldexp(1.0, scales - top) * (Y.T @ cross[1]), axis=1)
+    return c * two.mantissa * np.sign(one.mantissa), top + two.exponent
+
+
+def _replicated_rank(one: _Prepared, two: _Prepared, cross: Cross) -> int:
+    s = one.svd.s
+    if s.size == 0:
+        return 0
+    predicted, top_2 = _predicted(one, two, cross)
+    top_1 = one.svd.core.exponent + one.exponent
+    # σ and c share one power of two, and the σ outside the bracket needs none, so that nothing over- or underflows.
+    top = max(top_1, top_2)
+    sigma = np.ldexp(s * abs(one.mantissa), top_1 - top)
+    c = np.ldexp(predicted, top_2 - top)
+    return int(np.argmin(np.append(0.0, np.cumsum(s * (sigma - 2 * c)))))
+
+
+def _agreement(one: _Prepared, two: _Prepared, cross: Cross) -> float:
+    """⟨ΔW₁, ΔW₂⟩ = Σ σᵢcᵢ over the components of ΔW₁; the norms are those of the two spectra."""
+    if min(one.svd.s.size, two.svd.s.size) == 0:
+        return 0.0
+    predicted, top = _predicted(one, two, cross)
+    direction = one.svd.s / np.linalg.norm(one.svd.s)
+    size_2 = float(np.linalg.norm(two.svd.s)) * abs(two.mantissa)
+    with np.errstate(over="ignore", under="ignore"):
+        cosine = np.ldexp(float(direction @ predicted) / size_2, top - two.svd.core.exponent - two.exponent)
+    return float(np.clip(cosine, -1.0, 1.0))

@@ -14,7 +14,7 @@ from lorarank.probe.options import ProbeOptions
 
 if TYPE_CHECKING:
     from lorarank.probe.plan import Plan
-    from lorarank.probe.unfinished import Progress
+    from lorarank.probe.progress import Progress
     from lorarank.runs import Run
 
 __all__ = ["ProbeOptions", "plan", "probe"]
@@ -58,17 +58,17 @@ def probe(
     ...
     lorarank.errors.SourceError: ...
     """
-    run: Run = _load("pipeline").run(options, report=report, announce=announce, command=command)
+    run: Run = load_stage("pipeline").run(options, report=report, announce=announce, command=command)
     return run
 
 
 def plan(options: ProbeOptions) -> Plan:
     """What :func:`probe` would do: parameters, tokens, memory, time. Loads no weights and writes nothing."""
-    made: Plan = _load("plan").make_plan(options)
+    made: Plan = load_stage("plan").make_plan(options)
     return made
 
 
-def _load(name: str) -> Any:
+def load_stage(name: str) -> Any:
     """A module that needs torch, or the line that says which extra brings it."""
     try:
         return importlib.import_module(f"lorarank.probe.{name}")

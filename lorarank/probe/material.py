@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,10 @@ from lorarank.errors import CorpusError
 from lorarank.probe import model as models
 from lorarank.probe.options import (
     HELDOUT_SHARE,
-    HELDOUT_TOKENS_LEAST,
-    HELDOUT_TOKENS_SHARE,
     LONGEST_ROW,
     ProbeOptions,
     batch_tokens_for,
+    heldout_tokens_for,
 )
 from lorarank.sources import locate
 
@@ -50,7 +50,11 @@ class Heldout:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Everything read before the weights: ``parts`` are each replicate's token documents."""
+    """Everything read before the weights.
+
+    ``parts`` are each replicate's token documents. ``batch_tokens`` and ``heldout_tokens`` (at most so many are
+    measured, of ``heldout_documents``) go with a ``budget`` of training tokens; see :meth:`sized`.
+    """
 
     folder: Path
     config: Any
@@ -65,7 +69,29 @@ class Material:
     skipped: tuple[str, ...]
     truncated: int
     row_length: int
-    batch_tokens: int
+    budget: int = 0
+    batch_tokens: int = 0
+    heldout_tokens: int = 0
+
+    def sized(self, budget: int, options: ProbeOptions) -> Material:
+        """The same with batch and held-out set for a budget of training tokens.
+
+        Raises
+        ------
+        CorpusError
+            The data has fewer tokens than one batch.
+        """
+        batch_tokens = max(options.batch_tokens or batch_tokens_for(budget), self.row_length)
+        smallest = min(sum(piece.input_ids.size for piece in part) for part in self.parts)
+        if smallest < batch_tokens:
+            raise CorpusError(
+                options.data,
+                f"{smallest} training tokens are fewer than one batch of {batch_tokens}"
+                + (" in one of the replicates' parts" if len(self.parts) > 1 else ""),
+                do=f"give more data, or a smaller batch with --batch-tokens {max(8, smallest // 8)}",
+            )
+        heldout_tokens = heldout_tokens_for(budget, hurried=options.minutes is not None)
+        return dataclasses.replace(self, budget=budget, batch_tokens=batch_tokens, heldout_tokens=heldout_tokens)
 
     @property
     def rows_per_step(self) -> int:
@@ -78,7 +104,7 @@ class Material:
 
     def heldout(self, packed: bool) -> Heldout:
         """The held-out rows."""
-        pieces = self.heldout_documents
+        pieces = _some(self.heldout_documents, self.heldout_tokens)
         keys = tuple(dict.fromkeys(piece.key for piece in pieces))
         number = {key: at for at, key in enumerate(keys)}
         return Heldout(
@@ -114,23 +140,10 @@ def gather(options: ProbeOptions) -> Material:
         if not train:
             raise CorpusError(options.data, f"every document is also in {options.val}", do="give other held-out data")
     divided = corpus.parts(train, options.replicates)
-    batch_tokens = options.batch_tokens or batch_tokens_for(options.token_budget)
     row_length = options.row_length or _row_length(train, tokenizer, config)
-    batch_tokens = max(batch_tokens, row_length)
     token_sets = [corpus.tokenize(part, tokenizer, max_length=row_length) for part in divided]
-    pieces = tuple(piece for part in token_sets for piece in part.documents)
-    unique, unique_targets = corpus.unique_tokens(pieces)
-    smallest = min(sum(piece.input_ids.size for piece in part.documents) for part in token_sets)
-    if smallest < batch_tokens:
-        raise CorpusError(
-            options.data,
-            f"{smallest} training tokens are fewer than one batch of {batch_tokens}"
-            + (" in one of the replicates' parts" if options.replicates > 1 else ""),
-            do=f"give more data, or a smaller batch with --batch-tokens {max(8, smallest // 8)}",
-        )
-    most = max(HELDOUT_TOKENS_LEAST, round(HELDOUT_TOKENS_SHARE * options.token_budget))
-    kept = _some(corpus.tokenize(heldout, tokenizer, max_length=row_length).documents, most)
-    return Material(
+    unique, unique_targets = corpus.unique_tokens([piece for part in token_sets for piece in part.documents])
+    read = Material(
         folder,
         config,
         tokenizer,
@@ -138,14 +151,14 @@ def gather(options: ProbeOptions) -> Material:
         fingerprint,
         tuple(tokens.documents for tokens in token_sets),
         len(train),
-        kept,
+        corpus.tokenize(heldout, tokenizer, max_length=row_length).documents,
         unique,
         unique_targets,
         skipped,
         sum(tokens.truncated for tokens in token_sets),
         row_length,
-        batch_tokens,
     )
+    return read.sized(options.token_budget, options)
 
 
 def _row_length(documents: Sequence[Document], tokenizer: Any, config: Any) -> int:

@@ -57,6 +57,11 @@ def choose_precision(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def load_dtype(options: ProbeOptions, device: torch.device) -> torch.dtype:
+    """In which dtype the base computes: :func:`choose_precision`, or QLoRA's bf16."""
+    return torch.bfloat16 if options.load_in_4bit else choose_precision(device)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in ``folder``; code that comes with a model is never run."""
     try:
@@ -147,7 +152,8 @@ def resolve_targets(model: Any, options: ProbeOptions) -> dict[str, tuple[int, i
         chosen = {n: s for n, s in linear.items() if leaf(n) in wanted or n in wanted}
         missing = wanted - {leaf(n) for n in chosen} - set(chosen)
         if missing:
-            raise _no_target(f"{', '.join(sorted(missing))} is not a linear module", linear)
+            what = "is not a linear module" if len(missing) == 1 else "are not linear modules"
+            raise _no_target(f"{', '.join(sorted(missing))} {what}", linear)
     if not chosen:
         raise _no_target(f"no linear module matches {options.target}", linear)
     name, shape = min(chosen.items(), key=lambda item: min(item[1]))

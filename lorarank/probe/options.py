@@ -24,9 +24,10 @@ LONGEST_ROW = 1024
 HELDOUT_SHARE = 0.1
 """Share of the documents set aside when there is no ``--val``, unless they are more than needed."""
 
-HELDOUT_TOKENS_SHARE, HELDOUT_TOKENS_LEAST = 0.125, 8_192
+HELDOUT_TOKENS_SHARE, HELDOUT_TOKENS_LEAST, HELDOUT_HURRIED_SHARE = 0.125, 8_192, 0.25
 """Held-out tokens measured, as a share of the training tokens, and at least: each point of the truncation curve is a
-forward pass over them, a third of the price of training on them."""
+forward pass over them, a third of the price of training on them. Where minutes are counted, the least is at most the
+last share of the training tokens."""
 
 SEARCH_SHARE = 0.2
 """Share of the token budget that the learning-rate search may spend."""
@@ -143,3 +144,31 @@ def batch_tokens_for(budget: int) -> int:
     if aim >= power * 1.5:  # the nearer power
         power *= 2
     return min(max(power, SMALLEST_BATCH), LARGEST_BATCH)
+
+
+def heldout_tokens_for(budget: int, *, hurried: bool) -> int:
+    """Held-out tokens to measure for a budget of training tokens; ``hurried`` where the time is what is given.
+
+    >>> [heldout_tokens_for(n, hurried=False) for n in (4_000, 131_072)]
+    [8192, 16384]
+    >>> [heldout_tokens_for(n, hurried=True) for n in (4_000, 131_072)]
+    [1000, 16384]
+    """
+    least = min(HELDOUT_TOKENS_LEAST, HELDOUT_HURRIED_SHARE * budget) if hurried else HELDOUT_TOKENS_LEAST
+    return round(max(HELDOUT_TOKENS_SHARE * budget, least))
+
+
+def tokens_within(work: float, per_token: float, per_heldout_token: float) -> int:
+    """Training tokens that ``work`` pays for, with the held-out tokens that go with them.
+
+    All three in one unit, seconds or operations: of training on a token, of all evaluations of a held-out token.
+
+    >>> tokens_within(1000.0, 0.01, 0.0), tokens_within(100.0, 0.01, 0.01)
+    (100000, 8000)
+    """
+    ample = work / (per_token + HELDOUT_TOKENS_SHARE * per_heldout_token)
+    enough = (work - HELDOUT_TOKENS_LEAST * per_heldout_token) / per_token
+    hurried = work / (per_token + HELDOUT_HURRIED_SHARE * per_heldout_token)
+    if HELDOUT_TOKENS_SHARE * ample >= HELDOUT_TOKENS_LEAST:
+        return int(ample)
+    return int(enough if HELDOUT_HURRIED_SHARE * enough >= HELDOUT_TOKENS_LEAST else hurried)

@@ -11,22 +11,25 @@ from safetensors import SafetensorError
 
 from lorarank import runs
 from lorarank.errors import LorarankError, ResourceError
+from lorarank.probe import model as models
 from lorarank.probe import record
-from lorarank.probe.material import gather
+from lorarank.probe.batches import out_of_memory
 from lorarank.probe.options import ProbeOptions
-from lorarank.probe.plan import Plan, plan_for
-from lorarank.probe.stages import Stages, check_output
-from lorarank.probe.unfinished import Report, UnfinishedProbe, out_of_memory
+from lorarank.probe.plan import Plan, prepared
+from lorarank.probe.progress import Report
+from lorarank.probe.stages import Stages, check_output, planned_tokens
+from lorarank.probe.unfinished import UnfinishedProbe
 
 
 def run(options: ProbeOptions, *, report: Report, announce: Callable[[Plan], None], command: Sequence[str]) -> runs.Run:
     """Do the probe and return the finished run; see :func:`lorarank.probe.probe`."""
-    check_output(options)
-    material = gather(options)
-    plan = plan_for(options, material)
+    resumed = check_output(options)
+    state = PartialState(cpu=models.choose_device(options.device).type == "cpu")
+    material, plan = prepared(options, planned_tokens(options) if resumed else None)
     announce(plan)
-    state = PartialState(cpu=plan.device == "cpu")
-    stages = Stages.open(options, fingerprint=material.fingerprint, writes=state.is_main_process)
+    stages = Stages.open(
+        options, fingerprint=material.fingerprint, planned_tokens=material.budget, writes=state.is_main_process
+    )
     state.wait_for_everyone()
     try:
         probe = UnfinishedProbe(options, material, plan, stages, report, tuple(command))

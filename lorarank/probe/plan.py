@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from lorarank.ladder import LADDER
+from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
+from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.material import Material, gather
-from lorarank.probe.options import SEARCH_SHARE, ProbeOptions
-from lorarank.probe.rate import CHECK_STEPS, FIRST_RATE, TRIALS, trial_steps
-from lorarank.probe.stages import check_output
+from lorarank.probe.options import SEARCH_SHARE, ProbeOptions, tokens_within
+from lorarank.probe.rate import CHECK_STEPS, TRIALS, trial_steps
+from lorarank.probe.stages import agreed, check_output, planned_tokens
 from lorarank.probe.training import schedule_for
 
 EFFICIENCY = 0.5
@@ -77,14 +78,26 @@ def make_plan(options: ProbeOptions) -> Plan:
     LorarankError
         Whatever would stop the probe before training does so here.
     """
-    check_output(options)
-    return plan_for(options, gather(options))
+    resumed = check_output(options)
+    return prepared(options, planned_tokens(options) if resumed else None)[1]
+
+
+def prepared(options: ProbeOptions, budget: int | None = None) -> tuple[Material, Plan]:
+    """The material, sized for the budget, and the plan.
+
+    Where minutes are given, the budget in tokens follows from the speed of this machine; ``budget`` is the one that
+    a run to be resumed was begun with.
+    """
+    material = gather(options)
+    if options.minutes is not None:
+        material = material.sized(budget or agreed(plan_for(options, material).tokens), options)
+    return material, plan_for(options, material)
 
 
 def plan_for(options: ProbeOptions, material: Material) -> Plan:
     """The plan for material already gathered."""
     device = models.choose_device(options.device)
-    dtype = torch.bfloat16 if options.load_in_4bit else models.choose_precision(device)
+    dtype = models.load_dtype(options, device)
     skeleton = models.skeleton(material.config, material.folder)
     chosen = models.resolve_targets(skeleton, options)
     names = models.target_names(skeleton, chosen)
@@ -95,16 +108,19 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     evaluations = 1 + options.replicates + len(truncation_ranks(options.rank)) + len({models.leaf(n) for n in chosen})
     speed = EFFICIENCY * _matmul_speed(device, dtype, int(material.config.get_text_config().hidden_size))
     per_token = 4 * base + 6 * trainable  # forward and backward through frozen weights, and the factors' gradients
-    evaluation_work = evaluations * heldout.tokens * 2 * base
+    evaluation = evaluations * 2 * base
     tokens = options.token_budget
     if options.minutes is not None:
-        spare = options.minutes * 60 * speed - evaluation_work
-        tokens = max(material.batch_tokens, int(spare / per_token / (options.replicates + SEARCH_SHARE)))
+        seconds = options.minutes * 60 - STARTUP_SECONDS
+        fitting = tokens_within(seconds * speed, per_token * (options.replicates + SEARCH_SHARE), evaluation)
+        tokens = max(material.row_length, fitting)
     schedule = schedule_for(rows, rows_per_step=material.rows_per_step, tokens=tokens, seed=options.seed)
     trained = schedule.tokens(rows)
     trial = trial_steps(schedule.steps) if options.lr is None else 0
     search_steps = TRIALS * (trial + CHECK_STEPS // 3) if trial else 0
-    work = (options.replicates * trained + search_steps * trained / schedule.steps) * per_token + evaluation_work
+    work = (
+        options.replicates * trained + search_steps * trained / schedule.steps
+    ) * per_token + evaluation * heldout.tokens
     part_tokens = int((rows.document >= 0).sum())
     notes = []
     if material.truncated:

@@ -13,18 +13,11 @@ from peft import PeftModel
 
 from lorarank.corpus import Rows
 from lorarank.probe import model as models
+from lorarank.probe.grid import FIRST_RATE, bracket, rate_of
 from lorarank.probe.heldout import evaluate
 from lorarank.probe.options import SEARCH_SHARE, ProbeOptions
 from lorarank.probe.training import TrainingRun, train
 from lorarank.runs import LearningRateTrial
-
-FIRST_RATE = 1e-3
-"""Where the search begins: the rate of the first measured sweeps; about ten times full fine-tuning's, as Schulman et
-al. (LoRA Without Regret, 2025) find for LoRA at alpha 32 whatever the rank."""
-
-FACTOR = 10**0.5
-"""From one trial to the next: half a decade. The best short trial is taken as it is: over this grid it was the best
-whole probe too (data/evidence/learning-rate.json)."""
 
 TRIALS = 4
 """Trials the budget is divided among: the start, both neighbours, and one step further."""
@@ -64,9 +57,6 @@ def search(
     if steps < 1:
         return FIRST_RATE, (LearningRateTrial(FIRST_RATE, 0, math.nan),)
 
-    def rate_of(notch: int) -> float:
-        return float(f"{FIRST_RATE * FACTOR**notch:.3g}")
-
     start = models.adapter_weights(model)
     begin = steps * run.schedule.rows_per_step
     check = _take(run.rows, run.schedule.order[begin : begin + CHECK_STEPS * run.schedule.rows_per_step])
@@ -88,24 +78,6 @@ def search(
 
     best = bracket(judge, TRIALS)
     return rate_of(best), tuple(found[notch] for notch in sorted(found))
-
-
-def bracket(judge: Callable[[int], float], trials: int) -> int:
-    """The notch with the lowest ``judge``: from 0 up and down, then on in the better direction.
-
-    ``judge`` is called for at most ``trials`` notches.
-
-    >>> bracket(lambda notch: (notch - 2) ** 2, trials=4)
-    2
-    """
-    tried = {notch: judge(notch) for notch in (0, 1, -1)[:trials]}
-    while len(tried) < trials:
-        best = min(tried, key=lambda notch: tried[notch])
-        following = best + 1 if best == max(tried) else best - 1
-        if following in tried:
-            break
-        tried[following] = judge(following)
-    return min(tried, key=lambda notch: tried[notch])
 
 
 def _take(rows: Rows, order: NDArray[np.int64]) -> Rows:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import lorarank
-from lorarank import runs
+from lorarank import json_files, runs
 from lorarank.numerics.paired import paired_difference, ratio_mean
 from lorarank.probe import model as models
 from lorarank.probe.cut import truncated
@@ -57,7 +57,7 @@ def truncation(probe: UnfinishedProbe) -> runs.Truncation:
         losses = probe.stages.once(f"without-{types.index(kind):03}", off)
         without.append(runs.TypeWithout(kind, list(layers.values()).count(kind), excess(losses)))
     return runs.Truncation(
-        runs.SCHEMA, "weight", probe.options.rank, len(probe.heldout.keys), tuple(points), tuple(without)
+        json_files.SCHEMA, "weight", probe.options.rank, len(probe.heldout.keys), tuple(points), tuple(without)
     )
 
 
@@ -68,24 +68,24 @@ def trajectory(probe: UnfinishedProbe) -> runs.Trajectory:
     for step in probe.snapshot_steps(steps):
         kept = json.loads(probe.snapshot(step).read_text(encoding="utf-8"))
         points.append(runs.TrajectoryPoint(step, step / steps, {n: tuple(v) for n, v in kept.items()}))
-    return runs.Trajectory(runs.SCHEMA, tuple(points))
+    return runs.Trajectory(json_files.SCHEMA, tuple(points))
 
 
 def write(probe: UnfinishedProbe) -> None:
     """The files of the run, the manifest last."""
     output, replicates = probe.options.output, range(probe.options.replicates)
-    runs.write_json(output / runs.TRUNCATION, truncation(probe))
-    runs.write_json(output / runs.TRAJECTORY, trajectory(probe))
+    json_files.write_json(output / runs.TRUNCATION, truncation(probe))
+    json_files.write_json(output / runs.TRAJECTORY, trajectory(probe))
     moments: dict[str, NDArray[Any]] = {}
     for replicate in replicates:
         moments |= safetensors.numpy.load_file(probe.stages.folder / f"moments-{replicate}.safetensors")
-    runs.write_bytes(output / runs.MOMENTS, safetensors.numpy.save(moments))
+    json_files.write_bytes(output / runs.MOMENTS, safetensors.numpy.save(moments))
     counts, base = probe.base_losses["counts"], probe.base_losses["sums"]
     probes = [probe.trained(replicate)["sums"] for replicate in replicates]
-    runs.write_json(
+    json_files.write_json(
         output / runs.HELDOUT,
         {
-            "schema": runs.SCHEMA,
+            "schema": json_files.SCHEMA,
             "documents": list(probe.heldout.keys),
             "target_tokens": counts,
             "base": base,
@@ -97,7 +97,7 @@ def write(probe: UnfinishedProbe) -> None:
         tuple(runs.Loss(*ratio_mean(sums, counts)) for sums in probes),
         tuple(runs.Loss(*paired_difference(base, sums, counts)) for sums in probes),
     )
-    runs.write_json(output / runs.MANIFEST, manifest(probe, heldout))
+    json_files.write_json(output / runs.MANIFEST, manifest(probe, heldout))
     probe.stages.close()
 
 
@@ -111,7 +111,7 @@ def manifest(probe: UnfinishedProbe, heldout: runs.HeldoutFacts) -> runs.Manifes
     trained = schedule.tokens(rows)
     packages = ("torch", "transformers", "peft", "accelerate", "numpy", "safetensors")
     return runs.Manifest(
-        schema=runs.SCHEMA,
+        schema=json_files.SCHEMA,
         lorarank=lorarank.__version__,
         versions={"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
         command=probe.command,

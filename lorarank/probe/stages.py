@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from lorarank.errors import RunError
+from lorarank.json_files import disk_error, write_json
 from lorarank.probe.options import ProbeOptions
-from lorarank.runs import MANIFEST, PROGRESS, disk_error, write_json
+from lorarank.runs import MANIFEST, PROGRESS
 
 OPTIONS = "options"
 
@@ -47,6 +48,19 @@ def check_output(options: ProbeOptions) -> bool:
     return False
 
 
+def planned_tokens(options: ProbeOptions) -> int:
+    """The budget of training tokens that the run to be resumed was begun with."""
+    kept = json.loads((options.output / PROGRESS / f"{OPTIONS}.json").read_text(encoding="utf-8"))
+    return int(kept["planned_tokens"])
+
+
+def agreed(value: int) -> int:
+    """The first process's value, in all of those that train together: clocks differ."""
+    from accelerate.utils import broadcast_object_list
+
+    return int(broadcast_object_list([value])[0])
+
+
 @dataclass(frozen=True)
 class Stages:
     """The stages of one run. ``writes`` is true in the one process that writes."""
@@ -55,7 +69,7 @@ class Stages:
     writes: bool
 
     @classmethod
-    def open(cls, options: ProbeOptions, *, fingerprint: str, writes: bool) -> Stages:
+    def open(cls, options: ProbeOptions, *, fingerprint: str, planned_tokens: int, writes: bool) -> Stages:
         """Begin a run in ``options.output``, or find the one to be resumed there.
 
         Raises
@@ -82,7 +96,7 @@ class Stages:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise disk_error(folder, error) from None
-            write_json(folder / f"{OPTIONS}.json", identity)
+            write_json(folder / f"{OPTIONS}.json", {**identity, "planned_tokens": planned_tokens})
         return cls(folder, writes)
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:

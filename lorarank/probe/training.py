@@ -25,11 +25,11 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from lorarank.corpus import Rows
+from lorarank.json_files import write_bytes
 from lorarank.numerics.linalg import singular_values
 from lorarank.probe.heldout import batch_of
 from lorarank.probe.model import ADAPTER, lora_layers
 from lorarank.probe.options import GRADIENT_CLIP, WARMUP_SHARE, ProbeOptions
-from lorarank.runs import write_bytes
 
 COMPLETE = "complete"
 """Marker written into a checkpoint after everything else: without it the checkpoint was cut short."""
@@ -70,7 +70,7 @@ def schedule_for(rows: Rows, *, rows_per_step: int, tokens: int, seed: int) -> S
     return Schedule(steps, rows_per_step, order[: steps * rows_per_step])
 
 
-class _Ordered(Dataset[dict[str, torch.Tensor]]):
+class Ordered(Dataset[dict[str, torch.Tensor]]):
     """The rows of a schedule, in its order."""
 
     def __init__(self, rows: Rows, schedule: Schedule) -> None:
@@ -207,7 +207,7 @@ def train(model: PeftModel, run: TrainingRun, options: ProbeOptions, scratch: Pa
     trainer = _Probe(
         model=model,
         args=arguments,
-        train_dataset=_Ordered(run.rows, run.schedule),
+        train_dataset=Ordered(run.rows, run.schedule),
         callbacks=[_Bookkeeper(run, model, tokens_per_step)],
     )
     for chatter in (PrinterCallback, ProgressCallback):

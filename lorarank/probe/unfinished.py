@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,21 +17,23 @@ import numpy as np
 import safetensors.numpy
 import torch
 from accelerate import PartialState
-from accelerate.utils import find_executable_batch_size
 from numpy.typing import NDArray
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from lorarank import runs
+from lorarank import json_files, runs
 from lorarank.corpus import Rows
-from lorarank.errors import OptionError, ResourceError
+from lorarank.errors import OptionError
 from lorarank.probe import model as models
 from lorarank.probe import rate
-from lorarank.probe.heldout import Moments, batch_of, evaluate, packing_is_exact, token_losses
+from lorarank.probe.batches import largest_batch
+from lorarank.probe.grid import FIRST_RATE
+from lorarank.probe.heldout import Moments, evaluate, packing_is_exact
 from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
 from lorarank.probe.plan import Plan
-from lorarank.probe.stages import Stages
+from lorarank.probe.progress import Progress, Report
+from lorarank.probe.stages import Stages, agreed
 from lorarank.probe.training import (
     Schedule,
     StepLog,
@@ -46,19 +46,6 @@ from lorarank.probe.training import (
 
 SNAPSHOTS = (0.25, 0.5, 0.75)
 """How far the training is when the spectra are kept."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a stage is: ``done`` of ``total``, and the newest loss where there is one."""
-
-    stage: str
-    done: int
-    total: int
-    loss: float | None = None
-
-
-Report = Callable[[Progress], None]
 
 
 @dataclass
@@ -77,7 +64,7 @@ class UnfinishedProbe:
 
     def __post_init__(self) -> None:
         self.device = models.choose_device(self.options.device)
-        self.dtype = torch.bfloat16 if self.options.load_in_4bit else models.choose_precision(self.device)
+        self.dtype = models.load_dtype(self.options, self.device)
 
     @cached_property
     def model(self) -> PeftModel:
@@ -118,36 +105,9 @@ class UnfinishedProbe:
             )
 
         def fits() -> dict[str, float]:
-            tried: list[int] = []
+            return largest_batch(self.model, self.material, rows, most, self.dtype)
 
-            def attempt(batch_size: int) -> float:
-                tried.append(batch_size)
-                return self._step_seconds(batch_of(rows, slice(0, batch_size), self.device))
-
-            smaller = (n for n in range(most - 1, 0, -1) if most % n == 0 and n <= tried[-1] // 2)
-            seconds = find_executable_batch_size(
-                attempt, starting_batch_size=most, reduce_batch_size_fn=lambda: next(smaller, 0)
-            )()
-            return {"rows": tried[-1], "seconds": seconds * most / tried[-1]}
-
-        try:
-            return int(self.stages.once("batch", fits)["rows"])
-        except RuntimeError as error:
-            if "No executable batch size" in str(error):
-                raise out_of_memory(self.material, "") from None
-            raise
-
-    def _step_seconds(self, batch: dict[str, torch.Tensor]) -> float:
-        """Seconds of one forward and backward pass, the second of two: the first one warms up."""
-        self.model.train()
-        took = 0.0
-        for _ in range(2):
-            begun = time.perf_counter()
-            losses, _where = token_losses(self.model, batch, self.dtype)
-            losses.sum().backward()
-            self.model.zero_grad(set_to_none=True)
-            took = time.perf_counter() - begun
-        return took
+        return int(self.stages.once("batch", fits)["rows"])
 
     @cached_property
     def tokens(self) -> int:
@@ -157,13 +117,13 @@ class UnfinishedProbe:
         _ = self.micro_rows
 
         def fitting() -> int:
-            batch = self.stages.once("batch", dict)
-            step = float(batch["seconds"])
+            step = float(self.stages.once("batch", dict)["seconds"])
             per_token = step / (self.material.rows_per_step * self.material.row_length)
+            # forward alone is a third of a step; the held-out set is what the plan made it
             evaluation = self.plan.evaluations * self.heldout.tokens * per_token / 3
-            spare = self.options.minutes * 60 - evaluation if self.options.minutes else 0.0
+            spare = (self.options.minutes or 0.0) * 60 - evaluation
             steps = spare / step / (self.options.replicates + SEARCH_SHARE)
-            return max(1, int(steps)) * self.material.batch_tokens
+            return agreed(max(1, int(steps)) * self.material.batch_tokens)
 
         return int(self.stages.once("budget", fitting))
 
@@ -177,7 +137,7 @@ class UnfinishedProbe:
     def training_run(self, replicate: int) -> TrainingRun:
         """The parts of a training run that do not depend on its rate."""
         rows, schedule = self.schedule(replicate)
-        return TrainingRun(rows, schedule, rate.FIRST_RATE, self.micro_rows, self.dtype)
+        return TrainingRun(rows, schedule, FIRST_RATE, self.micro_rows, self.dtype)
 
     @cached_property
     def rate(self) -> dict[str, Any]:
@@ -249,7 +209,7 @@ class UnfinishedProbe:
                 key_A, key_B = runs.moment_keys(replicate, module)
                 arrays[key_A], arrays[key_B] = gram_A, gram_B
             path = self.stages.folder / f"moments-{replicate}.safetensors"
-            runs.write_bytes(path, safetensors.numpy.save(arrays))
+            json_files.write_bytes(path, safetensors.numpy.save(arrays))
         return losses
 
     def ready(self, replicate: int) -> None:
@@ -290,7 +250,7 @@ class UnfinishedProbe:
             if self.stages.writes:
                 values = {name: [float(f"{value:.7g}") for value in row] for name, row in found.items()}
                 self.snapshot(step).parent.mkdir(exist_ok=True)
-                runs.write_json(self.snapshot(step), values)
+                json_files.write_json(self.snapshot(step), values)
 
         train(
             self.model,
@@ -329,15 +289,4 @@ class UnfinishedProbe:
             self.model.save_pretrained(str(temporary), save_embedding_layers=False)
             temporary.replace(folder)
         except OSError as error:
-            raise runs.disk_error(folder, error) from None
-
-
-def out_of_memory(material: Material, reason: str) -> ResourceError:
-    """The line for a step that does not fit, however small."""
-    return ResourceError(
-        "probe",
-        f"out of memory even with one row of {material.row_length} tokens at a time ({reason.splitlines()[0]:.80})"
-        if reason
-        else f"out of memory even with one row of {material.row_length} tokens at a time",
-        do="shorten the rows with --row-length, or give --gradient-checkpointing or --load-in-4bit",
-    )
+            raise json_files.disk_error(folder, error) from None

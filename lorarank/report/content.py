@@ -37,10 +37,19 @@ def headline(answer: Recommendation) -> str:
     if answer.r is not None and answer.interval is not None:
         low, high = answer.interval.low, answer.interval.high
         around = f"{low}–{high}" if low != high else "every reading agrees"
-        return f"Train at r = {answer.r} ({around}), confidence {answer.confidence}."
+        return f"Train at r = {answer.r} ({around}), confidence {answer.confidence}{_over_budget(answer)}."
     ranks = ", ".join(str(adapter.pooled) for adapter in answer.adapters)
     kept = f"keep rank {ranks}" if len(answer.adapters) == 1 else f"keep ranks {ranks}"
     return f"No train rank, since bare adapters do not say what a task needs; {kept}."
+
+
+def _over_budget(answer: Recommendation) -> str:
+    """What to say first where the answer costs more than the budget."""
+    bought = answer.allocation
+    if bought is None or answer.r is None or bought.uniform_r >= answer.r:
+        return ""
+    uniform = f"r = {bought.uniform_r} at most" if bought.uniform_r else "less than r = 1"
+    return f"; {bought.budget:,} parameters pay for {uniform} in every module"
 
 
 def facts(answer: Recommendation) -> list[tuple[str, str]]:

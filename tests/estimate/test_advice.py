@@ -18,7 +18,9 @@ from lorarank.errors import OptionError
 from lorarank.estimate import EstimateOptions, recommend
 from lorarank.estimate.advice import allocation_for, config_for, pattern_keys
 from lorarank.estimate.readings import alpha_for
+from lorarank.report.content import headline
 from lorarank.report.export import lora_config
+from lorarank.runs import Loss
 from lorarank.spectrum import Spectrum
 
 Make = Callable[..., Path]
@@ -99,7 +101,17 @@ def test_a_budget_is_kept_and_stands_beside_the_uniform_rank(make_run: Make) -> 
     assert found.kept > found.uniform_kept
     assert answer.config is not None
     assert set(answer.config.rank_pattern) == set(answer.config.alpha_pattern)
-    assert answer.r == 4  # the budget does not move the number
+    assert answer.r == 4  # the budget does not move the number, but it is said first that it does not pay for it
+    assert headline(answer).endswith("; 600 parameters pay for r = 2 at most in every module.")
+    assert headline(recommend(make_run(modules), EstimateOptions(budget=6000))).endswith(".")
+    assert "pay for" not in headline(recommend(make_run(modules), EstimateOptions(budget=6000)))
+
+
+def test_a_refusal_says_that_the_budget_was_not_divided(make_run: Make) -> None:
+    answer = recommend(make_run(heldout={"gains": (Loss(-0.5, 0.01),)}), EstimateOptions(budget=600))
+    assert answer.refused
+    assert answer.allocation is None
+    assert any(reason.startswith("The budget of 600 parameters is not divided") for reason in answer.reasons)
 
 
 def test_a_budget_too_small_for_one_direction_says_so(make_run: Make) -> None:

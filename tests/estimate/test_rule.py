@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lorarank.errors import OptionError
 from lorarank.estimate import rule
 from lorarank.estimate.options import EstimateOptions
-from lorarank.ladder import LADDER, octaves, round_up
+from lorarank.numerics.ladder import LADDER, octaves, round_up
 
 SPECTRA = st.lists(
     st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=12).map(lambda v: np.sort(np.array(v))[::-1]),

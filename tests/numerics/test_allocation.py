@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorarank.errors import NumericsError, OptionError
-from lorarank.numerics.allocation import LADDER, allocate, ladder_up, weighted_quantile
+from lorarank.numerics.allocation import allocate, weighted_quantile
 
 REPRODUCIBLE = settings(derandomize=True, deadline=None, database=None, max_examples=150)
 spectrum = st.lists(st.integers(0, 9).map(float), max_size=4)
@@ -134,11 +134,3 @@ def test_quantile_ends_and_errors():
         weighted_quantile([1, np.nan], [1, 1], 0.5)
     with pytest.raises(NumericsError, match="values, weights"):
         weighted_quantile([1, 2], [1, -1], 0.5)
-
-
-def test_ladder():
-    assert tuple(2**i for i in range(9)) == LADDER
-    assert [ladder_up(r) for r in (0, 0.5, 1, 1.5, 2, 3, 16, 17, 255.5, 256)] == [1, 1, 1, 2, 2, 4, 16, 32, 256, 256]
-    for rank in (-1, 256.5, float("nan")):
-        with pytest.raises(OptionError, match="rank"):
-            ladder_up(rank)

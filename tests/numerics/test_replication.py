@@ -14,7 +14,7 @@ from lorarank.numerics.linalg import singular_values
 from lorarank.numerics.replication import (
     Factors,
     agreement,
-    mean_replicated_rank,
+    likeness,
     principal_angles,
     replicated_rank,
     subspace_agreement,
@@ -75,9 +75,9 @@ def test_pure_noise_has_replicated_rank_zero(R):
     rng = np.random.default_rng(R)
     for _ in range(10):
         one, two = (Factors(rng.standard_normal((R, 200)), rng.standard_normal((150, R))) for _ in range(2))
-        assert mean_replicated_rank([one, two]) == 0.0
+        assert likeness([one, two]).replicated_rank == 0.0
         shared_A = Factors(one.lora_A, two.lora_B)  # replicates start from the same lora_A
-        assert mean_replicated_rank([one, shared_A]) == 0.0
+        assert likeness([one, shared_A]).replicated_rank == 0.0
         assert energy(singular_values(*one), 0.9) > R // 2
         assert abs(agreement(one, two)) < 0.05
 
@@ -87,7 +87,7 @@ def test_planted_signal_replicates():
     A = rng.standard_normal((32, 300)) / np.sqrt(300)
     B = rng.standard_normal((200, 4)) @ rng.standard_normal((4, 32))
     pair = [Factors(A, B + rng.standard_normal((200, 32)), 2.0) for _ in range(3)]
-    assert mean_replicated_rank(pair) == 4.0
+    assert likeness(pair).replicated_rank == 4.0
     assert 0.7 < agreement(*pair[:2]) < 0.95
     assert subspace_agreement(*pair[:2], 4) > 0.8
     assert subspace_agreement(*pair[:2], 4, side="in") > 0.8
@@ -177,7 +177,7 @@ def test_bad_input_is_said():
     with pytest.raises(NumericsError, match="scaling"):
         replicated_rank(pair._replace(scaling=float("inf")), pair)
     with pytest.raises(OptionError, match="replicates: are 1"):
-        mean_replicated_rank([pair])
+        likeness([pair])
     with pytest.raises(OptionError, match="k: is 0"):
         principal_angles(pair, pair, 0)
     with pytest.raises(OptionError, match="side"):

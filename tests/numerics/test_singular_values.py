@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lorarank.errors import AdapterError, NumericsError
 from lorarank.numerics import core
 from lorarank.numerics.criteria import numerical
-from lorarank.numerics.linalg import Factors, inner_product, scaled_inner_product, singular_values
+from lorarank.numerics.linalg import singular_values
 
 REPRODUCIBLE = settings(derandomize=True, deadline=None, database=None, max_examples=200)
 dimensions = st.integers(1, 40)
@@ -225,29 +225,3 @@ def test_a_gram_matrix_of_few_tokens_leaves_its_rank():
     sv = singular_values(A, B, gram_A=h @ h.T)
     np.testing.assert_allclose(sv[:5], np.linalg.svd(B @ h, compute_uv=False)[:5], rtol=1e-10)
     assert (sv[5:] <= 1e-12 * sv[0]).all()
-
-
-@REPRODUCIBLE
-@given(st.integers(1, 15), st.integers(1, 15), st.integers(1, 10), st.integers(1, 10), seeds)
-def test_inner_product_equals_dense(out, inp, r_1, r_2, seed):
-    rng = np.random.default_rng(seed)
-    pairs = [
-        Factors(rng.standard_normal((r, inp)), rng.standard_normal((out, r)), s) for r, s in ((r_1, 2), (r_2, -0.5))
-    ]
-    one, two = (pair.scaling * pair.lora_B @ pair.lora_A for pair in pairs)
-    np.testing.assert_allclose(inner_product(*pairs), np.sum(one * two), rtol=0, atol=1e-11 * out * inp)
-    np.testing.assert_allclose(inner_product(pairs[0], pairs[0]), np.sum(one**2), rtol=1e-9, atol=1e-10)
-
-
-def test_inner_product_at_the_ends_of_the_range():
-    one = Factors(np.full((1, 2), 1e150), np.full((3, 1), 1e150))
-    with pytest.raises(NumericsError, match="inner product"):
-        inner_product(one, one)
-    mantissa, exponent = scaled_inner_product(one, one)
-    assert np.log10(mantissa) + exponent * np.log10(2) == pytest.approx(600 + np.log10(6))
-    small = Factors(np.full((1, 2), 1e-150), np.full((3, 1), 1e-150))
-    assert inner_product(one, small) == pytest.approx(6.0)
-    assert inner_product(one, Factors(np.zeros((1, 2)), np.ones((3, 1)))) == 0.0
-    assert inner_product(one, Factors(np.zeros((0, 2)), np.ones((3, 0)))) == 0.0
-    with pytest.raises(AdapterError, match="same module"):
-        inner_product(one, Factors(np.ones((1, 3)), np.ones((3, 1))))

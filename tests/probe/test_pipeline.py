@@ -298,12 +298,12 @@ def test_a_folder_that_is_no_model_is_one_line(tiny_data: Path, tmp_path: Path) 
 def test_no_memory_is_one_line(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lorarank.probe import unfinished
+    from lorarank.probe import batches
 
     def out_of_memory(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
-    monkeypatch.setattr(unfinished, "token_losses", out_of_memory)
+    monkeypatch.setattr(batches, "token_losses", out_of_memory)
     with pytest.raises(ResourceError, match=r"out of memory even with one row of 128 tokens.*--row-length"):
         probe(options_for(tiny_model, tiny_data, tmp_path / "run"))
 
@@ -311,21 +311,21 @@ def test_no_memory_is_one_line(
 def test_the_micro_batch_halves_until_it_fits_and_the_step_stays_whole(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lorarank.probe import unfinished
+    from lorarank.probe import batches
 
-    real = unfinished.token_losses
+    real = batches.token_losses
 
     def small_memory(model, batch, dtype):
         if len(batch["input_ids"]) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
         return real(model, batch, dtype)
 
-    monkeypatch.setattr(unfinished, "token_losses", small_memory)
+    monkeypatch.setattr(batches, "token_losses", small_memory)
     run = probe(options_for(tiny_model, tiny_data, tmp_path / "run", batch_tokens=1024, lr=1e-3))
     assert run.manifest.training.rows_per_step == 8
     assert run.manifest.training.steps == len((run.folder / "log.jsonl").read_text().splitlines())
 
 
 def test_minutes_choose_the_tokens(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
-    run = probe(options_for(tiny_model, tiny_data, tmp_path / "run", tokens=None, minutes=0.05, lr=1e-3))
+    run = probe(options_for(tiny_model, tiny_data, tmp_path / "run", tokens=None, minutes=0.2, lr=1e-3))
     assert run.manifest.training.steps >= 2

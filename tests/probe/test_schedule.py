@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from lorarank.corpus import Rows
 from lorarank.errors import OptionError
+from lorarank.probe.grid import bracket
 from lorarank.probe.options import SEARCH_SHARE, ProbeOptions, batch_tokens_for
-from lorarank.probe.rate import CHECK_STEPS, TRIALS, bracket, trial_steps
+from lorarank.probe.rate import CHECK_STEPS, TRIALS, trial_steps
 from lorarank.probe.training import schedule_for
 
 

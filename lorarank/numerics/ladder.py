@@ -1,12 +1,11 @@
-"""Rounding to the ladder of ranks, and distances on it (floor 2)."""
+"""The ladder of ranks: rounding to it, and distances on it."""
 
 from __future__ import annotations
 
 import math
 
-from lorarank.numerics.allocation import LADDER, ladder_up
-
-__all__ = ["LADDER", "octaves", "round_up"]
+LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""The ranks people train at."""
 
 
 def round_up(rank: float) -> int:
@@ -15,7 +14,7 @@ def round_up(rank: float) -> int:
     >>> round_up(0.3), round_up(5.5), round_up(8), round_up(1000)
     (1, 8, 8, 256)
     """
-    return ladder_up(min(rank, LADDER[-1]))
+    return next((rung for rung in LADDER if rung >= rank), LADDER[-1])
 
 
 def octaves(first: float, second: float) -> float:

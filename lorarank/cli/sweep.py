@@ -1,0 +1,91 @@
+"""``lorarank sweep`` (floor 5)."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lorarank import sweep as sweeping
+from lorarank.cli.probe import progress_bar, quiet_libraries
+from lorarank.cli.training_options import defaults_of, trains
+from lorarank.json_files import write_bytes
+from lorarank.report.sweep import render
+from lorarank.sweep import SweepOptions
+
+DEFAULT = defaults_of(SweepOptions)
+PICTURE = "sweep.png"
+PIPED_WIDTH = 100
+
+
+def _ranks(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of whole numbers such as 1,2,4,8") from None
+
+
+def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, ...] | None:
+    if value == "auto":
+        return None
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither auto nor a list of numbers such as 1e-3,3e-3") from None
+
+
+@click.command(epilog="Example: lorarank sweep HuggingFaceTB/SmolLM2-135M --data train.jsonl -o sweep --seeds 2")
+@click.argument("model")
+@trains(SweepOptions, output="Folder of the sweep; points in it are used again.")
+@click.option(
+    "--ranks",
+    default=",".join(map(str, SweepOptions.ranks)),
+    show_default=True,
+    callback=_ranks,
+    help="Ranks to train at, ascending.",
+)
+@click.option(
+    "--lrs",
+    default="auto",
+    show_default=True,
+    callback=_rates,
+    help="Learning rates; auto finds one at both ends of the ranks.",
+)
+@click.option("--seeds", default=DEFAULT["seeds"], show_default=True, help="Seeds for the ranks around the answer.")
+@click.option(
+    "--ray",
+    default=DEFAULT["ray"],
+    metavar="ADDRESS",
+    is_flag=False,
+    flag_value="",
+    help="Train points side by side on a Ray cluster; without an address, on this machine.",
+)
+def command(**given: Any) -> None:
+    """Train MODEL at every rank with a tuned learning rate, and say which rank suffices.
+
+    The systematic search: minutes to hours where `lorarank estimate` answers from one probe. Every point is kept as
+    soon as it is trained; the same command goes on after any stop.
+    """
+    options = SweepOptions(**given)
+    with quiet_libraries(), progress_bar() as report:
+        found = sweeping.sweep(options, report=report, command=("lorarank", *sys.argv[1:]))
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
+    click.echo(render(found, width=width, colour=terminal), nl=False)
+    click.echo(_pictured(found, options.output))
+
+
+def _pictured(found: sweeping.Sweep, folder: Path) -> str:
+    """Draw the curve, and say where it is."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return (
+            f"\nIn {folder / sweeping.SWEEP}; for a picture: pip install 'lorarank[plot]' and the same command again."
+        )
+    from lorarank.report import figures
+
+    write_bytes(folder / PICTURE, figures.loss_against_rank(found.outcome))
+    return f"\nIn {folder / sweeping.SWEEP}, and as a picture in {folder / PICTURE}."

@@ -1,0 +1,65 @@
+"""How many rows fit into one forward and backward pass (floor 2, torch)."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from accelerate.utils import find_executable_batch_size
+from peft import PeftModel
+
+from lorarank.corpus import Rows
+from lorarank.errors import ResourceError
+from lorarank.probe.heldout import batch_of, token_losses
+from lorarank.probe.material import Material
+
+
+def largest_batch(model: PeftModel, material: Material, rows: Rows, most: int, dtype: torch.dtype) -> dict[str, float]:
+    """``rows``: the largest divisor of ``most`` that memory allows; ``seconds`` that ``most`` rows take at that size.
+
+    Raises
+    ------
+    ResourceError
+        Not even one row fits.
+    """
+    tried: list[int] = []
+
+    def attempt(batch_size: int) -> float:
+        tried.append(batch_size)
+        return _seconds(model, batch_of(rows, slice(0, batch_size), next(model.parameters()).device), dtype)
+
+    smaller = (n for n in range(most - 1, 0, -1) if most % n == 0 and n <= tried[-1] // 2)
+    fitting = find_executable_batch_size(
+        attempt, starting_batch_size=most, reduce_batch_size_fn=lambda: next(smaller, 0)
+    )
+    try:
+        seconds = fitting()
+    except RuntimeError as error:
+        if "No executable batch size" in str(error):
+            raise out_of_memory(material, "") from None
+        raise
+    return {"rows": tried[-1], "seconds": seconds * most / tried[-1]}
+
+
+def _seconds(model: PeftModel, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> float:
+    """Seconds of one forward and backward pass, the second of two: the first one warms up."""
+    model.train()
+    took = 0.0
+    for _ in range(2):
+        begun = time.perf_counter()
+        losses, _where = token_losses(model, batch, dtype)
+        losses.sum().backward()
+        model.zero_grad(set_to_none=True)
+        took = time.perf_counter() - begun
+    return took
+
+
+def out_of_memory(material: Material, reason: str) -> ResourceError:
+    """The line for a step that does not fit, however small."""
+    return ResourceError(
+        "probe",
+        f"out of memory even with one row of {material.row_length} tokens at a time ({reason.splitlines()[0]:.80})"
+        if reason
+        else f"out of memory even with one row of {material.row_length} tokens at a time",
+        do="shorten the rows with --row-length, or give --gradient-checkpointing or --load-in-4bit",
+    )

@@ -1,0 +1,40 @@
+"""The grid of learning rates and the search on it (floor 2, no torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+FIRST_RATE = 1e-3
+"""Where the search begins: the rate of the first measured sweeps; about ten times full fine-tuning's, as Schulman et
+al. (LoRA Without Regret, 2025) find for LoRA at alpha 32 whatever the rank."""
+
+FACTOR = 10**0.5
+"""From one notch to the next: half a decade. The best short trial is taken as it is: over this grid it was the best
+whole probe too (data/evidence/learning-rate.json)."""
+
+
+def rate_of(notch: int) -> float:
+    """The learning rate ``notch`` steps above :data:`FIRST_RATE`, to three digits.
+
+    >>> rate_of(0), rate_of(1), rate_of(-2)
+    (0.001, 0.00316, 0.0001)
+    """
+    return float(f"{FIRST_RATE * FACTOR**notch:.3g}")
+
+
+def bracket(judge: Callable[[int], float], trials: int) -> int:
+    """The notch with the lowest ``judge``: from 0 up and down, then on in the better direction.
+
+    ``judge`` is called for at most ``trials`` notches.
+
+    >>> bracket(lambda notch: (notch - 2) ** 2, trials=4)
+    2
+    """
+    tried = {notch: judge(notch) for notch in (0, 1, -1)[:trials]}
+    while len(tried) < trials:
+        best = min(tried, key=lambda notch: tried[notch])
+        following = best + 1 if best == max(tried) else best - 1
+        if following in tried:
+            break
+        tried[following] = judge(following)
+    return min(tried, key=lambda notch: tried[notch])

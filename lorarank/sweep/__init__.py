@@ -1,0 +1,133 @@
+"""The systematic search: train at every rank, tune the learning rate, plot loss against r (floor 2).
+
+``import lorarank.sweep`` loads no torch; calling :func:`sweep` does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lorarank
+from lorarank.errors import RunError
+from lorarank.json_files import SCHEMA, read_json, write_json
+from lorarank.probe import load_stage
+from lorarank.probe.progress import Report
+from lorarank.sweep.options import SweepOptions
+from lorarank.sweep.outcome import Outcome
+from lorarank.sweep.points import Points
+from lorarank.sweep.search import Tuning, search
+
+__all__ = ["Sweep", "SweepOptions", "read", "sweep"]
+
+SWEEP = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep, as ``sweep.json`` keeps it.
+
+    ``tokens`` and ``steps`` are those of every point, ``trained_tokens`` those of all points together and ``seconds``
+    what they took, whenever they were trained; ``points`` is how many there are.
+    """
+
+    schema: int
+    lorarank: str
+    versions: Mapping[str, str]
+    command: tuple[str, ...]
+    created: str
+    model: str
+    data: str
+    heldout_documents: int
+    heldout_target_tokens: int
+    tokens: int
+    steps: int
+    batch_tokens: int
+    alpha: int
+    seeds: int
+    points: int
+    trained_tokens: int
+    seconds: float
+    tuning: Tuning | None
+    outcome: Outcome
+
+
+def sweep(options: SweepOptions, *, report: Report = lambda progress: None, command: Sequence[str] = ()) -> Sweep:
+    """Train at every rank with a tuned learning rate, on the same data and budget, and say which rank suffices.
+
+    Parameters
+    ----------
+    options : what to sweep, over which ranks.
+    report : called as the work goes on.
+    command : the command line to record.
+
+    Returns
+    -------
+    The sweep; ``sweep.json`` in ``options.output`` holds it too, and every point lies in the folder below.
+
+    Raises
+    ------
+    MissingExtraError
+        torch, transformers, peft, accelerate or datasets is not installed; or ray, where it was asked for.
+    SourceError, ModelError, CorpusError, OptionError, RunError, ResourceError
+        The line of each says what to do. Points that were trained before are kept and not trained again.
+
+    Examples
+    --------
+    >>> sweep(SweepOptions(model="base", data="train.jsonl", output=Path("sweep")))
+    Traceback (most recent call last):
+    ...
+    lorarank.errors.SourceError: ...
+    """
+    plain = options.point(options.ranks[-1])
+    bench = load_stage("point").Bench(plain)
+    fan = None
+    if options.ray is not None:
+        from lorarank.sweep.cluster import fan_out
+
+        fan = fan_out(options)
+    points = Points(bench, options.output, report, fan)
+    per_rank = sum(out + inner for out, inner in bench.targets.values())
+    found, tuning = search(points, options, per_rank)
+    trained = [point for spot, point in points.found.items() if spot.rank > 0]
+    packages = ("torch", "transformers", "peft", "accelerate", "numpy")
+    result = Sweep(
+        schema=SCHEMA,
+        lorarank=lorarank.__version__,
+        versions={"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
+        command=tuple(command),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        model=options.model,
+        data=options.data,
+        heldout_documents=len(points.base().counts),
+        heldout_target_tokens=sum(points.base().counts),
+        tokens=plain.token_budget,
+        steps=max(point.steps for point in trained),
+        batch_tokens=bench.material.batch_tokens,
+        alpha=options.alpha,
+        seeds=options.seeds,
+        points=len(trained),
+        trained_tokens=sum(point.trained_tokens for point in trained),
+        seconds=round(sum(point.seconds for point in trained), 1),
+        tuning=tuning,
+        outcome=found,
+    )
+    write_json(options.output / SWEEP, result)
+    return result
+
+
+def read(folder: Path) -> Sweep:
+    """Read a finished sweep.
+
+    Raises
+    ------
+    RunError
+        There is none, or its file is damaged or of another schema.
+    """
+    if not (folder / SWEEP).is_file():
+        raise RunError(folder, f"there is no {SWEEP} here", do="finish the sweep with the same command")
+    return read_json(folder / SWEEP, Sweep)

@@ -1,0 +1,98 @@
+"""What a sweep can be asked (floor 2, no torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from lorarank.errors import OptionError
+from lorarank.probe.options import ProbeOptions
+
+RANKS = (1, 2, 4, 8, 16, 32, 64)
+"""The ladder up to the default rank of a probe."""
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Everything ``lorarank sweep`` can be asked; the command line reads its defaults from here.
+
+    Parameters
+    ----------
+    model, data, output, val : as in :class:`~lorarank.probe.options.ProbeOptions`; ``output`` may hold an earlier
+        sweep, whose points are used again where nothing that matters has changed.
+    ranks : to train at, ascending.
+    lrs : learning rates that every rank is trained with; ``None`` finds one on a grid at the two ends of the ranks.
+    seeds : how many seeds for the ranks around the answer; the others get one.
+    tokens : training tokens of every point; ``None`` is the probe's default.
+    alpha : ``lora_alpha`` at every rank, so that a good learning rate hardly depends on it.
+    target, batch_tokens, row_length, load_in_4bit, gradient_checkpointing, seed, device, checkpoint_seconds : as in
+        a probe; ``seed`` is the first of the seeds.
+    ray : ``None`` trains here, one point after another; an address, or "" for a cluster of this machine, trains the
+        points of a stage side by side with Ray.
+
+    Examples
+    --------
+    >>> SweepOptions(model="base", data="train.jsonl", output=Path("sweep")).ranks
+    (1, 2, 4, 8, 16, 32, 64)
+    """
+
+    model: str
+    data: str
+    output: Path
+    val: str | None = None
+    ranks: tuple[int, ...] = RANKS
+    lrs: tuple[float, ...] | None = None
+    seeds: int = 1
+    tokens: int | None = None
+    alpha: int = 32
+    target: str = "all-linear"
+    batch_tokens: int | None = None
+    row_length: int | None = None
+    load_in_4bit: bool = False
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    device: str = "auto"
+    checkpoint_seconds: float = 300.0
+    ray: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, before anything is loaded.
+
+        Raises
+        ------
+        OptionError
+            Ranks that are not ascending whole numbers, fewer than two of them, or a value out of its range.
+        """
+        object.__setattr__(self, "output", Path(self.output))
+        ranks = self.ranks
+        if len(ranks) < 2 or ranks[0] < 1 or any(b <= a for a, b in pairwise(ranks)):
+            given = ",".join(map(str, ranks))
+            raise OptionError(f"--ranks {given}", "a sweep takes two or more ranks, ascending", do="try 1,2,4,8,16")
+        if self.lrs is not None and (not self.lrs or len(set(self.lrs)) < len(self.lrs)):
+            raise OptionError("--lrs", "the learning rates are none, or some of them the same", do="try auto")
+        if self.seeds < 1:
+            raise OptionError(f"--seeds {self.seeds}", "it must be at least 1")
+        for rate in self.lrs or (1e-3,):
+            self.point(ranks[-1], rate)  # what is out of range for a probe is so for a point
+
+    def point(self, rank: int, learning_rate: float | None = None) -> ProbeOptions:
+        """The options of a probe that trains as a point does."""
+        return ProbeOptions(
+            model=self.model,
+            data=self.data,
+            output=self.output,
+            val=self.val,
+            rank=rank,
+            alpha=self.alpha,
+            tokens=self.tokens,
+            target=self.target,
+            lr=learning_rate,
+            batch_tokens=self.batch_tokens,
+            row_length=self.row_length,
+            load_in_4bit=self.load_in_4bit,
+            gradient_checkpointing=self.gradient_checkpointing,
+            seed=self.seed,
+            device=self.device,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )

@@ -1,0 +1,110 @@
+"""A sweep from end to end on a tiny model: the same numbers as a probe's training, kept, and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lorarank import runs
+from lorarank.cli import main
+from lorarank.errors import ModelError
+from lorarank.probe import probe
+from lorarank.probe.options import ProbeOptions
+from lorarank.sweep import Sweep, SweepOptions, read, sweep
+
+TOKENS = 2_000
+
+
+def options(model: Path, data: Path, output: Path, **more: object) -> SweepOptions:
+    given = {"ranks": (1, 4), "lrs": (3e-3,), "tokens": TOKENS, "batch_tokens": 128, "device": "cpu", **more}
+    return SweepOptions(str(model), str(data), output, **given)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return sweep(options(tiny_model, tiny_data, tmp_path_factory.mktemp("sweep"), seeds=2))
+
+
+def points(folder: Path) -> dict[str, object]:
+    """Every number of every point but its seconds."""
+    found = {}
+    for path in folder.glob("points/*.json"):
+        point = json.loads(path.read_text())
+        del point["seconds"]
+        found[path.name] = point
+    return found
+
+
+def test_a_point_is_what_a_probe_trains(finished: Sweep, tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    run = probe(
+        ProbeOptions(
+            str(tiny_model),
+            str(tiny_data),
+            tmp_path / "run",
+            rank=4,
+            lr=3e-3,
+            tokens=TOKENS,
+            batch_tokens=128,
+            device="cpu",
+        )
+    )
+    assert isinstance(run, runs.Run)
+    (one,) = [one for one in finished.outcome.ranks if one.rank == 4]
+    assert one.seeds[0] == pytest.approx(run.manifest.heldout.probes[0].mean, abs=1e-12)
+    assert finished.outcome.base.mean == pytest.approx(run.manifest.heldout.base.mean, abs=1e-12)
+    assert finished.steps == run.manifest.training.steps
+    assert one.parameters == run.manifest.training.trainable_parameters
+
+
+def test_ranks_share_their_data_and_seeds_do_not_share_their_start(finished: Sweep) -> None:
+    assert [len(one.seeds) for one in finished.outcome.ranks] == [2, 2]
+    assert all(one.seeds[0] != one.seeds[1] for one in finished.outcome.ranks)
+    assert finished.points == 4
+    assert finished.outcome.gain.mean > 0
+
+
+def test_the_command_prints_keeps_and_goes_on(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    arguments = ["sweep", str(tiny_model), "--data", str(tiny_data), "-o", str(tmp_path / "s"), "--ranks", "1,2"]
+    arguments += ["--lrs", "3e-3", "--tokens", str(TOKENS), "--batch-tokens", "128", "--device", "cpu"]
+    first = CliRunner().invoke(main, arguments)
+    assert first.exit_code == 0, first.output
+    assert "suffices" in first.stdout
+    assert (tmp_path / "s" / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    before, kept = read(tmp_path / "s"), points(tmp_path / "s")
+    next((tmp_path / "s" / "points").glob("r002-*.json")).unlink()
+    again = CliRunner().invoke(main, arguments)
+    assert again.stdout.splitlines()[0] == first.stdout.splitlines()[0]
+    assert points(tmp_path / "s") == kept  # bit for bit, the point that was gone included
+    assert read(tmp_path / "s").outcome == before.outcome
+
+
+def test_ray_trains_the_same_points_side_by_side(
+    finished: Sweep, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    import ray
+
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    try:
+        found = sweep(options(tiny_model, tiny_data, tmp_path / "s", seeds=2, ray=""))
+    finally:
+        ray.shutdown()
+    for one, other in zip(found.outcome.ranks, finished.outcome.ranks, strict=True):
+        assert one.seeds == pytest.approx(other.seeds, abs=1e-6)  # another number of threads rounds differently
+    assert found.points == finished.points
+
+
+def test_a_rank_too_high_is_said_before_anything_is_trained(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        main, ["sweep", str(tiny_model), "--data", str(tiny_data), "-o", str(tmp_path / "s"), "--ranks", "1,64"]
+    )
+    assert result.exit_code == 2
+    assert "--rank 64" in result.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_target_that_is_not_there(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Choose among"):
+        sweep(options(tiny_model, tiny_data, tmp_path / "s", target="nothing"))

@@ -1,0 +1,155 @@
+"""Which points are trained, on a bench whose losses are a formula; what is kept, and what is trained again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lorarank.errors import OptionError, RunError
+from lorarank.sweep.options import SweepOptions
+from lorarank.sweep.points import Points, Spot
+from lorarank.sweep.search import MOST_TRIALS, search
+
+COUNTS = (10, 20, 30)
+
+
+class Formula:
+    """Loss 2 + 1/(8r) + curvature·(decades from the best rate)²; the best rate moves with the rank as told."""
+
+    def __init__(self, best_rate: float = 1e-3, drift: float = 0.0, version: str = "1") -> None:
+        self.best_rate, self.drift, self.version = best_rate, drift, version
+        self.calls: list[Spot] = []
+        self.dies_at: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        return {"version": self.version}
+
+    def base(self) -> Any:
+        return self._losses(3.0)
+
+    def point(self, rank: int, learning_rate: float, seed: int, folder: Path, on_step: Any) -> Any:
+        if self.dies_at == len(self.calls):
+            folder.mkdir(parents=True)
+            raise KeyboardInterrupt
+        self.calls.append(Spot(rank, learning_rate, seed))
+        on_step(SimpleNamespace(step=1, loss=2.5), 1)
+        off = math.log10(learning_rate / self.best_rate) - self.drift * math.log2(rank)
+        return self._losses(2 + 1 / (8 * rank) + 0.5 * off**2 + 1e-4 * seed)
+
+    @staticmethod
+    def _losses(mean: float) -> Any:
+        return SimpleNamespace(
+            sums=tuple(mean * n for n in COUNTS),
+            counts=COUNTS,
+            train_loss=mean,
+            steps=9,
+            trained_tokens=900,
+            seconds=1.0,
+        )
+
+
+def options(tmp_path: Path, **given: Any) -> SweepOptions:
+    return SweepOptions(model="base", data="train.jsonl", output=tmp_path, **given)
+
+
+def points_of(bench: Formula, tmp_path: Path) -> Points:
+    return Points(bench, tmp_path, lambda progress: None)
+
+
+def test_one_rate_for_all_where_the_ends_agree(tmp_path):
+    bench = Formula()
+    found, tuning = search(points_of(bench, tmp_path), options(tmp_path), 10)
+    assert tuning is not None
+    assert (tuning.low_rate, tuning.high_rate, tuning.moves, tuning.at_edge) == (1e-3, 1e-3, 0, False)
+    assert len(bench.calls) == 2 * 3 + 5 == len(set(bench.calls))  # three at either end, one at each rank between
+    assert {one.learning_rate for one in found.ranks} == {1e-3}
+    assert found.r_sufficient == 16  # 1/(8·16) is under a hundredth of the gain; 1/(8·8) is not
+    assert found.best == 64
+
+
+def test_every_rank_is_trained_at_both_where_they_differ(tmp_path):
+    bench = Formula(best_rate=1e-3, drift=-0.5 / 6)  # half a decade down over six doublings
+    found, tuning = search(points_of(bench, tmp_path), options(tmp_path), 10)
+    assert tuning is not None
+    assert (tuning.low_rate, tuning.high_rate, tuning.moves) == (1e-3, 3.16e-4, 1)
+    assert {(call.rank, call.learning_rate) for call in bench.calls} >= {
+        (rank, rate) for rank in (2, 4, 8, 16, 32) for rate in (1e-3, 3.16e-4)
+    }
+    assert [one.learning_rate for one in found.ranks] == [1e-3] * 3 + [1e-3] + [3.16e-4] * 3
+
+
+@pytest.mark.parametrize(("best", "found_rate", "edge"), [(1e-2, 1e-2, False), (3e-5, 3.16e-5, True)])
+def test_the_search_goes_on_until_the_best_lies_inside(tmp_path, best, found_rate, edge):
+    bench = Formula(best_rate=best)
+    _, tuning = search(points_of(bench, tmp_path), options(tmp_path, ranks=(1, 8)), 10)
+    assert tuning is not None
+    assert (tuning.low_rate, tuning.at_edge) == (found_rate, edge)
+    assert len(bench.calls) <= 2 * MOST_TRIALS
+
+
+def test_given_rates_are_all_trained_and_none_besides(tmp_path):
+    bench = Formula()
+    found, tuning = search(points_of(bench, tmp_path), options(tmp_path, ranks=(1, 2, 4), lrs=(1e-3, 2e-3)), 10)
+    assert tuning is None
+    assert sorted(bench.calls) == [Spot(r, rate, 0) for r in (1, 2, 4) for rate in (1e-3, 2e-3)]
+    assert {one.learning_rate for one in found.ranks} == {1e-3}
+
+
+def test_more_seeds_go_to_the_ranks_around_the_answer(tmp_path):
+    bench = Formula()
+    found, _ = search(points_of(bench, tmp_path), options(tmp_path, seeds=3), 10)
+    assert {call.rank for call in bench.calls if call.seed > 0} == {8, 16, 32, 64}
+    assert [len(one.seeds) for one in found.ranks] == [1, 1, 1, 3, 3, 3, 3]
+    assert found.measured_spread
+
+
+def test_points_are_kept_and_an_interrupted_sweep_goes_on(tmp_path):
+    whole = search(points_of(Formula(), tmp_path / "whole"), options(tmp_path, seeds=2), 10)
+    bench = Formula()
+    bench.dies_at = 7
+    with pytest.raises(KeyboardInterrupt):
+        search(points_of(bench, tmp_path / "cut"), options(tmp_path, seeds=2), 10)
+    assert len(list((tmp_path / "cut" / "points").glob("r*.json"))) == 7 + 1  # and the base
+    assert [path.is_dir() for path in (tmp_path / "cut" / "points").iterdir()].count(True) == 1  # its checkpoints
+    bench.dies_at = None
+    assert search(points_of(bench, tmp_path / "cut"), options(tmp_path, seeds=2), 10) == whole
+    assert len(bench.calls) == len(set(bench.calls))
+    assert not any(path.is_dir() for path in (tmp_path / "cut" / "points").iterdir())
+
+
+def test_a_point_of_other_data_is_not_used_again(tmp_path):
+    first, second = Formula(version="1"), Formula(version="2")
+    for bench in (first, second, Formula(version="1")):
+        search(points_of(bench, tmp_path), options(tmp_path, ranks=(1, 2), lrs=(1e-3,)), 10)
+    assert len(first.calls) == len(second.calls) == 2
+    assert bench.calls == []
+
+
+def test_a_damaged_point_is_one_line(tmp_path):
+    given = options(tmp_path, ranks=(1, 2), lrs=(1e-3,))
+    search(points_of(Formula(), tmp_path), given, 10)
+    next((tmp_path / "points").glob("r001-*.json")).write_text("{")
+    with pytest.raises(RunError, match=r"r001-.*cannot be read as JSON"):
+        search(points_of(Formula(), tmp_path), given, 10)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ranks": (8,)}, "two or more ranks"),
+        ({"ranks": (4, 2)}, "ascending"),
+        ({"ranks": (0, 2)}, "ascending"),
+        ({"lrs": ()}, "--lrs"),
+        ({"lrs": (1e-3, 1e-3)}, "--lrs"),
+        ({"lrs": (-1.0,)}, "--lr"),
+        ({"seeds": 0}, "--seeds"),
+        ({"tokens": 0}, "--tokens"),
+    ],
+)
+def test_options_that_cannot_work(tmp_path, given, message):
+    with pytest.raises(OptionError, match=message):
+        options(tmp_path, **given)
