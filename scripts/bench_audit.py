@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -55,6 +55,16 @@ with path.open("rb") as file:
         begin, end = tensor["data_offsets"]
         np.frombuffer(file.read(end - begin), dtype=np.float32).astype(np.float64)
 """
+LAUNCHER = """
+import os, sys, time
+begun = time.perf_counter()
+null = os.open(os.devnull, os.O_WRONLY)
+actions = [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=actions)
+_, status, usage = os.wait4(child, 0)
+seconds, code = time.perf_counter() - begun, os.waitstatus_to_exitcode(status)
+print([seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, code])
+"""
 NOTHING = "import click, numpy, lorarank.audit.adapter, lorarank.report.audit"
 TARGETS = {
     "gradience": "at least 10 times as long",
@@ -82,29 +92,55 @@ def write(folder: Path, shapes: Mapping[str, tuple[int, int]], r: int, seed: int
     return folder
 
 
-def run(*command: str | Path) -> tuple[float, float]:
-    """Seconds and peak MB of a process that ends well, its output thrown away."""
+class Cost(NamedTuple):
+    """What a process took: wall seconds, processor seconds, peak MB."""
+
+    seconds: float
+    processor: float
+    megabytes: float
+
+
+def run(*command: str | Path) -> Cost:
+    """The cost of a process that ends well, its output thrown away.
+
+    A small process starts it: the kernel counts what a process held before it became another program.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    begun = time.perf_counter()
-    child = subprocess.Popen(
-        list(map(str, command)), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{command} ended with {child.returncode}")
-    return time.perf_counter() - begun, usage.ru_maxrss / 1024
+    launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, *map(str, command)]
+    done = subprocess.run(launcher, env=environment, capture_output=True, text=True, check=True)
+    seconds, processor, kilobytes, code = json.loads(done.stdout)
+    if code:
+        raise SystemExit(f"{command} ended with {code}")
+    return Cost(seconds, processor, kilobytes / 1024)
 
 
-def rounds_of(commands: Mapping[str, Sequence[str | Path]], count: int) -> list[dict[str, tuple[float, float]]]:
+def rounds_of(commands: Mapping[str, Sequence[str | Path]], count: int) -> list[dict[str, Cost]]:
     """Every command once a round, in an order that turns round."""
     names = list(commands)
     found = []
     for number in range(count + 1):
         order = names if number % 2 == 0 else names[::-1]
         found.append({name: run(*commands[name]) for name in order})
-        print({name: round(seconds, 3) for name, (seconds, _) in found[-1].items()}, flush=True)
+        print({name: round(cost.seconds, 3) for name, cost in found[-1].items()}, flush=True)
     return found[1:]  # the first warms the file cache
+
+
+def sparse(folder: Path, modules: int = 1000, side: int = 8192) -> Path:
+    """An adapter of 4 GB that takes no room on the disk: zeros that were never written."""
+    header, at = {}, 0
+    for index in range(modules):
+        for factor, shape in (("lora_A", [64, side]), ("lora_B", [side, 64])):
+            key = f"base_model.model.layers.{index}.q_proj.{factor}.weight"
+            header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + 256 * side]}
+            at += 256 * side
+    text = json.dumps(header).encode()
+    folder.mkdir()
+    with (folder / "adapter_model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + at)
+    config = {"peft_type": "LORA", "r": 64, "lora_alpha": 64, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
 
 
 def dense_route(rounds: int) -> dict[str, Any]:
@@ -139,7 +175,7 @@ def throughput(folder: Path, count: int, jobs: Sequence[int]) -> dict[str, Any]:
     found: dict[str, Any] = {"adapters": count, "modules_each": len(small)}
     for number in jobs:
         output = folder.parent / f"rows-{number}.jsonl"
-        seconds, _ = run(sys.executable, "-m", "lorarank", "audit", folder, "-o", output, "--jobs", str(number))
+        seconds = run(sys.executable, "-m", "lorarank", "audit", folder, "-o", output, "--jobs", str(number)).seconds
         assert len(output.read_text().splitlines()) == count
         found[f"jobs_{number}"] = {"seconds": round(seconds, 2), "a_second": round(count / seconds, 1)}
         print(number, found[f"jobs_{number}"], flush=True)
@@ -174,26 +210,43 @@ def main() -> None:
         if given.gradience:
             commands["gradience"] = [given.gradience, "audit", "--peft-dir", adapter, "--json", "--layers"]
         rounds = rounds_of(commands, given.rounds)
+        large = sparse(Path(place) / "sparse")
+        bytes_of_large = (large / "adapter_model.safetensors").stat().st_size
+        large_cost = run(sys.executable, "-m", "lorarank", "audit", large)
         size = round(weights.stat().st_size / 1e6, 1)
         many = throughput(Path(place) / "small", given.small, given.jobs) if given.small else None
         dense = None if given.no_dense else dense_route(50)
 
-    def median(value: Callable[[dict[str, tuple[float, float]]], float]) -> float:
+    def median(value: Callable[[dict[str, Cost]], float]) -> float:
         return round(statistics.median(map(value, rounds)), 3)
 
     result = {
         "command": "python scripts/bench_audit.py --gradience GRADIENCE --sft SFT",
         "adapter": {"modules": len(modules), "r": 64, "megabytes": size},
-        "seconds": {name: median(lambda one, n=name: one[n][0]) for name in commands},  # type: ignore[misc]
-        "peak_megabytes": {name: median(lambda one, n=name: one[n][1]) for name in commands},  # type: ignore[misc]
-        "ratios_of_seconds": {
-            name: median(lambda one, n=name: one[n][0] / one["ours"][0])  # type: ignore[misc]
+        "seconds": {name: median(lambda one, n=name: one[n].seconds) for name in commands},  # type: ignore[misc]
+        "processor_seconds": {name: median(lambda one, n=name: one[n].processor) for name in commands},  # type: ignore[misc]
+        "peak_megabytes": {name: median(lambda one, n=name: one[n].megabytes) for name in commands},  # type: ignore[misc]
+        "over_ours": {
+            name: {
+                "seconds": median(lambda one, n=name: one[n].seconds / one["ours"].seconds),  # type: ignore[misc]
+                "processor": median(lambda one, n=name: one[n].processor / one["ours"].processor),  # type: ignore[misc]
+            }
             for name in commands
             if name != "ours"
         },
-        "ours_over_floor": median(lambda one: one["ours"][0] / one["floor"][0]),
-        "ours_over_imports_megabytes": median(lambda one: one["ours"][1] - one["imports"][1]),
+        "ours_over_floor": {
+            "seconds": median(lambda one: one["ours"].seconds / one["floor"].seconds),
+            "processor": median(lambda one: one["ours"].processor / one["floor"].processor),
+        },
+        "ours_over_imports_megabytes": median(lambda one: one["ours"].megabytes - one["imports"].megabytes),
         "largest_module_megabytes_float64": round(8 * 64 * (1536 + 576) / 1e6, 2),
+        "sparse_4_gigabytes": {
+            "gigabytes": round(bytes_of_large / 1e9, 2),
+            "seconds": round(large_cost.seconds, 2),
+            "largest_module_megabytes_float64": round(2 * 8 * 64 * 8192 / 1e6, 1),
+            "peak_megabytes": round(large_cost.megabytes, 1),
+            "over_imports_megabytes": round(large_cost.megabytes - median(lambda one: one["imports"].megabytes), 1),
+        },
         "one_4096_module": dense,
         "throughput": many,
         "targets": TARGETS,
