@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,8 @@ def audit_module(module: LoraModule, shares: Sequence[float]) -> ModuleAudit:
     try:
         sv = of_module(module).singular_values
         figures = figures_of(sv, (module.out_features, module.in_features), shares)
+        if not math.isfinite(figures.norm):
+            figures, problem = None, "its norm is beyond float64"
     except NumericsError as error:
         problem = f"{error.what}"
     return ModuleAudit(

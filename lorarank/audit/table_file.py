@@ -22,6 +22,9 @@ from lorarank.errors import MissingExtraError, OptionError, ResourceError, RunEr
 KINDS = (".csv", ".jsonl", ".parquet")
 JOURNAL = ".journal.jsonl"
 
+LIKE_OURS = 11
+"""Bytes of a file that must be those of a table where it has no whole line: ``{"source": `` of a JSONL row."""
+
 
 class TableFile:
     """A table that rows are added to. Use as a context manager; ``source in table`` says whether it has its row."""
@@ -96,10 +99,12 @@ class TableFile:
         """Rows of an earlier run; half a line at the end, which a kill leaves, is cut off."""
         if self._lines.exists():
             content = self._lines.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
-                os.truncate(self._lines, len(whole))
+            whole, cut = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
             yield from self._parsed(whole)
+            if cut:  # the half line is cut off only after what is before it has proved to be ours
+                if not whole and not self._first_line().startswith(cut[:LIKE_OURS]):
+                    raise RunError(self._lines, "no table of an audit", do=_ANOTHER)
+                os.truncate(self._lines, len(whole))
         elif self.path.exists():  # a finished Parquet file, to which sources are added
             rows = _read_parquet(self.path)
             for row in rows:
@@ -108,11 +113,18 @@ class TableFile:
             self._lines.write_bytes(text.encode())
             yield from rows
 
+    def _first_line(self) -> bytes:
+        """How a table begins: CSV's headings, or the first column of a JSONL row."""
+        columns = _csv_line(self.columns) if self._lines.suffix == ".csv" else json.dumps({self.columns[0]: ""})
+        return columns.encode()
+
     def _parsed(self, content: bytes) -> Iterator[Mapping[str, Value]]:
         try:
             text = content.decode()
             if self._lines.suffix == ".csv":
-                rows: Iterable[Any] = csv.DictReader(io.StringIO(text), restkey="")
+                reader = csv.DictReader(io.StringIO(text), restkey="")
+                self._check(dict.fromkeys(reader.fieldnames or self.columns))
+                rows: Iterable[Any] = reader
             else:
                 rows = map(json.loads, text.splitlines())
             for row in rows:

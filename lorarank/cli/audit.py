@@ -29,7 +29,8 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
 @click.command(
     epilog="Example: lorarank audit my-lora --fail-if 'dead > 0 or LR003 > 3'\n\n"
     "Thousands: lorarank audit 'adapters/**' --jobs 4 -o results.parquet\n\n"
-    "Exit codes: 0 audited, 2 bad input or a source that cannot be read, 4 --fail-if holds."
+    "Exit codes: 0 audited, 2 bad input or a source that cannot be read (with -o such a source is a row), "
+    "4 --fail-if holds."
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option(

@@ -100,6 +100,16 @@ def test_a_code_means_the_same_at_every_energy(mixed: Path) -> None:
     assert about[0] == about[1]
 
 
+def test_sizes_at_the_end_of_float64_are_findings(make_adapter: Make) -> None:
+    def blow_up(tensors: dict[str, np.ndarray]) -> None:
+        for index, name in enumerate(tensors):
+            tensors[name] = np.full(tensors[name].shape, 1e153 if index else 1e200)
+
+    found = audit(make_adapter(modules={"q": (8, 8, (1.0,)), "v": (8, 8, (1.0,))}, r=2, alpha=2, edit=blow_up))
+    assert found.quantities["nan"] >= 1
+    assert found.whole.measured == 2 - found.quantities["nan"]
+
+
 def test_nothing_but_nan(make_adapter: Make) -> None:
     def spoil(tensors: dict[str, np.ndarray]) -> None:
         for tensor in tensors.values():

@@ -130,9 +130,12 @@ def test_a_table_of_other_columns_is_not_touched(zoo: Path, tmp_path: Path) -> N
     assert output.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"\xff\n", b"{\n", b"[]\n", b"null\n", b'{"a": 1}\n'])
-def test_a_file_that_is_no_table_is_not_touched(tmp_path: Path, content: bytes) -> None:
-    output = tmp_path / "rows.jsonl"
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+@pytest.mark.parametrize(
+    "content", [b"\xff\n", b"{\n", b"[]\n", b"null\n", b'{"a": 1}\n', b"notes", b"my notes\nand mor"]
+)
+def test_a_file_that_is_no_table_is_not_touched(tmp_path: Path, name: str, content: bytes) -> None:
+    output = tmp_path / name
     output.write_bytes(content)
     with pytest.raises(RunError):
         audit_many([], output)
