@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lorarank import runs
 from lorarank.adapters import peft
 from lorarank.errors import SourceError
 
@@ -15,6 +17,9 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
 
 BESIDE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
 """What trainers leave beside an adapter in files of the same kinds."""
+
+WHOLE_MODEL = re.compile(r"(diffusion_)?(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)")
+"""Names of the weights of whole models, as transformers and diffusers save them."""
 
 
 def expand(sources: Sequence[str]) -> list[str]:
@@ -63,12 +68,12 @@ def _expanded(source: str, several: bool) -> Iterator[str]:
 def _below(folder: Path) -> Iterator[str]:
     """Adapters in a folder and below it; links to folders are not followed, so that no circle is walked."""
     for place, folders, files in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         here = Path(place)
         if peft.recognises(here):
             yield str(here)
-            continue
-        yield from (str(here / name) for name in sorted(files) if _may_be(here / name))
+        elif not runs.is_run(here):  # a run's own files are no adapters; those are in folders below
+            yield from (str(here / name) for name in sorted(files) if _may_be(here / name))
 
 
 def _may_hold(folder: str) -> bool:
@@ -78,10 +83,11 @@ def _may_hold(folder: str) -> bool:
 def _may_be(path: Path) -> bool:
     """Whether a file may be an adapter, by its name.
 
-    >>> [_may_be(Path(name)) for name in ("a.safetensors", "README.md", "optimizer.pt")]
-    [True, False, False]
+    >>> [_may_be(Path(name)) for name in ("a.safetensors", "README.md", "optimizer.pt", "model.safetensors")]
+    [True, False, False, False]
     """
-    return path.name.endswith(SUFFIXES) and not path.name.startswith((*BESIDE, "."))
+    name = path.name
+    return name.endswith(SUFFIXES) and not name.startswith((*BESIDE, ".")) and not WHOLE_MODEL.fullmatch(name)
 
 
 def _whole(path: Path) -> str:

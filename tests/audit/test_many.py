@@ -32,6 +32,7 @@ def zoo(make_adapter: Make, tmp_path: Path) -> Path:
     make_adapter("zoo/dead", {"q": (16, 12, (0.0,))}, r=4)
     (tmp_path / "zoo" / "c.safetensors").write_bytes(b"{")
     (tmp_path / "zoo" / "b" / "optimizer.pt").write_bytes(b"x")
+    (tmp_path / "zoo" / "b" / "model-00001-of-00002.safetensors").write_bytes(b"x")
     (tmp_path / "zoo" / "README.md").write_text("x")
     return tmp_path / "zoo"
 
@@ -66,6 +67,11 @@ def test_hub_ids_and_names_of_nothing_are_left_alone(tmp_path: Path) -> None:
     assert expand([str(tmp_path)]) == [str(tmp_path)]
     with pytest.raises(SourceError, match="matches no adapter"):
         expand([str(tmp_path / "*.safetensors")])
+
+
+def test_a_run_folder_stands_for_its_adapters(make_run: Make) -> None:
+    folder = make_run(replicates=(0, 1))
+    assert expand([str(folder)]) == [str(folder / "adapter"), str(folder / "adapter-1")]
 
 
 def test_a_circle_of_links_is_not_walked(zoo: Path) -> None:
