@@ -175,9 +175,13 @@ def throughput(folder: Path, count: int, jobs: Sequence[int]) -> dict[str, Any]:
     found: dict[str, Any] = {"adapters": count, "modules_each": len(small)}
     for number in jobs:
         output = folder.parent / f"rows-{number}.jsonl"
-        seconds = run(sys.executable, "-m", "lorarank", "audit", folder, "-o", output, "--jobs", str(number)).seconds
+        cost = run(sys.executable, "-m", "lorarank", "audit", folder, "-o", output, "--jobs", str(number))
         assert len(output.read_text().splitlines()) == count
-        found[f"jobs_{number}"] = {"seconds": round(seconds, 2), "a_second": round(count / seconds, 1)}
+        found[f"jobs_{number}"] = {
+            "seconds": round(cost.seconds, 2),
+            "a_second": round(count / cost.seconds, 1),
+            "a_processor_second": round(count / cost.processor, 1),
+        }
         print(number, found[f"jobs_{number}"], flush=True)
     return found
 

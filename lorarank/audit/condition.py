@@ -51,7 +51,7 @@ WORDS = frozenset(QUANTITIES) | frozenset(CODES) | frozenset(code.name for code 
 
 LONGEST, DEEPEST = 1000, 20
 
-_TOKEN = re.compile(
+_WORDS_AND_SIGNS = (
     r"\s*(?:(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?%?|\.\d+%?)|(?P<word>[A-Za-z_]\w*)|(?P<sign>[<>=!]=?|[(),]))"
 )
 
@@ -102,9 +102,10 @@ class _Parser:
         self.step()
 
     def _tokens(self) -> Iterator[tuple[str, str, int]]:
+        token = re.compile(_WORDS_AND_SIGNS)  # here, since most audits have no expression
         at, end = 0, len(self.text.rstrip())
         while at < end:
-            match = _TOKEN.match(self.text, at)
+            match = token.match(self.text, at)
             if match is None:
                 self.at = at
                 raise self.error("nothing that is understood")
