@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lorarank import runs
 from lorarank.adapters import peft
+from lorarank.adapters.adapter import natural_order
 from lorarank.errors import SourceError
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
@@ -23,12 +24,13 @@ WHOLE_MODEL = re.compile(r"(diffusion_)?(pytorch_)?model(-\d+-of-\d+)?\.(safeten
 
 
 def expand(sources: Sequence[str]) -> list[str]:
-    """Every adapter that is meant, once, in the order of the sources and by name within each.
+    """Every adapter that is meant, once, in the order of the sources and by name within each, ``checkpoint-9`` before
+    ``checkpoint-10``.
 
     A folder of PEFT's layout is one adapter, and so is any file that is named. A pattern stands for what it matches,
-    ``**`` for any depth, and of its matches only what may be an adapter counts. Any other folder stands for the
-    adapters below it; one that holds none stands for itself, so that opening it says what it is. What is no path is
-    taken for a hub id.
+    ``**`` for any depth, and of its matches only what may be an adapter counts; so it is with several sources, which a
+    shell may have made of a pattern. Any other folder stands for the adapters below it; a single one that holds none
+    stands for itself, so that opening it says what it is. What is no path is taken for a hub id.
 
     Raises
     ------
@@ -50,13 +52,13 @@ def _expanded(source: str, several: bool) -> Iterator[str]:
         is_folder = exists = False
     if is_folder:
         below = list(_below(Path(source)))
-        yield from below or (() if several and not _may_hold(source) else (source,))
+        yield from below if below or several else (source,)
     elif exists:
         # shells hand over every file that a pattern matches; one that is named alone is tried, whatever it is
         if not several or _may_be(Path(source)):
             yield _whole(Path(source)) if several else source
     elif glob.has_magic(source):
-        matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        matches = sorted(glob.glob(source, recursive=True), key=natural_order)  # noqa: PTH207 (Path.glob takes no absolute pattern)
         inside = [one for match in matches for one in _expanded(match, several=True)]
         if not inside:
             raise SourceError(source, "the pattern matches no adapter", do="check it, or name a folder")
@@ -68,16 +70,12 @@ def _expanded(source: str, several: bool) -> Iterator[str]:
 def _below(folder: Path) -> Iterator[str]:
     """Adapters in a folder and below it; links to folders are not followed, so that no circle is walked."""
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
         here = Path(place)
         if peft.recognises(here):
             yield str(here)
         elif not runs.is_run(here):  # a run's own files are no adapters; those are in folders below
-            yield from (str(here / name) for name in sorted(files) if _may_be(here / name))
-
-
-def _may_hold(folder: str) -> bool:
-    return peft.recognises(Path(folder))
+            yield from (str(here / name) for name in sorted(files, key=natural_order) if _may_be(here / name))
 
 
 def _may_be(path: Path) -> bool:

@@ -62,6 +62,12 @@ def test_the_order_given_is_kept(zoo: Path) -> None:
     assert expand(given) == given
 
 
+def test_checkpoints_come_in_the_order_of_their_numbers(make_adapter: Make, tmp_path: Path) -> None:
+    folders = [make_adapter(f"run/checkpoint-{step}") for step in (9, 10, 200)]
+    for source in (str(tmp_path / "run" / "checkpoint-*"), str(tmp_path / "run")):
+        assert expand([source]) == [str(folder) for folder in folders]
+
+
 def test_hub_ids_and_names_of_nothing_are_left_alone(tmp_path: Path) -> None:
     assert expand(["owner/name", "owner/name@v1"]) == ["owner/name", "owner/name@v1"]
     assert expand([str(tmp_path)]) == [str(tmp_path)]
