@@ -15,7 +15,13 @@ Value = str | int | float | None
 Row = Mapping[str, Value]
 
 TEXTS = ("source", "status", "format", "base_model", "dtype", "findings", "problem", "lorarank")
-COUNTS = ("modules", "parameters", "r_min", "r_max", "keep", *(code.name for code in CODES.values()))
+"""Columns that hold text."""
+
+NAMES = tuple(code.name for code in CODES.values())
+"""A column each: how many such findings there are."""
+
+COUNTS = ("modules", "parameters", "r_min", "r_max", "keep", *NAMES)
+"""Columns that hold whole numbers; all others hold real ones."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +37,11 @@ class Layout:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names, in order."""
-        return (
-            *TEXTS[:5],
-            *COUNTS[:4],
-            *("scaling_min", "scaling_max", "norm", "sigma_1"),
-            *(f"energy_rank_{share:g}" for share in self.shares),
-            *RANKS,
-            *("keep", "reducible", "idle"),
-            *COUNTS[5:],
-            *TEXTS[5:7],
-            *("seconds", "lorarank"),
-        )
+        identity = ("source", "status", "format", "base_model", "dtype")
+        sizes = ("modules", "parameters", "r_min", "r_max", "scaling_min", "scaling_max", "norm", "sigma_1")
+        energy = (f"energy_rank_{share:g}" for share in self.shares)
+        reduction = ("keep", "reducible", "idle")
+        return (*identity, *sizes, *energy, *RANKS, *reduction, *NAMES, "findings", "problem", "seconds", "lorarank")
 
     def row(self, result: Audit | Unreadable, seconds: float, version: str) -> dict[str, Value]:
         """A result as a row; what an unreadable source lacks is ``None``."""

@@ -37,6 +37,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     "--energy",
     default=",".join(f"{share:g}" for share in DEFAULT.energy),
     show_default=True,
+    metavar="SHARES",
     callback=_shares,
     help="Shares of energy whose ranks are told; the first is that of the keep rank.",
 )
@@ -98,6 +99,8 @@ def command(
     from lorarank.audit.expand import expand
 
     options = AuditOptions(energy, served_rank, fail_if)
+    if base is not None and output is not None:
+        raise OptionError("--base", "does not go with -o", do="use --format csv for a row a matrix")
     if base is not None:
         click.echo(_fine_tune(base, sources, options, kind, per_module or by_size, by_size), nl=False)
         return

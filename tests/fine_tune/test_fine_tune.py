@@ -225,6 +225,7 @@ def test_the_commands(models: Models, tmp_path: Path) -> None:
     assert len(run("audit", "--base", base, tuned, "--format", "csv").stdout.splitlines()) == 4
     assert run("audit", "--base", base, tuned, "--format", "markdown").stdout.startswith("**3 of 5")
     assert run("audit", "--base", base, tuned, "--format", "sarif").exit_code == 2
+    assert run("audit", "--base", base, tuned, "-o", tmp_path / "rows.csv").exit_code == 2
     assert run("audit", "--base", base, base).stdout.startswith("Nothing changed")
     done = run("extract", "--base", base, tuned, "-o", tmp_path / "lora", "--rank", "2")
     assert done.exit_code == 0
