@@ -196,8 +196,9 @@ def said(source: str, message: str) -> str:
 
 
 def test_a_source_that_kills_its_process_stops_nothing() -> None:
-    found = list(each(dies, ["a", "bad", "b", "c"], said, jobs=2))
-    assert sorted(found) == sorted([f"bad: {KILLED}", "read a", "read b", "read c"])
+    sources = [*map(str, range(40)), "bad", *map(str, range(40, 80))]
+    found = list(each(dies, sources, said, jobs=2))
+    assert sorted(found) == sorted([f"bad: {KILLED}", *(f"read {source}" for source in sources if source != "bad")])
 
 
 def test_ray_gives_the_same_rows(zoo: Path, tmp_path: Path) -> None:
@@ -205,6 +206,9 @@ def test_ray_gives_the_same_rows(zoo: Path, tmp_path: Path) -> None:
     sources = expand([str(zoo)])
     audit_many(sources, tmp_path / "ray.jsonl", ray="")
     assert sorted(row["source"] for row in read(tmp_path / "ray.jsonl")) == sorted(sources)
+    found = list(each(dies, ["a", "bad", "b"], said, ray=""))
+    assert len(found) == 3
+    assert {"read a", "read b"} < set(found)
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
