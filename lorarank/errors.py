@@ -14,6 +14,8 @@ EXIT_BAD_INPUT = 2
 """Bad input, a missing extra, no memory, no disk: the message says what to do."""
 EXIT_REFUSED = 3
 """The evidence does not carry a recommendation; the reasons are printed."""
+EXIT_CHECK_FAILED = 4
+"""What ``--fail-if`` asks for was found; the report is printed."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C; a probe can go on with ``--resume``."""
 

@@ -78,7 +78,7 @@ def measure(
     if metric not in METRICS:
         raise OptionError(f"--metric {metric}", "no such metric", do=f"choose among: {', '.join(METRICS)}")
     if metric == "weight":
-        return tuple(_spectrum(module, (None, None)) for module in adapter.modules)
+        return tuple(of_module(module) for module in adapter.modules)
     if moments is None:
         raise OptionError(
             f"--metric {metric}",
@@ -86,10 +86,22 @@ def measure(
             do="estimate from a run folder, or leave --metric out",
         )
     with _opened(moments) as file:
-        return tuple(_spectrum(module, _grams(file, moments, module, replicate, metric)) for module in adapter.modules)
+        return tuple(of_module(module, _grams(file, moments, module, replicate, metric)) for module in adapter.modules)
 
 
-def _spectrum(module: LoraModule, grams: Grams) -> Spectrum:
+def of_module(module: LoraModule, grams: Grams = (None, None)) -> Spectrum:
+    """The spectrum of one module, whose factors are read here.
+
+    Parameters
+    ----------
+    module : of an adapter that has been opened.
+    grams : (r, r) Gram matrices of A and of B in place of the factors' own, for metrics other than ``weight``.
+
+    Raises
+    ------
+    NumericsError
+        NaN or infinity in the factors, naming the module.
+    """
     lora_A, lora_B = module.factors()
     try:
         values = singular_values(lora_A, lora_B, module.scaling, gram_A=grams[0], gram_B=grams[1])

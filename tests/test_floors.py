@@ -22,6 +22,7 @@ FLOORS = {
     0: {"", "errors", "module_names", "numerics"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
     2: {"capacity", "estimate", "first_guess", "heuristics", "probe", "spectrum", "sweep"},
+    3: {"audit", "fine_tune"},
     4: {"report"},
     5: {"__main__", "cli"},
 }
@@ -110,12 +111,12 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not loaded("import lorarank") & (HEAVY | {"numpy", "click", "rich"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["audit", "--help"]])
 def test_help_loads_no_numpy(arguments: list[str]) -> None:
     assert not after(*arguments) & (HEAVY | {"numpy", "rich"})
 
 
-@pytest.mark.parametrize("name", ["probe", "estimate", "heuristics", "demo"])
+@pytest.mark.parametrize("name", ["probe", "estimate", "audit", "extract", "heuristics", "demo"])
 def test_help_of_a_command_loads_nothing_that_trains(name: str) -> None:
     assert not after(name, "--help") & HEAVY
 
@@ -128,6 +129,12 @@ def test_estimating_loads_nothing_heavy(make_run: Make) -> None:
 
 def test_describing_an_adapter_loads_nothing_heavy(make_adapter: Make) -> None:
     assert not after("estimate", make_adapter()) & HEAVY
+
+
+def test_auditing_loads_nothing_heavy(make_adapter: Make, tmp_path: Path) -> None:
+    folder = make_adapter()
+    for arguments in ([], ["--format", "sarif"], ["-o", tmp_path / "rows.csv"]):
+        assert not after("audit", folder, *arguments) & HEAVY
 
 
 def test_the_reference_table_loads_nothing_heavy() -> None:

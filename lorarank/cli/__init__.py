@@ -19,12 +19,14 @@ COMMANDS = {
     "probe": "Fine-tune MODEL briefly at high rank on your data, and measure what the update needs.",
     "estimate": "Recommend a LoRA rank from a probe run, or describe adapters.",
     "sweep": "Train MODEL at every rank with a tuned learning rate, and say which rank suffices.",
+    "audit": "Say which rank each module of an adapter really uses, and what is wrong with it.",
+    "extract": "Write the LoRA of a chosen rank that is nearest to a full fine-tune.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }
 """Every command with the first sentence of its help."""
 
-ONE_THREAD = frozenset({"estimate", "heuristics"})
+ONE_THREAD = frozenset({"audit", "estimate", "heuristics"})
 """Commands whose matrices are so small that threads cost more than they bring. A probe wants them all."""
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

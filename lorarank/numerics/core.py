@@ -143,6 +143,8 @@ def _gram_root(columns: Matrix, where: str) -> Root:
             block = np.asarray(columns[start : start + _BLOCK_ROWS], dtype=np.float64)
             gram += block.T @ block
     squares = gram.diagonal()
+    if not squares.any() and not np.any(columns):  # untrained; tiny values, whose squares vanish, go on
+        return Root(gram, np.full(r, DEAD, dtype=np.int32), False)
     if not (squares.min() >= _SQUARE_MIN and squares.max() <= _SQUARE_MAX):  # False for a NaN too
         return _qr_root(columns, where)
     _, exponents = np.frexp(np.sqrt(squares))
@@ -219,7 +221,8 @@ def core_of(lora_A: Matrix, lora_B: Matrix, gram_A: Matrix | None = None, gram_B
     left = _gram_root(lora_B, "lora_B") if gram_B is None else _given_root(gram_B, r, "gram_B")
     right = _gram_root(lora_A.T, "lora_A") if gram_A is None else _given_root(gram_A, r, "gram_A")
     core = _join(left, right)
-    if _gram_route_holds(core):
+    zero = int((left.exponents + right.exponents).max()) <= DEAD // 2
+    if zero or _gram_route_holds(core):
         return core
     if left.from_gram:
         left = _qr_root(lora_B, "lora_B")

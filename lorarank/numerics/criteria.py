@@ -36,9 +36,11 @@ def energy(sv: ArrayLike, share: float) -> int:
     if isinstance(share, bool) or not 0 < share <= 1:
         raise OptionError("energy", f"{share} is not a share", do="give a number above 0 and at most 1, such as 0.90")
     squares = spectrum_of(sv) ** 2
-    lost = np.append(np.cumsum(squares[::-1])[::-1], 0.0)  # lost[k]: energy outside the leading k
+    if squares.size == 0:
+        return 0
+    lost = np.cumsum(squares[::-1])[::-1]  # lost[k]: energy outside the leading k; it falls with k
     allowed = (1 - share) + squares.size * EPS
-    return int(np.argmax(lost <= allowed * lost[0]))
+    return int(np.count_nonzero(lost > allowed * lost[0]))
 
 
 def effective(sv: ArrayLike) -> int:
@@ -178,10 +180,14 @@ def _above(values: ArrayLike, threshold: float) -> int:
 
 
 def _above_bulk(values: Floats, shape: tuple[int, int], coefficient: float, beta: float) -> int:
-    """Values above ``coefficient``·√q·noise, √q·noise estimated from the median; never those below rounding."""
+    """Values above ``coefficient``·√q·noise, √q·noise estimated from the median; never those below rounding.
+
+    ``values`` (n,) descending, so that their median is in the middle.
+    """
     if not values.any():
         return 0
-    level = float(np.median(values)) / sqrt(_marchenko_pastur_median(beta))
+    n = values.size
+    level = float(values[(n - 1) // 2] + values[n // 2]) / 2 / sqrt(_marchenko_pastur_median(beta))
     return _above(values, max(coefficient * level, max(shape) * EPS * float(values[0])))
 
 

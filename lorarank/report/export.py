@@ -97,15 +97,18 @@ def to_csv(answer: Recommendation) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names + (["rank_in_budget"] if allocated is not None else []))
     for module in answer.modules:
-        row = [_cell(getattr(module, name)) for name in names]
+        row = [cell(getattr(module, name)) for name in names]
         writer.writerow(row + ([allocated.get(module.name, 0)] if allocated is not None else []))
     return text.getvalue()
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
+    """A value for a CSV file: printable, no formula, empty where there is none or it is not finite."""
     if isinstance(value, str):
         name = printable(value, 1000)
-        return f"'{name}" if name[:1] in "=+-@" else name  # no spreadsheet takes a name for a formula
+        return (
+            f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+        )  # no spreadsheet takes a name for a formula
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 

@@ -98,6 +98,11 @@ class Page:
         self._title(grid.title)
         self._table([_lines(grid, grid.rows, _widths(grid))])
 
+    def fits(self, grid: Grid) -> bool:
+        """Whether a table is no wider than the page."""
+        widths = _widths(grid)
+        return len(INDENT) + sum(widths) + len(GAP) * (len(widths) - 1) <= self._console.width
+
     def folded(self, grid: Grid) -> None:
         """A table of narrow rows, several blocks of them beside each other, read down each block first."""
         widths = _widths(grid)

@@ -1,0 +1,147 @@
+"""The audit of one adapter (floor 3)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorarank import __version__, adapters
+from lorarank.audit import findings as looking
+from lorarank.audit.codes import CODES, Finding
+from lorarank.audit.groups import GroupAudit, by_layer, by_type, group
+from lorarank.audit.modules import ModuleAudit, audit_module
+from lorarank.audit.options import AuditOptions
+from lorarank.audit.reduction import Reduction, idle_share, reductions
+from lorarank.audit.serving import Serving, serve
+
+SCHEMA = 1
+
+Source = str | Path
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an adapter really uses. It says what was used and not what a task needs: there is no train rank in it.
+
+    Attributes
+    ----------
+    source : as it was given.
+    format, base_model, notes : see :class:`lorarank.adapters.Adapter`.
+    carried : tensors beside the LoRA factors.
+    dtypes : of the stored factors, each once.
+    energy : the shares that ``energy_ranks`` and ``reductions`` are at.
+    whole : all modules as one group; ``types`` and ``layers`` are parts of it.
+    modules : each module, in the adapter's order.
+    reductions : what it could be cut to at each share; the first is the one that findings speak of.
+    idle : share of the parameters in directions that are zero.
+    serving : what an engine without patterns and with a largest rank would make of it.
+    findings : about the whole, then about its modules.
+    schema, lorarank : version of this layout, and of the package.
+    """
+
+    source: str
+    format: str
+    base_model: str | None
+    notes: tuple[str, ...]
+    carried: int
+    dtypes: tuple[str, ...]
+    energy: tuple[float, ...]
+    whole: GroupAudit
+    types: tuple[GroupAudit, ...]
+    layers: tuple[GroupAudit, ...]
+    modules: tuple[ModuleAudit, ...]
+    reductions: tuple[Reduction, ...]
+    idle: float
+    serving: Serving
+    findings: tuple[Finding, ...]
+    schema: int = SCHEMA
+    lorarank: str = __version__
+
+    @property
+    def quantities(self) -> Mapping[str, float]:
+        """What ``--fail-if`` compares, see :data:`lorarank.audit.condition.QUANTITIES`; codes also under their name."""
+        first = self.reductions[0]
+        return {
+            **counted(self.findings),
+            "modules": self.whole.modules,
+            "parameters": self.whole.parameters,
+            "rank": self.whole.r[1],
+            "keep": first.uniform,
+            "norm": self.whole.figures.norm if self.whole.figures is not None else 0.0,
+            "reducible": first.saved,
+            "idle": self.idle,
+        }
+
+
+def counted(found: tuple[Finding, ...]) -> dict[str, float]:
+    """Number of findings by level, by code, and by the name of the code.
+
+    >>> from lorarank.audit import codes
+    >>> counts = counted((codes.found(codes.DEAD, "Zero."),))
+    >>> counts["findings"], counts["warnings"], counts["LR002"], counts["dead"], counts["nan"]
+    (1.0, 1.0, 1.0, 1.0, 0.0)
+    """
+    codes, levels = Counter(one.code for one in found), Counter(one.level for one in found)
+    by_level = {f"{level}s": float(levels[level]) for level in ("error", "warning", "note")}
+    by_code = {code: float(codes[code]) for code in CODES}
+    by_name = {kind.name: float(codes[code]) for code, kind in CODES.items()}
+    return {"findings": float(len(found)), **by_level, **by_code, **by_name}
+
+
+def audit(
+    source: Source,
+    options: AuditOptions | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Audit:
+    """Audit one adapter, a module in memory at a time.
+
+    Parameters
+    ----------
+    source : a folder, a file, or a hub id ``owner/name[@revision]``.
+    options : what to ask; defaults where left out. ``fail_if`` plays no part here.
+    progress : called with modules done and modules in all.
+
+    Raises
+    ------
+    SourceError, AdapterError, MissingExtraError
+        It cannot be read as a LoRA.
+    ResourceError
+        A module does not fit into memory.
+
+    Notes
+    -----
+    Numbers that cannot be measured in one module, NaN for one, are a finding there and no error.
+    """
+    options = options or AuditOptions()
+    adapter = adapters.open(source)
+    measured = []
+    for index, module in enumerate(adapter.modules, start=1):
+        measured.append(audit_module(module, options.energy))
+        progress(index, len(adapter.modules))
+    modules = tuple(measured)
+    whole = group("all", modules)
+    norm = whole.figures.norm if whole.figures is not None else 0.0
+    cuts, serving = reductions(modules, options.energy), serve(adapter, modules, options.served_rank)
+    return Audit(
+        source=str(source),
+        format=adapter.format,
+        base_model=adapter.base_model,
+        notes=adapter.notes,
+        carried=len(adapter.carried),
+        dtypes=tuple(dict.fromkeys(module.dtype for module in adapter.modules)),
+        energy=options.energy,
+        whole=whole,
+        types=by_type(modules, norm),
+        layers=by_layer(modules, norm),
+        modules=modules,
+        reductions=cuts,
+        idle=idle_share(modules),
+        serving=serving,
+        findings=(
+            *looking.of_adapter(adapter, modules, cuts[0], serving),
+            *(finding for module in modules for finding in looking.of_module(module)),
+        ),
+    )

@@ -1,0 +1,148 @@
+"""Finding codes (floor 3): stable, for CI and SARIF. A code never changes its meaning; one that goes is not reused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+"""Levels, in SARIF's words."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A kind of finding: its code, the name that ``--fail-if`` counts it by, its level, meaning, and what to do."""
+
+    code: str
+    name: str
+    level: str
+    meaning: str
+    advice: str
+
+
+UNREADABLE = Code(
+    "LR000", "unreadable", ERROR, "The source cannot be read as a LoRA.", "See the message; nothing was measured."
+)
+NAN = Code(
+    "LR001",
+    "nan",
+    ERROR,
+    "A module's numbers cannot be measured: NaN, infinity, or beyond float64.",
+    "Take an earlier checkpoint, or train again with a lower learning rate.",
+)
+DEAD = Code(
+    "LR002",
+    "dead",
+    WARNING,
+    "A module's update is zero, so its parameters do nothing.",
+    "Leave the module out of target_modules, or find out why it received no gradient.",
+)
+SATURATED = Code(
+    "LR003",
+    "saturated",
+    WARNING,
+    "A module's 90 % energy rank is at least three quarters of its r, so r may have held it back.",
+    "Probe at a higher rank before concluding that r is enough.",
+)
+SPIKE = Code(
+    "LR004",
+    "spike",
+    NOTE,
+    "One direction holds at least 90 % of a module's energy (r of 4 or more).",
+    "Look whether it is a constant shift of the outputs; rank 1 would keep it.",
+)
+NOISE = Code(
+    "LR005",
+    "noise",
+    NOTE,
+    "A module's spectrum is as flat as that of a product of two random matrices.",
+    "Compare with a second seed before trusting its ranks.",
+)
+MIXED_SCALING = Code(
+    "LR010",
+    "mixed_scaling",
+    WARNING,
+    "Modules have different scalings, so one learning rate did not mean the same for all.",
+    "With rank_pattern give an alpha_pattern that keeps alpha/r, unless the difference is meant.",
+)
+ODD_SCALING = Code(
+    "LR011",
+    "odd_scaling",
+    NOTE,
+    "A scaling outside 1/16 to 16, far from the conventions alpha = r, 2r or 16.",
+    "Check lora_alpha, and that the tool that wrote the file stores it as you think.",
+)
+SERVED_PATTERNS = Code(
+    "LR020",
+    "served_patterns",
+    WARNING,
+    "A serving engine that reads r and lora_alpha alone, as vLLM does, would apply another update.",
+    "Serve it with all modules at one rank, alpha folded into the factors.",
+)
+SERVED_RANK = Code(
+    "LR021",
+    "served_rank",
+    WARNING,
+    "A module's r is above the largest that the serving engine takes.",
+    "Raise the engine's limit (vLLM: --max-lora-rank), or cut the adapter to it.",
+)
+SERVED_REFUSED = Code(
+    "LR022",
+    "served_refused",
+    WARNING,
+    "It holds what vLLM refuses beside LoRA factors: DoRA magnitudes or modules_to_save.",
+    "Merge it into the base model before serving.",
+)
+REDUCIBLE = Code(
+    "LR030",
+    "reducible_half",
+    NOTE,
+    "Cut per module to its energy rank at the first --energy, it needs half of its parameters or fewer.",
+    "Cut it, and measure the loss on held-out text: the energy does not state it.",
+)
+IDLE = Code(
+    "LR031",
+    "idle_directions",
+    NOTE,
+    "Directions of a module are zero to rounding, so their parameters do nothing.",
+    "Cut to the numerical rank: the update does not change.",
+)
+
+CODES: Mapping[str, Code] = {
+    code.code: code
+    for code in (
+        UNREADABLE,
+        NAN,
+        DEAD,
+        SATURATED,
+        SPIKE,
+        NOISE,
+        MIXED_SCALING,
+        ODD_SCALING,
+        SERVED_PATTERNS,
+        SERVED_RANK,
+        SERVED_REFUSED,
+        REDUCIBLE,
+        IDLE,
+    )
+}
+"""Every code, in order."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found: its code, its level, the sentence, and the module it is about (``None``: the whole)."""
+
+    code: str
+    level: str
+    message: str
+    module: str | None = None
+
+
+def found(code: Code, message: str, module: str | None = None) -> Finding:
+    """A finding of a kind.
+
+    >>> found(DEAD, "lora_B is zero.", "q")
+    Finding(code='LR002', level='warning', message='lora_B is zero.', module='q')
+    """
+    return Finding(code.code, code.level, message, module)

@@ -1,0 +1,93 @@
+"""From what was named, folders and patterns included, to the adapters that are meant (floor 3)."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lorarank import runs
+from lorarank.adapters import peft
+from lorarank.adapters.adapter import natural_order
+from lorarank.errors import SourceError
+
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
+"""Files that may hold an adapter; everything else in a folder is passed over."""
+
+BESIDE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
+"""What trainers leave beside an adapter in files of the same kinds."""
+
+WHOLE_MODEL = re.compile(r"(diffusion_)?(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)")
+"""Names of the weights of whole models, as transformers and diffusers save them."""
+
+
+def expand(sources: Sequence[str]) -> list[str]:
+    """Every adapter that is meant, once, in the order of the sources and by name within each, ``checkpoint-9`` before
+    ``checkpoint-10``.
+
+    A folder of PEFT's layout is one adapter, and so is any file that is named. A pattern stands for what it matches,
+    ``**`` for any depth, and of its matches only what may be an adapter counts; so it is with several sources, which a
+    shell may have made of a pattern. Any other folder stands for the adapters below it; a single one that holds none
+    stands for itself, so that opening it says what it is. What is no path is taken for a hub id.
+
+    Raises
+    ------
+    SourceError
+        A pattern matches nothing that may be an adapter.
+    """
+    several = len(sources) > 1
+    found: dict[str, None] = {}
+    for source in sources:
+        for one in _expanded(source, several):
+            found.setdefault(one)
+    return list(found)
+
+
+def _expanded(source: str, several: bool) -> Iterator[str]:
+    try:
+        is_folder, exists = Path(source).is_dir(), os.path.lexists(source)
+    except ValueError:  # a NUL inside; opening it says so
+        is_folder = exists = False
+    if is_folder:
+        below = list(_below(Path(source)))
+        yield from below if below or several else (source,)
+    elif exists:
+        # shells hand over every file that a pattern matches; one that is named alone is tried, whatever it is
+        if not several or _may_be(Path(source)):
+            yield _whole(Path(source)) if several else source
+    elif glob.has_magic(source):
+        matches = sorted(glob.glob(source, recursive=True), key=natural_order)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        inside = [one for match in matches for one in _expanded(match, several=True)]
+        if not inside:
+            raise SourceError(source, "the pattern matches no adapter", do="check it, or name a folder")
+        yield from inside
+    else:
+        yield source
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Adapters in a folder and below it; links to folders are not followed, so that no circle is walked."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
+        here = Path(place)
+        if peft.recognises(here):
+            yield str(here)
+        elif not runs.is_run(here):  # a run's own files are no adapters; those are in folders below
+            yield from (str(here / name) for name in sorted(files, key=natural_order) if _may_be(here / name))
+
+
+def _may_be(path: Path) -> bool:
+    """Whether a file may be an adapter, by its name.
+
+    >>> [_may_be(Path(name)) for name in ("a.safetensors", "README.md", "optimizer.pt", "model.safetensors")]
+    [True, False, False, False]
+    """
+    name = path.name
+    return name.endswith(SUFFIXES) and not name.startswith((*BESIDE, ".")) and not WHOLE_MODEL.fullmatch(name)
+
+
+def _whole(path: Path) -> str:
+    """The folder of a PEFT adapter, where a file is part of one."""
+    return str(path.parent) if path.name.startswith("adapter_model") and peft.recognises(path.parent) else str(path)

@@ -1,0 +1,95 @@
+"""One adapter as one flat row, for tables of thousands of them (floor 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lorarank.audit import codes
+from lorarank.audit.adapter import Audit, counted
+from lorarank.audit.codes import CODES
+from lorarank.audit.figures import RANKS
+from lorarank.audit.several import Unreadable
+
+Value = str | int | float | None
+Row = Mapping[str, Value]
+
+TEXTS = ("source", "status", "format", "base_model", "dtype", "findings", "problem", "lorarank")
+"""Columns that hold text."""
+
+NAMES = tuple(code.name for code in CODES.values())
+"""A column each: how many such findings there are."""
+
+COUNTS = ("modules", "parameters", "r_min", "r_max", "keep", *NAMES)
+"""Columns that hold whole numbers; all others hold real ones."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a table: energy shares have one each.
+
+    >>> Layout((0.9,)).columns[:3]
+    ('source', 'status', 'format')
+    """
+
+    shares: Sequence[float]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names, in order."""
+        identity = ("source", "status", "format", "base_model", "dtype")
+        sizes = ("modules", "parameters", "r_min", "r_max", "scaling_min", "scaling_max", "norm", "sigma_1")
+        energy = (f"energy_rank_{share:g}" for share in self.shares)
+        reduction = ("keep", "reducible", "idle")
+        return (*identity, *sizes, *energy, *RANKS, *reduction, *NAMES, "findings", "problem", "seconds", "lorarank")
+
+    def row(self, result: Audit | Unreadable, seconds: float, version: str) -> dict[str, Value]:
+        """A result as a row; what an unreadable source lacks is ``None``."""
+        row: dict[str, Value] = dict.fromkeys(self.columns)
+        row |= {"source": result.source, "seconds": round(seconds, 4), "lorarank": version}
+        found = result.findings if isinstance(result, Audit) else (result.finding,)
+        counts = counted(found)
+        row |= {code.name: int(counts[code.code]) for code in CODES.values()}
+        row["findings"] = " ".join(code for code in CODES if counts[code])
+        if isinstance(result, Unreadable):
+            return row | {"status": "unreadable", "problem": result.finding.message}
+        return row | {"status": "ok", "problem": _problem(result)} | self._numbers(result)
+
+    def _numbers(self, audit: Audit) -> dict[str, Value]:
+        whole, figures = audit.whole, audit.whole.figures
+        row: dict[str, Value] = {
+            "format": audit.format,
+            "base_model": audit.base_model,
+            "dtype": ", ".join(audit.dtypes),
+            "modules": whole.modules,
+            "parameters": whole.parameters,
+            "r_min": whole.r[0],
+            "r_max": whole.r[1],
+            "scaling_min": whole.scaling[0],
+            "scaling_max": whole.scaling[1],
+            "keep": audit.reductions[0].uniform,
+            "reducible": audit.reductions[0].saved,
+            "idle": audit.idle,
+        }
+        if figures is not None:
+            row |= {"norm": figures.norm, "sigma_1": figures.sigma_1}
+            row |= {f"energy_rank_{s:g}": r for s, r in zip(self.shares, figures.energy_ranks, strict=True)}
+            row |= {name: float(getattr(figures, name)) for name in RANKS}
+        return row
+
+
+def quantities(row: Row) -> dict[str, float]:
+    """What ``--fail-if`` compares, from a row: see :data:`lorarank.audit.condition.QUANTITIES`."""
+    values = {name: float(row[name] or 0) for name in ("modules", "parameters", "norm", "keep", "reducible", "idle")}
+    by_name = {code.name: float(row[code.name] or 0) for code in CODES.values()}
+    by_code = {code.code: by_name[code.name] for code in CODES.values()}
+    levels = {
+        f"{level}s": sum(by_code[code.code] for code in CODES.values() if code.level == level)
+        for level in (codes.ERROR, codes.WARNING, codes.NOTE)
+    }
+    return values | by_name | by_code | levels | {"rank": float(row["r_max"] or 0), "findings": sum(by_code.values())}
+
+
+def _problem(audit: Audit) -> str:
+    """The first finding of level error, where there is one."""
+    return next((finding.message for finding in audit.findings if finding.level == codes.ERROR), "")

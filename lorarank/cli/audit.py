@@ -1,0 +1,181 @@
+"""``lorarank audit`` (floor 5)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorarank.audit.options import AuditOptions, shares
+from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, OptionError
+
+if TYPE_CHECKING:
+    from lorarank.audit import AuditReport
+
+FORMATS = ("table", "json", "markdown", "csv", "sarif")
+PIPED_WIDTH = 100
+"""Columns where no terminal says how many it has."""
+
+DEFAULT = AuditOptions()
+
+
+def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, ...]:
+    return shares(value)
+
+
+@click.command(
+    epilog="Example: lorarank audit my-lora --fail-if 'dead > 0 or LR003 > 3'\n\n"
+    "Thousands: lorarank audit 'adapters/**' --jobs 4 -o results.parquet\n\n"
+    "Exit codes: 0 audited, 2 bad input or a source that cannot be read (with -o such a source is a row), "
+    "4 --fail-if holds."
+)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option(
+    "--energy",
+    default=",".join(f"{share:g}" for share in DEFAULT.energy),
+    show_default=True,
+    metavar="SHARES",
+    callback=_shares,
+    help="Shares of energy whose ranks are told; the first is that of the keep rank.",
+)
+@click.option("--per-module", is_flag=True, help="Add the table of all modules.")
+@click.option("--sort", "by_size", is_flag=True, help="That table with the largest update first.")
+@click.option(
+    "--served-rank",
+    default=DEFAULT.served_rank,
+    show_default=True,
+    metavar="RANK",
+    help="Largest rank that the serving engine takes; vLLM's --max-lora-rank.",
+)
+@click.option(
+    "--fail-if",
+    default=DEFAULT.fail_if,
+    metavar="EXPR",
+    help="Exit with 4 where it holds of a source: codes, their names, and quantities, with and, or, not.",
+)
+@click.option(
+    "--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A row an adapter into this .parquet, .csv or .jsonl as they come; adapters already there are skipped.",
+)
+@click.option("--base", help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")
+@click.option("--jobs", default=1, show_default=True, metavar="N", help="Processes.")
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    is_flag=False,
+    flag_value="",
+    help="Work on a Ray cluster that sees the same files; without an address, on this machine. Extra: ray.",
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    sources: tuple[str, ...],
+    per_module: bool,
+    by_size: bool,
+    kind: str,
+    output: Path | None,
+    jobs: int,
+    ray: str | None,
+    base: str | None,
+    energy: tuple[float, ...],
+    served_rank: int,
+    fail_if: str | None,
+) -> None:
+    """Say which rank each module of an adapter really uses, and what is wrong with it.
+
+    SOURCE is a folder, a file, a hub id (owner/name[@revision]), a quoted pattern such as 'adapters/**', or a folder
+    of adapters. Several checkpoints of one run, in order, are compared. It describes: it never says which rank to
+    train at.
+    """
+    from lorarank.audit.expand import expand
+
+    options = AuditOptions(energy, served_rank, fail_if)
+    if base is not None and output is not None:
+        raise OptionError("--base", "does not go with -o", do="use --format csv for a row a matrix")
+    if base is not None:
+        click.echo(_fine_tune(base, sources, options, kind, per_module or by_size, by_size), nl=False)
+        return
+    found = expand(sources)
+    if output is not None:
+        ctx.exit(_to_table(found, output, options, jobs, ray))
+    report = _report(found, options, jobs, ray)
+    click.echo(_rendered(report, kind, per_module or by_size, by_size), nl=False)
+    ctx.exit(EXIT_CHECK_FAILED if report.failed else EXIT_BAD_INPUT if report.unreadable else EXIT_OK)
+
+
+def _report(sources: list[str], options: AuditOptions, jobs: int, ray: str | None) -> AuditReport:
+    """Audits of all sources, in their order."""
+    from lorarank.audit import audit_all
+    from lorarank.cli.progress import counted
+
+    with counted("modules" if len(sources) == 1 else "adapters") as progress:
+        return audit_all(sources, options, jobs=jobs, ray=ray, progress=progress)
+
+
+def _to_table(sources: list[str], output: Path, options: AuditOptions, jobs: int, ray: str | None) -> int:
+    """A row a source into a table; a summary on stdout; the exit code."""
+    from lorarank.audit.many import audit_many
+    from lorarank.cli.progress import counted
+    from lorarank.report.audit_summary import render
+
+    with counted("adapters") as progress:
+        summary = audit_many(sources, output, options, jobs=jobs, ray=ray, progress=progress)
+    width, colour = _terminal()
+    click.echo(render(summary, width=width, colour=colour), nl=False)
+    return EXIT_CHECK_FAILED if summary.failed else EXIT_OK
+
+
+def _rendered(report: AuditReport, kind: str, per_module: bool, by_size: bool) -> str:
+    """The report in one of :data:`FORMATS`."""
+    from lorarank.report import audit as table
+    from lorarank.report import audit_export as export
+
+    if kind == "json":
+        return export.to_json(report, command=("lorarank", *sys.argv[1:]), per_module=per_module)
+    if kind == "markdown":
+        return export.to_markdown(report, per_module=per_module, by_size=by_size)
+    if kind == "csv":
+        return export.to_csv(report)
+    if kind == "sarif":
+        from lorarank.report.sarif import to_sarif
+
+        return to_sarif(report)
+    width, colour = _terminal()
+    return table.render(report, width=width, colour=colour, per_module=per_module, by_size=by_size)
+
+
+def _fine_tune(
+    base: str, sources: tuple[str, ...], options: AuditOptions, kind: str, per_module: bool, by_size: bool
+) -> str:
+    """A fine-tune against its base, in one of :data:`FORMATS` but ``sarif``."""
+    from lorarank.cli.progress import counted
+    from lorarank.fine_tune import compare_models
+    from lorarank.report import fine_tune as report
+
+    if len(sources) != 1 or kind == "sarif" or options.fail_if is not None:
+        raise OptionError("--base", "goes with one SOURCE, and without --fail-if and sarif", do="leave them out")
+    with counted("matrices") as progress:
+        found = compare_models(base, sources[0], options, progress=progress)
+    if kind == "json":
+        return report.to_json(found, command=("lorarank", *sys.argv[1:]), per_module=per_module)
+    if kind == "markdown":
+        return report.to_markdown(found, per_module=per_module, by_size=by_size)
+    if kind == "csv":
+        return report.to_csv(found)
+    width, colour = _terminal()
+    return report.render(found, width=width, colour=colour, per_module=per_module, by_size=by_size)
+
+
+def _terminal() -> tuple[int, bool]:
+    """Columns to fill, and whether colours are shown."""
+    terminal = sys.stdout.isatty()
+    return (shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH), terminal

@@ -1,0 +1,35 @@
+"""``lorarank extract`` (floor 5)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+DTYPES = ("float32", "float16")
+PIPED_WIDTH = 100
+
+
+@click.command(epilog="Example: lorarank extract --base BASE TUNED -o my-lora --rank 32")
+@click.argument("tuned")
+@click.option("--base", required=True, help="The model it was trained from: a folder, a safetensors file or a hub id.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Adapter folder; new or empty.")
+@click.option("--rank", type=int, required=True, help="Rank of every module; alpha is the same.")
+@click.option("--dtype", type=click.Choice(DTYPES), default=DTYPES[0], show_default=True, help="Of the factors.")
+def command(tuned: str, base: str, output: Path, rank: int, dtype: str) -> None:
+    """Write the LoRA of a chosen rank that is nearest to a full fine-tune.
+
+    Each linear layer gets the best rank-k part of W_tuned - W_base. `lorarank audit --base BASE TUNED` says which
+    rank keeps how much of it. Embeddings, heads, norms and biases are left out, and the output says what that is worth.
+    """
+    from lorarank.cli.progress import counted
+    from lorarank.fine_tune import extract
+    from lorarank.report.fine_tune import extraction_text
+
+    with counted("matrices") as progress:
+        done = extract(base, tuned, output, rank, dtype=dtype, progress=progress)
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
+    click.echo(extraction_text(done, width=width, colour=terminal), nl=False)

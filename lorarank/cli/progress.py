@@ -1,0 +1,101 @@
+"""A bar on stderr with what is done, the rate and the time left (floor 5)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+PATIENCE = 1.0
+"""Seconds without a bar: most audits are over before that."""
+
+LINE_EVERY = 30.0
+"""Seconds between lines where there is no terminal."""
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with the number done and the number in all.
+
+    On a terminal a bar appears after a second; elsewhere a line every half minute, for logs.
+    """
+    if sys.stderr.isatty():
+        with _bar(what) as report:
+            yield report
+    else:
+        yield _lines(what)
+
+
+def _lines(what: str) -> Callable[[int, int], None]:
+    start = last = time.monotonic()
+    before: int | None = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal last, before
+        before = done if before is None else before
+        now = time.monotonic()
+        if now - last < LINE_EVERY:
+            return
+        last = now
+        rate = (done - before) / (now - start)
+        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
+        click.echo(f"{done:,}/{total:,} {what}, {rate:,.1f} a second{left}", err=True)
+
+    return report
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Rich is imported when the bar appears."""
+    start = time.monotonic()
+    shown: list[tuple[object, object]] = []
+
+    def report(done: int, total: int) -> None:
+        if not shown:
+            if time.monotonic() - start < PATIENCE:
+                return
+            shown.append(_started(what))
+        bar, task = shown[0]
+        bar.update(task, completed=done, total=total)  # type: ignore[attr-defined]
+
+    try:
+        yield report
+    finally:
+        for bar, _ in shown:
+            bar.stop()  # type: ignore[attr-defined]
+
+
+def _started(what: str) -> tuple[object, object]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """How many a second."""
+
+        def render(self, task: Task) -> Text:
+            """Of the last moments."""
+            return Text(f"{task.speed:,.1f} a second" if task.speed else "")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.start()
+    return bar, bar.add_task(what, total=None)

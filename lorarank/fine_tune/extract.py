@@ -1,0 +1,164 @@
+"""A LoRA of a chosen rank from a full fine-tune (floor 3): the best rank-k part of W_tuned − W_base per matrix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank import __version__
+from lorarank.errors import ModelError, NumericsError, OptionError, ResourceError, RunError
+from lorarank.fine_tune.weights import Models, Pair, open_models
+from lorarank.numerics.leading import leading_svd
+
+DTYPES = ("float32", "float16")
+"""What factors can be stored as; numpy has no bfloat16."""
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One matrix: ``kept`` is the share of its ‖ΔW‖² that the LoRA holds."""
+
+    name: str
+    norm: float
+    kept: float
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A LoRA that was written.
+
+    Attributes
+    ----------
+    output : its folder.
+    rank : of every module; alpha is the same, so that the scaling is 1.
+    modules : the linear layers that changed.
+    parameters : numbers stored.
+    kept : share of ‖ΔW‖² of these layers together that it holds.
+    left_out : ‖·‖² of everything else that changed (embeddings, heads, norms, biases), as a share of all change.
+    """
+
+    output: Path
+    rank: int
+    modules: tuple[Kept, ...]
+    parameters: int
+    kept: float
+    left_out: float
+
+
+def extract(
+    base: str | Path,
+    tuned: str | Path,
+    output: Path,
+    rank: int,
+    *,
+    dtype: str = DTYPES[0],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Extraction:
+    """Write the LoRA of a rank that is nearest to a fine-tune, as a PEFT folder.
+
+    Parameters
+    ----------
+    base, tuned : folders, safetensors files, or hub ids.
+    output : a folder that does not exist, or is empty; it appears whole or not at all.
+    rank : of every module; where a matrix is smaller, the rest of the factors is zero.
+    dtype : of the factors.
+    progress : called with matrices done and in all.
+
+    Raises
+    ------
+    OptionError
+        A rank below 1.
+    RunError
+        Something is in the way.
+    SourceError, AdapterError, ModelError
+        The models cannot be read, have nothing in common, or no linear layer changed.
+    NumericsError
+        NaN or infinity in a weight, naming it.
+    """
+    if rank < 1:
+        raise OptionError(f"--rank {rank}", "it must be at least 1")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RunError(output, "it exists", do="choose a new folder")
+    models = open_models(base, tuned)
+    tensors: dict[str, NDArray[np.generic]] = {}
+    modules, rest = [], [norm**2 for _, norm in models.changed_vectors()]
+    for index, pair in enumerate(models.matrices, start=1):
+        change, _ = pair.update()
+        if not pair.linear:
+            rest.append(float(np.square(change).sum()))
+        elif change.any():
+            modules.append(_factors(pair, change, rank, dtype, tensors))
+        progress(index, len(models.matrices))
+    if not modules:
+        raise ModelError(str(tuned), "no linear layer differs from the base's", do="check which is which")
+    _write(output, tensors, _config(str(base), models, modules, rank))
+    whole = sum(one.norm**2 for one in modules)
+    return Extraction(
+        output=output,
+        rank=rank,
+        modules=tuple(modules),
+        parameters=sum(tensor.size for tensor in tensors.values()),
+        kept=sum(one.kept * one.norm**2 for one in modules) / whole,
+        left_out=sum(rest) / (whole + sum(rest)),
+    )
+
+
+def _factors(
+    pair: Pair, change: NDArray[np.float64], rank: int, dtype: str, tensors: dict[str, NDArray[np.generic]]
+) -> Kept:
+    """Add ``lora_A`` (rank, in) and ``lora_B`` (out, rank), each with the root of σ."""
+    try:
+        found = leading_svd(change, rank)
+    except NumericsError as error:
+        raise NumericsError(pair.key, error.what, do=error.do) from None
+    root, count = np.sqrt(found.s), len(found.s)
+    lora_A, lora_B = np.zeros((rank, pair.in_features)), np.zeros((pair.out_features, rank))
+    lora_A[:count], lora_B[:, :count] = root[:, None] * found.Vt, found.U * root
+    for name, factor in (("lora_A", lora_A), ("lora_B", lora_B)):
+        tensors[f"base_model.model.{pair.module}.{name}.weight"] = np.ascontiguousarray(factor.astype(dtype))
+    return Kept(pair.module, found.norm, 1 - (found.residual / found.norm) ** 2)
+
+
+def _config(base: str, models: Models, modules: Sequence[Kept], rank: int) -> dict[str, object]:
+    changed = {one.name for one in modules}
+    types = {pair.type for pair in models.matrices if pair.module in changed}
+    alike = {pair.module for pair in models.matrices if pair.type in types}
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": models.transposed,
+        # by type where every module of the types changed, else each by its path
+        "target_modules": sorted(types if alike == changed else changed),
+        "task_type": None,
+        "inference_mode": True,
+        "init_lora_weights": True,
+    }
+
+
+def _write(output: Path, tensors: dict[str, NDArray[np.generic]], config: dict[str, object]) -> None:
+    from safetensors.numpy import save_file
+
+    temporary = output.with_name(f".{output.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt", "made_by": f"lorarank {__version__}"})
+        (temporary / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        if output.is_dir():
+            output.rmdir()
+        temporary.replace(output)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise ResourceError(output, f"cannot be written ({error.strerror or error})", do="make room") from None

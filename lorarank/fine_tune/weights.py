@@ -1,0 +1,163 @@
+"""The tensors of two models, paired by name (floor 3); only headers are read here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank.adapters.store import INDEX_SUFFIX, open_store
+from lorarank.adapters.tensors import FLOATS, Store
+from lorarank.errors import ModelError, ResourceError
+from lorarank.model_shapes import NOT_LINEAR
+from lorarank.module_names import layer_index, module_type
+from lorarank.sources import locate
+
+FILES = ("model.safetensors", f"model{INDEX_SUFFIX}")
+"""In the order in which transformers looks for them."""
+
+HUB_FILES = ["config.json", "*.safetensors", f"*{INDEX_SUFFIX}"]
+
+TRANSPOSED = frozenset({"gpt2", "imagegpt", "openai-gpt", "gpt_bigcode", "decision_transformer"})
+"""``model_type`` of models whose linear layers are Conv1D, which keeps its weight as (in, out)."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A matrix that both models have.
+
+    Attributes
+    ----------
+    key : of the tensor, ``module`` + ``.weight``.
+    out_features, in_features : shape of the layer's map; all axes but the first flattened, for a convolution.
+    linear : whether it is a linear layer inside the model, which LoRA can be put on; no embedding, no output head.
+    """
+
+    key: str
+    out_features: int
+    in_features: int
+    linear: bool
+    transposed: bool
+    base: Store
+    tuned: Store
+
+    @property
+    def module(self) -> str:
+        """Path of the module."""
+        return self.key.removesuffix(".weight")
+
+    @property
+    def type(self) -> str:
+        """Last part of the path."""
+        return module_type(self.module)
+
+    @property
+    def layer(self) -> int | None:
+        """Number of the layer, where there is one."""
+        return layer_index(self.module)
+
+    def update(self) -> tuple[NDArray[np.float64], float]:
+        """W_tuned − W_base, (out, in) float64, and ‖W_base‖; both weights are read at this moment.
+
+        Raises
+        ------
+        SourceError, AdapterError
+            A file is gone or was changed since it was opened.
+        ResourceError
+            It does not fit into memory.
+        """
+        try:
+            base = self.base.read(self.key)
+            norm = float(np.linalg.norm(base))
+            change = self.tuned.read(self.key)
+            change -= base
+        except MemoryError:
+            size = self.out_features * self.in_features
+            raise ResourceError(self.key, f"two matrices of {size:,} numbers do not fit into memory") from None
+        change = change.reshape(len(change), -1)
+        return (change.T if self.transposed else change), norm
+
+
+@dataclass(frozen=True)
+class Models:
+    """Two models of the same architecture.
+
+    Attributes
+    ----------
+    matrices : those that both have, of two dimensions or more, in the order of the base's files.
+    vectors : keys of one-dimensional tensors that both have: norms and biases.
+    skipped : sentences about tensors that cannot be compared.
+    transposed : whether linear layers keep their weight as (in, out).
+    """
+
+    matrices: tuple[Pair, ...]
+    vectors: tuple[str, ...]
+    skipped: tuple[str, ...]
+    transposed: bool
+    stores: tuple[Store, Store]
+
+    def changed_vectors(self) -> Iterator[tuple[str, float]]:
+        """One-dimensional tensors that differ, with the norm of the difference."""
+        for key in self.vectors:
+            norm = float(np.linalg.norm(self.stores[1].read(key) - self.stores[0].read(key)))
+            if norm > 0:
+                yield key, norm
+
+
+def open_models(base: str | Path, tuned: str | Path) -> Models:
+    """Open two models by the headers of their safetensors files.
+
+    Raises
+    ------
+    SourceError, AdapterError
+        One of them is not there, or a file is damaged.
+    ModelError
+        No safetensors files, or nothing that both have.
+    """
+    folders = tuple(locate(model, allow_patterns=HUB_FILES) for model in (base, tuned))
+    stores = (_store(folders[0]), _store(folders[1]))
+    transposed = _model_type(folders[0]) in TRANSPOSED
+    matrices, vectors, skipped = [], [], []
+    first, second = (store.tensors for store in stores)
+    for key, tensor in first.items():
+        if key not in second or tensor.shape != second[key].shape:
+            other = "is missing in" if key not in second else f"is {second[key].shape} in"
+            skipped.append(f"{key}, {tensor.shape} in the base, {other} the fine-tune.")
+        elif tensor.dtype not in FLOATS or second[key].dtype not in FLOATS:
+            skipped.append(f"{key} is stored as {tensor.dtype} and {second[key].dtype}, which are no plain weights.")
+        elif len(tensor.shape) < 2 or not key.endswith(".weight"):
+            vectors.append(key)
+        else:
+            linear = len(tensor.shape) == 2 and not NOT_LINEAR.search(key)
+            turned = transposed and linear
+            rows, columns = tensor.shape[0], tensor.size // max(1, tensor.shape[0])
+            shape = (columns, rows) if turned else (rows, columns)
+            matrices.append(Pair(key, *shape, linear, turned, *stores))
+    skipped += [f"{key} is in the fine-tune alone." for key in second if key not in first]
+    if not matrices:
+        raise ModelError(folders[1], f"shares no matrix with {folders[0]}", do="name the base it was trained from")
+    return Models(tuple(matrices), tuple(vectors), tuple(skipped), transposed, stores)
+
+
+def _store(path: Path) -> Store:
+    if path.is_file():
+        return open_store(path)
+    for name in FILES:
+        if (path / name).is_file():
+            return open_store(path / name)
+    others = sorted(path.glob("*.safetensors"))
+    if len(others) == 1:
+        return open_store(others[0])
+    raise ModelError(path, f"has neither {FILES[0]} nor {FILES[1]}", do="save the model as safetensors")
+
+
+def _model_type(path: Path) -> str:
+    folder = path if path.is_dir() else path.parent
+    try:
+        return str(json.loads((folder / "config.json").read_bytes()).get("model_type", ""))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""

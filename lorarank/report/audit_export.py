@@ -1,0 +1,93 @@
+"""Audits for files and other programs: JSON, Markdown, CSV (floor 4)."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from lorarank import __version__
+from lorarank.audit import Audit, AuditReport
+from lorarank.audit.adapter import SCHEMA
+from lorarank.audit.figures import RANKS
+from lorarank.audit.modules import ModuleAudit
+from lorarank.report import audit as content
+from lorarank.report.audit_grids import sparkline
+from lorarank.report.export import as_json, cell, escaped, grid_to_markdown
+
+MODULE_FIELDS = (
+    "name",
+    "type",
+    "layer",
+    "kind",
+    "dtype",
+    "out_features",
+    "in_features",
+    "r",
+    "scaling",
+    "parameters",
+    "problem",
+)
+
+
+def to_json(report: AuditReport, *, command: Sequence[str] = (), per_module: bool = False) -> str:
+    """Everything as JSON with sorted keys; numbers that are not finite are null.
+
+    ``command`` is what was run; ``per_module`` keeps the modules with all their singular values.
+    """
+    plain = _plain(report)
+    for audit in plain["audits"] if not per_module else ():
+        del audit["modules"]
+    if not per_module and plain["evolution"] is not None:
+        del plain["evolution"]["modules"]
+    return as_json(plain | {"command": list(command), "schema": SCHEMA, "lorarank": __version__})
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dictionaries; ``dataclasses.asdict`` would copy every singular value on its own."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and value and not isinstance(value[0], float):
+        return [_plain(item) for item in value]
+    return value
+
+
+def to_markdown(report: AuditReport, *, per_module: bool = False, by_size: bool = False) -> str:
+    """The report for a terminal as Markdown."""
+    parts = [f"**{escaped(content.headline(report))}**"]
+    if len(report.audits) == 1 and not report.unreadable:
+        lines = (f"- **{escaped(label)}:** {escaped(text)}" for label, text in content.facts(report.audits[0]))
+        parts.append("\n".join(lines))
+    for title, sentences in content.sections(report):
+        parts += [f"### {escaped(title)}", "\n".join(f"- {escaped(sentence)}" for sentence in sentences)]
+    for grid, _ in content.grids(report, per_module=per_module, by_size=by_size):
+        parts += [f"### {escaped(grid.title)}", grid_to_markdown(grid)]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_csv(report: AuditReport) -> str:
+    """One row a module of every source; a source that could not be read has one row with its problem."""
+    energy = [f"energy_rank_{share:g}" for share in (report.audits[0].energy if report.audits else ())]
+    headings = ["source", *MODULE_FIELDS, "norm", "sigma_1", *energy, *RANKS, "spectrum", "findings"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headings)
+    for one in report.unreadable:
+        row = dict.fromkeys(headings) | {"source": one.source, "findings": one.finding.code}
+        writer.writerow([cell(value) for value in (row | {"problem": one.finding.message}).values()])
+    for audit in report.audits:
+        for module in audit.modules:
+            writer.writerow([cell(value) for value in _row(audit, module)])
+    return text.getvalue()
+
+
+def _row(audit: Audit, module: ModuleAudit) -> list[Any]:
+    figures = module.figures
+    numbers: list[Any] = [None] * (2 + len(audit.energy) + len(RANKS) + 1)
+    if figures is not None:
+        ranks = [getattr(figures, name) for name in RANKS]
+        numbers = [figures.norm, figures.sigma_1, *figures.energy_ranks, *ranks, sparkline(figures.singular_values)]
+    codes = " ".join(finding.code for finding in audit.findings if finding.module == module.name)
+    return [audit.source, *(getattr(module, name) for name in MODULE_FIELDS), *numbers, codes]

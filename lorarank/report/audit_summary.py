@@ -1,0 +1,41 @@
+"""What a table of many audits came to, for a terminal (floor 4)."""
+
+from __future__ import annotations
+
+from lorarank.audit.codes import CODES
+from lorarank.audit.many import Summary
+from lorarank.errors import printable
+from lorarank.estimate.reasons import percent
+from lorarank.report.content import Grid
+from lorarank.report.table import Page
+
+
+def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:
+    """Totals, the keep ranks, and the findings by code."""
+    page = Page(width, colour)
+    new = summary.sources - summary.earlier
+    page.head(f"{summary.sources:,} rows in {printable(summary.output)}.", good=not summary.failed)
+    rate = f", {new / summary.seconds:,.1f} a second" if new and summary.seconds > 0 else ""
+    facts = [
+        ("this run", f"{new:,} sources in {summary.seconds:,.1f} s{rate}; {summary.earlier:,} were there"),
+        ("unreadable", f"{summary.unreadable:,}"),
+        ("parameters", f"{summary.parameters:,} of LoRA factors"),
+        ("reducible", f"{percent(summary.reducible, 1)} of them, by energy alone"),
+        ("idle", f"{percent(summary.idle, 1)} of them do nothing"),
+    ]
+    page.facts(facts)
+    if summary.failed:
+        page.section("Check", [_failure(summary)])
+    if summary.ranks:
+        rows = tuple((str(rank), f"{count:,}") for rank, count in summary.ranks.items())
+        page.folded(Grid("Keep ranks", ("rank", "adapters"), (True, True), rows))
+    if summary.codes:
+        found = tuple((code, CODES[code].name, f"{count:,}") for code, count in summary.codes.items())
+        page.grid(Grid("Findings", ("code", "name", "sources"), (False, False, True), found))
+    return page.text()
+
+
+def _failure(summary: Summary) -> str:
+    named = ", ".join(printable(source, 80) for source in summary.named[:3])
+    rest = f" and {summary.failed - 3:,} more" if summary.failed > 3 else ""
+    return f"--fail-if {printable(summary.fail_if)!r} holds for {named}{rest}."

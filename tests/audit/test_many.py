@@ -1,0 +1,229 @@
+"""Adapters by the thousand: what is found, what is written, what is taken up again, and what stops nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lorarank.audit import AuditOptions, audit
+from lorarank.audit.expand import expand
+from lorarank.audit.many import audit_many
+from lorarank.audit.rows import Layout, quantities
+from lorarank.audit.table_file import JOURNAL
+from lorarank.audit.workers import KILLED, each
+from lorarank.errors import MissingExtraError, OptionError, RunError, SourceError
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def zoo(make_adapter: Make, tmp_path: Path) -> Path:
+    """Three adapters, one of them dead, and a file that is none."""
+    for seed, name in enumerate(("zoo/a", "zoo/b/checkpoint-1", "zoo/b/checkpoint-2")):
+        make_adapter(name, {"q": (16, 12, (2.0, 1.0))}, r=4, seed=seed)
+    make_adapter("zoo/dead", {"q": (16, 12, (0.0,))}, r=4)
+    (tmp_path / "zoo" / "c.safetensors").write_bytes(b"{")
+    (tmp_path / "zoo" / "b" / "optimizer.pt").write_bytes(b"x")
+    (tmp_path / "zoo" / "b" / "model-00001-of-00002.safetensors").write_bytes(b"x")
+    (tmp_path / "zoo" / "README.md").write_text("x")
+    return tmp_path / "zoo"
+
+
+NAMES = ["a", "b/checkpoint-1", "b/checkpoint-2", "c.safetensors", "dead"]
+
+
+def names(sources: list[str], zoo: Path) -> list[str]:
+    return sorted(str(Path(source).relative_to(zoo)) for source in sources)
+
+
+def test_a_folder_stands_for_the_adapters_in_it(zoo: Path) -> None:
+    assert names(expand([str(zoo)]), zoo) == NAMES
+
+
+@pytest.mark.parametrize("pattern", ["**", "*"])
+def test_a_pattern_stands_for_what_it_matches(zoo: Path, pattern: str) -> None:
+    assert names(expand([str(zoo / pattern)]), zoo) == NAMES
+
+
+def test_what_a_shell_makes_of_a_pattern_is_the_same(zoo: Path) -> None:
+    assert names(expand([str(path) for path in zoo.rglob("*")]), zoo) == NAMES
+
+
+def test_the_order_given_is_kept(zoo: Path) -> None:
+    given = [str(zoo / "b" / "checkpoint-2"), str(zoo / "a"), str(zoo / "b" / "checkpoint-1")]
+    assert expand(given) == given
+
+
+def test_checkpoints_come_in_the_order_of_their_numbers(make_adapter: Make, tmp_path: Path) -> None:
+    folders = [make_adapter(f"run/checkpoint-{step}") for step in (9, 10, 200)]
+    for source in (str(tmp_path / "run" / "checkpoint-*"), str(tmp_path / "run")):
+        assert expand([source]) == [str(folder) for folder in folders]
+
+
+def test_hub_ids_and_names_of_nothing_are_left_alone(tmp_path: Path) -> None:
+    assert expand(["owner/name", "owner/name@v1"]) == ["owner/name", "owner/name@v1"]
+    assert expand([str(tmp_path)]) == [str(tmp_path)]
+    with pytest.raises(SourceError, match="matches no adapter"):
+        expand([str(tmp_path / "*.safetensors")])
+
+
+def test_a_run_folder_stands_for_its_adapters(make_run: Make) -> None:
+    folder = make_run(replicates=(0, 1))
+    assert expand([str(folder)]) == [str(folder / "adapter"), str(folder / "adapter-1")]
+
+
+def test_a_circle_of_links_is_not_walked(zoo: Path) -> None:
+    (zoo / "again").symlink_to(zoo)
+    assert names(expand([str(zoo)]), zoo) == NAMES
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    return list(parquet.read_table(path).to_pylist())
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet"])
+def test_every_source_is_a_row_and_is_done_once(zoo: Path, tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    sources, output = expand([str(zoo)]), tmp_path / name
+    first = audit_many(sources[:3], output, AuditOptions(fail_if="dead"))
+    assert (first.sources, first.earlier, first.failed) == (3, 0, 0)
+    second = audit_many(sources, output, AuditOptions(fail_if="dead"))
+    assert (second.sources, second.earlier, second.unreadable, second.failed) == (5, 3, 1, 1)
+    assert (second.codes["LR000"], second.codes["LR002"]) == (1, 1)
+    rows = read(output)
+    assert sorted(row["source"] for row in rows) == sorted(sources)
+    assert [row["status"] for row in rows].count("ok") == 4
+    assert audit_many(sources, output).earlier == 5
+    assert read(output) == rows
+    assert not output.with_name(name + JOURNAL).exists()
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_half_a_line_is_done_again(zoo: Path, tmp_path: Path, name: str) -> None:
+    sources, output = expand([str(zoo)]), tmp_path / name
+    audit_many(sources, output)
+    content = output.read_bytes()
+    output.write_bytes(content[: content.rindex(b"\n", 0, -1) + 30])
+    summary = audit_many(sources, output)
+    assert (summary.sources, summary.earlier) == (5, 4)
+    assert len(read(output)) == 5
+
+
+def test_a_stopped_parquet_goes_on_from_its_journal(zoo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    sources, output = expand([str(zoo)]), tmp_path / "rows.parquet"
+    audit_many(sources[:2], tmp_path / "rows.jsonl")
+    (tmp_path / "rows.jsonl").rename(output.with_name(output.name + JOURNAL))  # what a kill -9 leaves
+    assert audit_many(sources, output).earlier == 2
+    assert len(read(output)) == 5
+
+
+def test_a_table_of_other_columns_is_not_touched(zoo: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.csv"
+    audit_many(expand([str(zoo)]), output)
+    before = output.read_bytes()
+    with pytest.raises(RunError, match="other columns"):
+        audit_many([str(zoo / "a")], output, AuditOptions(energy=(0.5,)))
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+@pytest.mark.parametrize(
+    "content", [b"\xff\n", b"{\n", b"[]\n", b"null\n", b'{"a": 1}\n', b"notes", b"my notes\nand mor"]
+)
+def test_a_file_that_is_no_table_is_not_touched(tmp_path: Path, name: str, content: bytes) -> None:
+    output = tmp_path / name
+    output.write_bytes(content)
+    with pytest.raises(RunError):
+        audit_many([], output)
+    assert output.read_bytes() == content
+
+
+def test_a_name_without_a_format(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="format"):
+        audit_many([], tmp_path / "rows.txt")
+
+
+def test_a_row_knows_what_the_audit_knows(mixed: Path) -> None:
+    found = audit(mixed)
+    row = Layout((0.9, 0.95, 0.99)).row(found, 0.1, "1")
+    assert tuple(row) == Layout((0.9, 0.95, 0.99)).columns
+    assert quantities(row) == found.quantities
+
+
+def test_names_in_a_row_are_no_formulas(make_adapter: Make, tmp_path: Path) -> None:
+    folder = make_adapter(config={"base_model_name_or_path": "=1+1\x1b[31m"})
+    audit_many([str(folder)], tmp_path / "rows.csv")
+    (row,) = read(tmp_path / "rows.csv")
+    assert row["base_model"] == "'=1+1\\x1b[31m"
+
+
+def test_processes_give_the_same_rows(zoo: Path, tmp_path: Path) -> None:
+    sources = expand([str(zoo)])
+    audit_many(sources, tmp_path / "one.jsonl")
+    audit_many(sources, tmp_path / "two.jsonl", jobs=2)
+    one, two = (
+        sorted(({**row, "seconds": 0} for row in read(tmp_path / name)), key=lambda row: row["source"])
+        for name in ("one.jsonl", "two.jsonl")
+    )
+    assert one == two
+
+
+def dies(source: str) -> str:
+    """A task that one source kills, as the kernel does to a process that takes too much memory."""
+    if source == "bad":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"read {source}"
+
+
+def said(source: str, message: str) -> str:
+    return f"{source}: {message}"
+
+
+def test_a_source_that_kills_its_process_stops_nothing() -> None:
+    sources = [*map(str, range(40)), "bad", *map(str, range(40, 80))]
+    found = list(each(dies, sources, said, jobs=2))
+    assert sorted(found) == sorted([f"bad: {KILLED}", *(f"read {source}" for source in sources if source != "bad")])
+
+
+def test_ray_gives_the_same_rows(zoo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    sources = expand([str(zoo)])
+    audit_many(sources, tmp_path / "ray.jsonl", ray="")
+    assert sorted(row["source"] for row in read(tmp_path / "ray.jsonl")) == sorted(sources)
+    found = list(each(dies, ["a", "bad", "b"], said, ray=""))
+    assert len(found) == 3
+    assert {"read a", "read b"} < set(found)
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"lorarank\[ray\]"):
+        list(each(str, ["a"], said, ray=""))
+
+
+def test_no_process() -> None:
+    with pytest.raises(OptionError, match="--jobs 0"):
+        list(each(str, ["a"], said, jobs=0))
+
+
+def test_progress_counts_to_the_end(zoo: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    audit_many(expand([str(zoo)]), tmp_path / "rows.jsonl", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(index, 5) for index in range(6)]
+    assert np.diff([done for done, _ in seen]).min() == 1
