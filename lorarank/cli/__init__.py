@@ -18,12 +18,14 @@ from lorarank.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, Lorarank
 COMMANDS = {
     "probe": "Fine-tune MODEL briefly at high rank on your data, and measure what the update needs.",
     "estimate": "Recommend a LoRA rank from a probe run, or describe adapters.",
+    "resize": "Cut an adapter to a smaller rank, and say what that drops.",
+    "convert": "Write an adapter in another format, dtype or scaling; its update stays what it is.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }
 """Every command with the first sentence of its help."""
 
-ONE_THREAD = frozenset({"estimate", "heuristics"})
+ONE_THREAD = frozenset({"convert", "estimate", "heuristics", "resize"})
 """Commands whose matrices are so small that threads cost more than they bring. A probe wants them all."""
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

@@ -97,12 +97,13 @@ def to_csv(answer: Recommendation) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names + (["rank_in_budget"] if allocated is not None else []))
     for module in answer.modules:
-        row = [_cell(getattr(module, name)) for name in names]
+        row = [cell(getattr(module, name)) for name in names]
         writer.writerow(row + ([allocated.get(module.name, 0)] if allocated is not None else []))
     return text.getvalue()
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
+    """A value as it may stand in CSV: names printable and no formulas, numbers that are not finite empty."""
     if isinstance(value, str):
         name = printable(value, 1000)
         return f"'{name}" if name[:1] in "=+-@" else name  # no spreadsheet takes a name for a formula

@@ -1,0 +1,106 @@
+"""New factors in kohya's layout, which ComfyUI and the web UIs read: one safetensors file (floor 1).
+
+Keys are ``lora_unet_<path>.lora_down.weight``, ``.lora_up.weight`` and ``.alpha``, the path with underscores for dots;
+``lora_te_`` before a text encoder's, ``lora_te1_`` and ``lora_te2_`` where there are two (``LoRANetwork`` in
+networks/lora.py of kohya-ss/sd-scripts). The product is multiplied by alpha / r, and an alpha of 0 counts as r there,
+so that a scaling of 0 cannot be written as such. diffusers reads the same keys
+(``_convert_non_diffusers_lora_to_diffusers``, diffusers.loaders.lora_conversion_utils).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.components import component
+from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
+from lorarank.adapters.replacement import Replacement, is_plain, kernel
+from lorarank.adapters.safetensors_file import SafetensorsFile
+from lorarank.adapters.write_peft import alpha_for, computed, path_of
+from lorarank.errors import AdapterError
+
+WEIGHTS = "lora.safetensors"
+
+DOWN = re.compile(r"(?P<stem>lora_[^.]+)\.lora_down\.weight")
+"""A key that is in this layout already."""
+
+UNET, TEXT = "lora_unet", "lora_te"
+"""``LORA_PREFIX_UNET`` and ``LORA_PREFIX_TEXT_ENCODER``."""
+
+DIM, ALPHA = "ss_network_dim", "ss_network_alpha"
+"""Metadata of kohya's about r and alpha; ``Dynamic`` where modules differ, as its own resize writes."""
+
+
+def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
+    """The file that holds these replacements.
+
+    Raises
+    ------
+    AdapterError
+        The adapter is of no UNet and text encoder, or holds what the format has no place for.
+    """
+    if adapter.carried:
+        raise AdapterError(
+            f"{adapter.source}: {adapter.carried[0]}", "it is no LoRA factor, and kohya's layout has no place for it"
+        )
+    two = any(component(path_of(one.module))[0] == "text_encoder_2" for one in replacements if not _stem(one.module))
+    blocks = []
+    for one in replacements:
+        module = one.module
+        if module.kind not in ("linear", "conv2d") or not is_plain(module):
+            raise AdapterError(
+                f"{adapter.source}: {module.name}", f"kohya's layout has no place for this kind ({module.kind})"
+            )
+        blocks.append(_block(adapter, one, _stem(module) or _named(adapter, module, two)))
+    return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata=_metadata(adapter, replacements))
+
+
+def _stem(module: LoraModule) -> str:
+    match = DOWN.fullmatch(module.keys[0])
+    return match["stem"] if match else ""
+
+
+def _named(adapter: Adapter, module: LoraModule, two: bool) -> str:
+    part, path = component(path_of(module))
+    prefixes = {"unet": UNET, "text_encoder": f"{TEXT}1" if two else TEXT, "text_encoder_2": f"{TEXT}2"}
+    if part not in prefixes:
+        raise AdapterError(
+            f"{adapter.source}: {module.name}",
+            f"a module of a {part}",
+            why="kohya joins and renames the layers of those, each architecture in its own way",
+            do="write --to diffusers",
+        )
+    return f"{prefixes[part]}_{path.replace('.', '_')}"
+
+
+def _block(adapter: Adapter, one: Replacement, stem: str) -> Block:
+    tail = kernel(adapter, one.module)
+    slots = (
+        Slot(f"{stem}.lora_down.weight", one.dtypes[0], (one.r, *tail)),
+        Slot(f"{stem}.lora_up.weight", one.dtypes[1], (one.module.out_features, one.r, *(1,) * (len(tail) - 1))),
+        Slot(f"{stem}.alpha", "float32", ()),
+    )
+    return Block(slots, partial(_loaded, slots, one))
+
+
+def _loaded(slots: Sequence[Slot], one: Replacement) -> list[Raw]:
+    alpha = np.array(alpha_for(one.r, one.scaling, rslora=False), dtype=np.float64)
+    return [*computed(slots[:2], [one]), downcast(alpha, "float32", slots[2].key)]
+
+
+def _metadata(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, str]:
+    """The file's own metadata, with r and alpha as they are now."""
+    kept = dict(adapter.store.metadata) if isinstance(adapter.store, SafetensorsFile) else {}
+    if adapter.format == "peft":
+        kept = {"format": "pt"}
+    ranks = {one.r for one in replacements}
+    alphas = {alpha_for(one.r, one.scaling, rslora=False) for one in replacements}
+    kept[DIM] = str(ranks.pop()) if len(ranks) == 1 else "Dynamic"
+    kept[ALPHA] = str(alphas.pop()) if len(alphas) == 1 else "Dynamic"
+    kept.pop("sshs_model_hash", None)  # hashes of other numbers
+    kept.pop("sshs_legacy_hash", None)
+    return kept

@@ -1,0 +1,213 @@
+"""New factors as a folder of PEFT: ``adapter_config.json`` and ``adapter_model.safetensors`` (floor 1).
+
+What PEFT reads back has the scaling asked for, module by module: r and alpha that differ from the most common ones go
+into ``rank_pattern`` and ``alpha_pattern`` under keys that match one module alone by PEFT's rule.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
+from lorarank.adapters.patterns import pattern_keys
+from lorarank.adapters.peft import WEIGHTS
+from lorarank.adapters.peft_config import RESIDUAL_INITS, scaling
+from lorarank.adapters.peft_keys import FACTOR, PREFIX, WRAPPER
+from lorarank.adapters.replacement import Replacement, is_plain, kernel, stacked, stacks
+from lorarank.adapters.verbatim import copied
+from lorarank.errors import AdapterError
+
+ROOT = "base_model.model."
+"""What PEFT puts before the path of a module."""
+
+FLATTENED = re.compile(r"^lora_(?:unet|te\d?|transformer)_\w+\.")
+"""A key of kohya's: the path of its module with underscores for dots."""
+
+COUNTED = re.compile(r"\.parameter_\d+$")
+"""The end of a name that only counts the wrappers of a module; see :mod:`lorarank.adapters.peft_experts`."""
+
+Setting = tuple[int, float]
+"""r and alpha of a module."""
+
+
+def path_of(module: LoraModule) -> str:
+    """The path under which PEFT stores a module, wrappers of its own (``base_layer``) included."""
+    match = FACTOR.fullmatch(module.keys[0])
+    return PREFIX.sub("", WRAPPER.sub("", match["module"]), count=1) if match else module.name
+
+
+def pattern_path(module: LoraModule) -> str:
+    """What PEFT matches ``rank_pattern`` with. Modules that share it cannot have different ranks.
+
+    >>> keys = ("base_model.model.attn.base_layer.out_proj.lora_A.weight", "b")
+    >>> pattern_path(LoraModule("attn.out_proj", "linear", 1, 1, 1, 1.0, "float32", 2, keys, read=lambda: (None, None)))
+    'attn'
+    """
+    if module.kind == "parameter":
+        parts = module.name.split(".")
+        return ".".join(parts if module.expert is None else [*parts[:-2], parts[-1]])
+    return path_of(module).partition(".base_layer")[0]
+
+
+def has_to_stay(adapter: Adapter, module: LoraModule) -> bool:
+    """Whether a module cannot be left out: the adapter carries something of this very module (a magnitude of DoRA, a
+    bias), or PEFT finds the factors of its parameters by how many wrappers there are."""
+    return module.kind == "parameter" or any(key.startswith(f"{ROOT}{path_of(module)}.") for key in adapter.carried)
+
+
+def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
+    """The folder that PEFT loads these replacements from.
+
+    Parameters
+    ----------
+    adapter : the old one; its configuration and what it carries are kept.
+    replacements : of its modules; one without a replacement gets no adapter any more.
+
+    Raises
+    ------
+    AdapterError
+        PEFT's layout cannot hold them, or would compute something else than they say.
+    """
+    if any(FLATTENED.match(one.module.keys[0]) for one in replacements):
+        raise AdapterError(
+            adapter.source,
+            "its module names have underscores for dots",
+            why="where the dots were, which PEFT needs, only the model itself can tell",
+            do="convert it with the tool that loads the model, such as diffusers",
+        )
+    blocks = [_block(adapter, stack) for stack in stacks(replacements)]
+    blocks += [copied(adapter, key) for key in adapter.carried]
+    return Layout(
+        weights=WEIGHTS[0], blocks=tuple(blocks), metadata={"format": "pt"}, config=_config(adapter, replacements)
+    )
+
+
+def alpha_for(r: int, wanted: float, *, rslora: bool) -> int | float:
+    """The ``lora_alpha`` with which PEFT's own division gives ``wanted`` again, to the last bit where any number does.
+
+    >>> alpha_for(4, 2.0, rslora=False), alpha_for(4, 3.0, rslora=True), alpha_for(3, 0.1, rslora=False)
+    (8, 6, 0.30000000000000004)
+    """
+    near = wanted * (math.sqrt(r) if rslora else r)
+    candidates = (float(round(near)), near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf))
+    alpha = min(candidates, key=lambda value: abs(scaling(r, value, rslora=rslora) - wanted))
+    return int(alpha) if alpha.is_integer() else alpha
+
+
+def check_base(adapter: Adapter) -> None:
+    """Refuse an adapter whose base weight depends on its r and its format: AdapterError."""
+    init = adapter.config.get("init_lora_weights")
+    if isinstance(init, str) and init.lower().startswith(RESIDUAL_INITS):
+        raise AdapterError(
+            adapter.source,
+            f"it was initialised with {init}",
+            why="on loading PEFT takes as many components out of the base weight as r says, and other tools take none",
+            do="save it with PEFT's path_initial_model_for_weight_conversion first",
+        )
+
+
+def _block(adapter: Adapter, stack: Sequence[Replacement]) -> Block:
+    """The two tensors of a module, or of all experts of a stack."""
+    first = stack[0]
+    module = first.module
+    if not is_plain(module):
+        if any(one.changed for one in stack):
+            raise AdapterError(
+                f"{adapter.source}: {module.name}",
+                "its factors are stored in groups, each with columns of its own",
+                why="factors of another rank, scaling or dtype do not fit into that",
+                do="leave this adapter as it is, or merge it into its model",
+            )
+        old = [copied(adapter, key) for key in module.keys]
+        return Block(
+            tuple(slot for block in old for slot in block.slots), lambda: [raw for block in old for raw in block.load()]
+        )
+    prefix, rows = f"{ROOT}{path_of(module)}", first.r * len(stack)
+    tail = kernel(adapter, module)
+    ones = (1,) * (len(tail) - 1)
+    names = (
+        ("lora_embedding_A", "lora_embedding_B") if module.kind == "embedding" else ("lora_A.weight", "lora_B.weight")
+    )
+    slots = (
+        Slot(f"{prefix}.{names[0]}", first.dtypes[0], (rows, *tail)),
+        Slot(f"{prefix}.{names[1]}", first.dtypes[1], (module.out_features, rows, *ones)),
+    )
+    return Block(slots, partial(computed, slots, stack))
+
+
+def computed(slots: Sequence[Slot], stack: Sequence[Replacement]) -> list[Raw]:
+    """The numbers of a ``lora_A`` and a ``lora_B``, in their slots' dtypes."""
+    pairs = zip(stacked(stack), slots, strict=True)
+    return [downcast(factor, slot.dtype, slot.key) for factor, slot in pairs]
+
+
+def _config(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, Any]:
+    """The old configuration with what has changed; a plain one where the adapter was of another format."""
+    ours = adapter.format == "peft"
+    config: dict[str, Any] = dict(adapter.config) if ours else _fresh(adapter, replacements)
+    kept = {one.module.name for one in replacements}
+    dropped = [module for module in adapter.modules if module.name not in kept]
+    if ours and not dropped and not any(one.changed for one in replacements):
+        return config
+    if dropped or any(one.r != one.module.r for one in replacements):
+        check_base(adapter)
+    rslora = bool(config.get("use_rslora"))
+    settings: dict[str, Setting] = {}
+    for one in replacements:
+        found = one.r, alpha_for(one.r, one.scaling, rslora=rslora)
+        if settings.setdefault(pattern_path(one.module), found) != found:
+            raise AdapterError(f"{adapter.source}: {one.module.name}", "PEFT gives it and its siblings one r and alpha")
+    config.update(_patterns(adapter, settings))
+    if dropped:
+        config.update(_targets(replacements))
+    return config
+
+
+def _patterns(adapter: Adapter, settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """``r`` and ``lora_alpha`` most modules have, and patterns for the others."""
+    (r, alpha), _ = max(Counter(settings.values()).items(), key=lambda item: (item[1], item[0]))
+    others = {path: found for path, found in settings.items() if found != (r, alpha)}
+    for path in others:
+        if COUNTED.search(path):
+            raise AdapterError(
+                f"{adapter.source}: {path}",
+                "it cannot be told which of the target_parameters it is for",
+                why="it would need an entry of its own in rank_pattern or alpha_pattern",
+                do="give all modules one rank",
+            )
+    keys = pattern_keys(settings)
+    return {
+        "r": r,
+        "lora_alpha": alpha,
+        "rank_pattern": {keys[path]: found[0] for path, found in others.items() if found[0] != r},
+        "alpha_pattern": {keys[path]: found[1] for path, found in others.items() if found[1] != alpha},
+    }
+
+
+def _targets(replacements: Sequence[Replacement]) -> dict[str, Any]:
+    """Whole paths for what is left, where a suffix would bring back modules without factors."""
+    paths = {pattern_path(one.module): None for one in replacements if one.module.kind != "parameter"}
+    return {"target_modules": list(paths)}
+
+
+def _fresh(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, Any]:
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": adapter.base_model,
+        "target_modules": [path_of(one.module) for one in replacements],
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "use_rslora": False,
+        "use_dora": False,
+        "modules_to_save": None,
+        "init_lora_weights": True,
+    }
