@@ -21,7 +21,7 @@ Make = Callable[..., Path]
 FLOORS = {
     0: {"", "errors", "module_names", "numerics"},
     1: {"adapters", "corpus", "model_shapes", "runs", "sources"},
-    2: {"capacity", "estimate", "first_guess", "heuristics", "ladder", "probe", "resize", "spectrum"},
+    2: {"capacity", "compare", "estimate", "first_guess", "heuristics", "ladder", "probe", "resize", "spectrum"},
     4: {"report"},
     5: {"__main__", "cli"},
 }

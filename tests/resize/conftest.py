@@ -135,9 +135,9 @@ def loaded() -> Callable[[str, Path], PeftModel]:
         base = MODELS[model]()
         peft_model = PeftModel.from_pretrained(base, folder)
         stored = sum(module.parameters for module in adapters.open(folder).modules)
-        held = sum(p.numel() for key, p in peft_model.named_parameters() if "lora_A" in key or "lora_B.default.w" in key)
-        held += sum(p.numel() for key, p in peft_model.named_parameters() if "lora_embedding_" in key)
-        assert stored == held
+        kinds = ("lora_A.default.weight", "lora_B.default.weight", "lora_embedding_")
+        parameters = peft_model.named_parameters()
+        assert stored == sum(p.numel() for key, p in parameters if any(kind in key for kind in kinds))
         return peft_model
 
     return load
