@@ -19,8 +19,13 @@ STARTS = {
 """Part → what the paths of its modules begin with."""
 
 
-def component(path: str) -> tuple[str, str]:
+def component(path: str, *, named: bool = True) -> tuple[str, str]:
     """The part, and the path within it.
+
+    Parameters
+    ----------
+    path : of a module.
+    named : whether the path may begin with the name of the part; of a single model ``transformer.`` means another.
 
     Raises
     ------
@@ -31,7 +36,7 @@ def component(path: str) -> tuple[str, str]:
     (('unet', 'mid_block.attentions.0.proj_in'), ('text_encoder', 'text_model.encoder.layers.0.mlp.fc1'))
     """
     first, _, rest = path.partition(".")
-    if first in PARTS and rest:
+    if named and first in PARTS and rest:
         return first, rest
     for part, starts in STARTS.items():
         if path.startswith(starts):

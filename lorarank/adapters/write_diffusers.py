@@ -44,6 +44,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         The adapter is of no diffusion model, or holds what the format has no place for.
     """
     parts: dict[str, dict[str, int]] = {}
+    named = adapter.format != "peft"
     blocks = []
     for one in replacements:
         module = one.module
@@ -54,7 +55,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
             )
         if module.kind in ("embedding", "parameter") or not is_plain(module):
             raise AdapterError(where, f"diffusers has no place for factors of this kind ({module.kind})")
-        part, path = component(path_of(module))
+        part, path = component(path_of(module), named=named)
         parts.setdefault(part, {})[path] = one.r
         blocks.append(_block(adapter, one, f"{part}.{path}"))
     extra = set()
@@ -64,7 +65,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         if found is None:
             raise AdapterError(f"{adapter.source}: {key}", "it is no LoRA factor, and diffusers has no place for it")
         extra.add(found)
-        blocks.append(copied(adapter, key, ".".join(component(path))))
+        blocks.append(copied(adapter, key, ".".join(component(path, named=named))))
     fields = {f"{part}.{name}": value for part, ranks in parts.items() for name, value in _config(ranks, extra).items()}
     return Layout(
         weights=WEIGHTS,

@@ -20,12 +20,13 @@ from lorarank.adapters.components import component
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
 from lorarank.adapters.safetensors_file import SafetensorsFile
+from lorarank.adapters.verbatim import copied
 from lorarank.adapters.write_peft import alpha_for, computed, path_of
 from lorarank.errors import AdapterError
 
 WEIGHTS = "lora.safetensors"
 
-DOWN = re.compile(r"(?P<stem>lora_[^.]+)\.lora_down\.weight")
+DOWN = re.compile(r"(?P<stem>.+)\.lora_down(?:\.default)?\.weight")
 """A key that is in this layout already."""
 
 UNET, TEXT = "lora_unet", "lora_te"
@@ -43,11 +44,12 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     AdapterError
         The adapter is of no UNet and text encoder, or holds what the format has no place for.
     """
-    if adapter.carried:
+    ours = adapter.format == "kohya"
+    if adapter.carried and not ours:
         raise AdapterError(
             f"{adapter.source}: {adapter.carried[0]}", "it is no LoRA factor, and kohya's layout has no place for it"
         )
-    two = any(component(path_of(one.module))[0] == "text_encoder_2" for one in replacements if not _stem(one.module))
+    two = any(path_of(one.module).startswith("text_encoder_2.") for one in replacements)
     blocks = []
     for one in replacements:
         module = one.module
@@ -56,6 +58,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
                 f"{adapter.source}: {module.name}", f"kohya's layout has no place for this kind ({module.kind})"
             )
         blocks.append(_block(adapter, one, _stem(module) or _named(adapter, module, two)))
+    blocks += [copied(adapter, key) for key in adapter.carried]
     return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata=_metadata(adapter, replacements))
 
 
@@ -65,7 +68,7 @@ def _stem(module: LoraModule) -> str:
 
 
 def _named(adapter: Adapter, module: LoraModule, two: bool) -> str:
-    part, path = component(path_of(module))
+    part, path = component(path_of(module), named=adapter.format != "peft")
     prefixes = {"unet": UNET, "text_encoder": f"{TEXT}1" if two else TEXT, "text_encoder_2": f"{TEXT}2"}
     if part not in prefixes:
         raise AdapterError(
@@ -94,9 +97,9 @@ def _loaded(slots: Sequence[Slot], one: Replacement) -> list[Raw]:
 
 def _metadata(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, str]:
     """The file's own metadata, with r and alpha as they are now."""
-    kept = dict(adapter.store.metadata) if isinstance(adapter.store, SafetensorsFile) else {}
-    if adapter.format == "peft":
-        kept = {"format": "pt"}
+    kept = {"format": "pt"}
+    if adapter.format == "kohya" and isinstance(adapter.store, SafetensorsFile):
+        kept = dict(adapter.store.metadata)
     ranks = {one.r for one in replacements}
     alphas = {alpha_for(one.r, one.scaling, rslora=False) for one in replacements}
     kept[DIM] = str(ranks.pop()) if len(ranks) == 1 else "Dynamic"

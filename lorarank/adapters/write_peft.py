@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.components import PARTS
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.peft import WEIGHTS
@@ -34,6 +35,9 @@ COUNTED = re.compile(r"\.parameter_\d+$")
 
 Setting = tuple[int, float]
 """r and alpha of a module."""
+
+Paths = Mapping[str, tuple[str, str]]
+"""Name of a module → the path that PEFT stores it under, and the one that it matches patterns with."""
 
 
 def path_of(module: LoraModule) -> str:
@@ -81,11 +85,35 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
             why="where the dots were, which PEFT needs, only the model itself can tell",
             do="convert it with the tool that loads the model, such as diffusers",
         )
-    blocks = [_block(adapter, stack) for stack in stacks(replacements)]
+    paths = _paths(adapter)
+    blocks = [_block(adapter, stack, paths[stack[0].module.name][0]) for stack in stacks(replacements)]
     blocks += [copied(adapter, key) for key in adapter.carried]
-    return Layout(
-        weights=WEIGHTS[0], blocks=tuple(blocks), metadata={"format": "pt"}, config=_config(adapter, replacements)
-    )
+    config = _config(adapter, replacements, paths)
+    return Layout(weights=WEIGHTS[0], blocks=tuple(blocks), metadata={"format": "pt"}, config=config)
+
+
+def _paths(adapter: Adapter) -> Paths:
+    """PEFT adapts one model: the part of a pipeline that all modules of another format belong to is left out."""
+    if adapter.format == "peft":
+        return {module.name: (path_of(module), pattern_path(module)) for module in adapter.modules}
+    if adapter.carried:
+        raise AdapterError(
+            f"{adapter.source}: {adapter.carried[0]}",
+            "it is no LoRA factor, and PEFT's name for it is not known",
+            do="leave --to out",
+        )
+    paths = {module.name: path_of(module) for module in adapter.modules}
+    parts = {path.partition(".")[0] for path in paths.values()}
+    if len(parts) == 1 and parts <= set(PARTS):
+        return {name: (path.partition(".")[2],) * 2 for name, path in paths.items()}
+    if parts & set(PARTS):
+        raise AdapterError(
+            adapter.source,
+            f"it is for several models ({', '.join(sorted(parts))})",
+            why="an adapter of PEFT is for one",
+            do="write --to diffusers",
+        )
+    return {name: (path, path) for name, path in paths.items()}
 
 
 def alpha_for(r: int, wanted: float, *, rslora: bool) -> int | float:
@@ -112,7 +140,7 @@ def check_base(adapter: Adapter) -> None:
         )
 
 
-def _block(adapter: Adapter, stack: Sequence[Replacement]) -> Block:
+def _block(adapter: Adapter, stack: Sequence[Replacement], path: str) -> Block:
     """The two tensors of a module, or of all experts of a stack."""
     first = stack[0]
     module = first.module
@@ -128,7 +156,7 @@ def _block(adapter: Adapter, stack: Sequence[Replacement]) -> Block:
         return Block(
             tuple(slot for block in old for slot in block.slots), lambda: [raw for block in old for raw in block.load()]
         )
-    prefix, rows = f"{ROOT}{path_of(module)}", first.r * len(stack)
+    prefix, rows = f"{ROOT}{path}", first.r * len(stack)
     tail = kernel(adapter, module)
     ones = (1,) * (len(tail) - 1)
     names = (
@@ -147,10 +175,10 @@ def computed(slots: Sequence[Slot], stack: Sequence[Replacement]) -> list[Raw]:
     return [downcast(factor, slot.dtype, slot.key) for factor, slot in pairs]
 
 
-def _config(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, Any]:
+def _config(adapter: Adapter, replacements: Sequence[Replacement], paths: Paths) -> dict[str, Any]:
     """The old configuration with what has changed; a plain one where the adapter was of another format."""
     ours = adapter.format == "peft"
-    config: dict[str, Any] = dict(adapter.config) if ours else _fresh(adapter, replacements)
+    config: dict[str, Any] = dict(adapter.config) if ours else _fresh(adapter, [path for path, _ in paths.values()])
     kept = {one.module.name for one in replacements}
     dropped = [module for module in adapter.modules if module.name not in kept]
     if ours and not dropped and not any(one.changed for one in replacements):
@@ -161,11 +189,13 @@ def _config(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, 
     settings: dict[str, Setting] = {}
     for one in replacements:
         found = one.r, alpha_for(one.r, one.scaling, rslora=rslora)
-        if settings.setdefault(pattern_path(one.module), found) != found:
+        if settings.setdefault(paths[one.module.name][1], found) != found:
             raise AdapterError(f"{adapter.source}: {one.module.name}", "PEFT gives it and its siblings one r and alpha")
     config.update(_patterns(adapter, settings))
     if dropped:
-        config.update(_targets(replacements))
+        # whole paths, where a suffix would bring back modules without factors
+        left = {paths[one.module.name][1]: None for one in replacements if one.module.kind != "parameter"}
+        config["target_modules"] = list(left)
     return config
 
 
@@ -190,18 +220,12 @@ def _patterns(adapter: Adapter, settings: Mapping[str, Setting]) -> dict[str, An
     }
 
 
-def _targets(replacements: Sequence[Replacement]) -> dict[str, Any]:
-    """Whole paths for what is left, where a suffix would bring back modules without factors."""
-    paths = {pattern_path(one.module): None for one in replacements if one.module.kind != "parameter"}
-    return {"target_modules": list(paths)}
-
-
-def _fresh(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, Any]:
+def _fresh(adapter: Adapter, targets: Sequence[str]) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": None,
         "base_model_name_or_path": adapter.base_model,
-        "target_modules": [path_of(one.module) for one in replacements],
+        "target_modules": list(targets),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,

@@ -25,6 +25,17 @@ SHARED_SPANS = 0.5
 """Subspace agreement on both sides from which two updates are in the same directions: half of each span lies in the
 other. A convention. Conflicts there are what TIES resolves (Yadav et al., 2023, arXiv:2306.01708)."""
 
+MEANING = {
+    "orthogonal": "adding the two interferes little",
+    "entangled": "about orthogonal as a whole, but in the same directions: adding may interfere there, so test it",
+    "aligned": "averaging the two keeps what they share",
+    "unequal": "aligned, but one is far larger: an average is mostly that one, made smaller",
+    "overlapping": "adding counts the common part twice, averaging halves what each has alone",
+    "opposed": "adding cancels what was learned: they conflict",
+    "nothing": "an update is zero, so there is nothing to merge",
+}
+"""Kind of a verdict → what it means."""
+
 TOOLS = (
     "lorarank does not merge. PEFT's add_weighted_adapter does for adapters of one base (combination_type cat adds "
     "them as they are; linear, svd, ties and dare_linear are others); mergekit does for whole models, each adapter "
@@ -35,9 +46,7 @@ TOOLS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """``kind`` is one of "orthogonal", "entangled", "aligned", "unequal", "overlapping", "opposed" and "nothing";
-    ``reason`` is the sentence.
-    """
+    """``kind`` is one of :data:`MEANING`, and ``reason`` says it in a sentence."""
 
     kind: str
     reason: str
@@ -57,28 +66,18 @@ def verdict(agreement: float, first_norm: float, second_norm: float, spans: floa
     >>> verdict(0.9, 1.0, 1.5).kind, verdict(0.9, 1.0, 3.0).kind, verdict(0.3, 1.0, 1.0).kind, verdict(0, 0, 1).kind
     ('aligned', 'unequal', 'overlapping', 'nothing')
     """
-    if min(first_norm, second_norm) == 0:
-        return Verdict("nothing", "One of the updates is zero: there is nothing to merge.")
-    ratio = max(first_norm, second_norm) / min(first_norm, second_norm)
-    said = f"ρ = {agreement:.3f}"
+    kind = _kind(agreement, first_norm, second_norm, spans)
+    return Verdict(kind, f"{kind.capitalize()} (ρ = {round(agreement, 3) + 0.0:.3f}): {MEANING[kind]}.")
+
+
+def _kind(agreement: float, first_norm: float, second_norm: float, spans: float | None) -> str:
+    small, large = sorted((first_norm, second_norm))
+    if small == 0:
+        return "nothing"
     if abs(agreement) <= ORTHOGONAL:
-        if spans is not None and spans >= SHARED_SPANS:
-            return Verdict(
-                "entangled",
-                f"Nearly orthogonal ({said}) but in the same directions: adding them may interfere there, so test it.",
-            )
-        return Verdict("orthogonal", f"Nearly orthogonal ({said}): adding them interferes little.")
+        return "entangled" if spans is not None and spans >= SHARED_SPANS else "orthogonal"
     if agreement < 0:
-        return Verdict("opposed", f"Opposed ({said}): adding them cancels what they learned; they conflict.")
+        return "opposed"
     if agreement < ALIGNED:
-        return Verdict(
-            "overlapping",
-            f"Partly shared ({said}): adding them counts the common part twice, averaging halves what each has alone.",
-        )
-    if ratio > SAME_SIZE:
-        return Verdict(
-            "unequal",
-            f"Strongly aligned ({said}) but one is {ratio:.1f} times as large: an average is mostly that one, made "
-            "smaller.",
-        )
-    return Verdict("aligned", f"Strongly aligned ({said}) and of one size: averaging them keeps what they share.")
+        return "overlapping"
+    return "unequal" if large > SAME_SIZE * small else "aligned"

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from lorarank.compare.result import Compared, ComparedAdapter, ComparedGroup, ComparedModule, Spans
-from lorarank.compare.verdict import TOOLS
+from lorarank.compare.verdict import MEANING, TOOLS
 from lorarank.errors import printable
 from lorarank.estimate.reasons import percent
 from lorarank.report.content import Grid
@@ -18,17 +18,6 @@ from lorarank.report.table import Page
 
 MOST_SHOWN = 12
 """Modules that a table lists without being asked for all: those with the most to say, the largest together."""
-
-WORDS = {
-    "orthogonal": "add",
-    "entangled": "test",
-    "aligned": "average",
-    "unequal": "one rules",
-    "overlapping": "partly shared",
-    "opposed": "conflict",
-    "nothing": "zero",
-}
-"""Kind of a verdict → a word for a table."""
 
 
 def headline(found: Compared) -> str:
@@ -61,7 +50,9 @@ def facts(found: Compared) -> list[tuple[str, str]]:
 
 def sections(found: Compared) -> list[tuple[str, list[str]]]:
     """Headed lists of sentences, without the empty ones."""
-    lists = [("Merging", [TOOLS]), ("Not compared", _apart(found)), ("Notes", list(found.notes))]
+    kinds = dict.fromkeys(module.verdict.kind for module in found.modules)
+    meaning = [f"{kind}: {MEANING[kind]}." for kind in kinds]
+    lists = [("Merging", [*meaning, TOOLS]), ("Not compared", _apart(found)), ("Notes", list(found.notes))]
     return [(title, [printable(line, 2000) for line in lines]) for title, lines in lists if lines]
 
 
@@ -77,11 +68,11 @@ def type_grid(found: Compared) -> Grid:
             f"{group.first_replicates:g}, {group.second_replicates:g}",
             percent(group.out, 1),
             percent(group.into, 1),
-            WORDS[group.verdict.kind],
+            group.verdict.kind,
         )
         for group in groups
     )
-    headings = ("type", "modules", "agreement", "size", "replicated", "out shared", "in shared", "merging")
+    headings = ("type", "modules", "agreement", "size", "replicated", "out shared", "in shared", "relation")
     return Grid("Module types", headings, (False, *(True,) * 6, False), rows)
 
 
@@ -101,12 +92,12 @@ def module_grid(found: Compared, *, all_modules: bool = False) -> Grid:
             "" if module.out is None else str(module.out.k),
             _angles(module.out),
             _angles(module.into),
-            WORDS[module.verdict.kind],
+            module.verdict.kind,
         )
         for module in shown
     )
     title = f"The {MOST_SHOWN} modules where both are largest, of {len(found.modules):,}" if some else "Modules"
-    headings = ("module", "r", "agreement", "size", "replicated", "k", "out angles", "in angles", "merging")
+    headings = ("module", "r", "agreement", "size", "replicated", "k", "out angles", "in angles", "relation")
     return Grid(title, headings, (False, *(True,) * 7, False), rows)
 
 

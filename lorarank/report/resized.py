@@ -25,14 +25,16 @@ def headline(done: Resized) -> str:
         return f"Cut from {ranks}: {_lost(done.dropped)} of the energy dropped, {_share(done)} of the parameters left."
     if done.r_before != done.r:
         return f"Filled up with zeros from {ranks}: the update is what it was."
-    return f"Written as {done.format} at r = {_span(done.r)}: no cut, the update is what it was."
+    exact = all(module.scaling == module.scaling_before for module in done.modules) and not done.rounded
+    rest = "" if exact else f", to the rounding of {', '.join(done.dtypes)}"
+    return f"Written as {done.format} at r = {_span(done.r)}: no cut, the update is what it was{rest}."
 
 
 def facts(done: Resized) -> list[tuple[str, str]]:
     """The figures that go with it, as label and text."""
     found = [
         ("written to", f"{printable(done.output)} ({done.format}, {', '.join(done.dtypes)})"),
-        ("asked for", f"{done.criterion}" + (f", metric {done.metric}" if done.cut else "")),
+        *([("asked for", f"{done.criterion}, metric {done.metric}")] if done.criterion else []),
         ("parameters", f"{done.parameters:,} of {done.parameters_before:,} in the factors"),
         ("size", _size(done)),
     ]

@@ -53,10 +53,10 @@ class Resized:
     Attributes
     ----------
     source, output : from where, and the folder or file it went to.
-    criterion : what decided the ranks, in words.
+    criterion : what decided the ranks, in words; empty for a conversion.
     metric : in which the cut is best, and energies are shares.
     format_before, format : of the files.
-    dtypes : of the factors written.
+    dtypes_before, dtypes : of the factors.
     r_before, r : all ranks there are, ascending; modules left out do not count.
     parameters_before, parameters : numbers in all factors.
     bytes_before, bytes : of the tensors, what is carried included; before is ``None`` where it is not known.
@@ -75,6 +75,7 @@ class Resized:
     metric: str
     format_before: str
     format: str
+    dtypes_before: tuple[str, ...]
     dtypes: tuple[str, ...]
     r_before: tuple[int, ...]
     r: tuple[int, ...]
@@ -90,6 +91,11 @@ class Resized:
     command: tuple[str, ...] = ()
     schema: int = SCHEMA
     lorarank: str = __version__
+
+    @property
+    def rounded(self) -> bool:
+        """Whether factors are stored in another dtype than they were."""
+        return self.dtypes != self.dtypes_before
 
     @property
     def cut(self) -> bool:

@@ -184,6 +184,7 @@ def _result(
         metric=metric,
         format_before=adapter.format,
         format=_form(adapter, options),
+        dtypes_before=tuple(dict.fromkeys(dtype for piece in pieces for dtype in stored_dtypes(piece.module))),
         dtypes=tuple(dict.fromkeys(dtype for piece in pieces for dtype in piece.dtypes)),
         r_before=tuple(sorted({module.r for module in adapter.modules})),
         r=tuple(sorted({piece.r for piece in pieces})),
@@ -240,7 +241,7 @@ def _tail(values: np.ndarray[tuple[int], np.dtype[np.float64]], rank: int) -> fl
 def _criterion(options: ConvertOptions) -> str:
     """What decided the ranks, in the words of the command line."""
     if not isinstance(options, ResizeOptions):
-        return "no cut"
+        return ""
     value = getattr(options, options.criterion)
     shown = f"{value:,}" if isinstance(value, int) else f"{value:g}"
     per_module = options.per_module or options.criterion == "threshold_global"

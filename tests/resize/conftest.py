@@ -147,3 +147,9 @@ def loaded() -> Callable[[str, Path], PeftModel]:
 def deltas_of(loaded: Callable[[str, Path], PeftModel]) -> Callable[[str, Path], dict[str, np.ndarray]]:
     """Delta weights of a folder, as PEFT computes them on that model."""
     return lambda model, folder: deltas(loaded(model, folder))
+
+
+@pytest.fixture
+def model_of() -> Callable[[str], nn.Module]:
+    """One of the models, by its name."""
+    return lambda name: MODELS[name]()

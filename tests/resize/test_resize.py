@@ -1,0 +1,349 @@
+"""The way from an adapter or a run to files: what is said, what is refused, and that nothing is ever half-written."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from lorarank import adapters, runs
+from lorarank.adapters import layout
+from lorarank.errors import AdapterError, LorarankError, NumericsError, OptionError, ResourceError
+from lorarank.numerics.linalg import singular_values
+from lorarank.report import resized
+from lorarank.resize import ConvertOptions, Resized, ResizeOptions, convert, resize
+
+Make = Callable[..., Path]
+Golden = Callable[[str, str], None]
+HOSTILE = "model.layers.0.\x1b[31m[red]evil[/red]| <b>`:smile:`\u202e.q_proj"
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Name → digest of every file in a folder."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def delta(module: adapters.LoraModule) -> np.ndarray:
+    lora_A, lora_B = module.factors()
+    return module.scaling * lora_B @ lora_A
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_error_of_a_cut_is_the_energy_it_says_it_drops(
+    data: st.DataObject, make_adapter: Make, tmp_path: Path
+) -> None:
+    spectrum = data.draw(st.lists(st.floats(0.1, 10), min_size=1, max_size=6).map(lambda s: sorted(s, reverse=True)))
+    k = data.draw(st.integers(1, 8))
+    name = f"{len(list(tmp_path.iterdir()))}"
+    before = make_adapter(name, {"layers.0.q": (12, 9, spectrum), "layers.1.q": (9, 20, spectrum[:2])}, r=8)
+    done = resize(before, tmp_path / f"{name}-out", ResizeOptions(rank=k))
+    pairs = zip(adapters.open(before).modules, adapters.open(tmp_path / f"{name}-out").modules, strict=True)
+    for (old, new), module in zip(pairs, done.modules, strict=True):
+        error = np.sum((delta(old) - delta(new)) ** 2) / np.sum(delta(old) ** 2)
+        assert error == pytest.approx(module.dropped, abs=1e-6)
+        assert new.r == module.r == min(k, 8)
+    assert done.parameters == adapters.open(tmp_path / f"{name}-out").parameters
+
+
+def test_the_input_is_untouched_and_the_output_the_same_each_time(make_adapter: Make, tmp_path: Path) -> None:
+    before = make_adapter()
+    was = fingerprint(before)
+    for name in ("one", "two"):
+        resize(before, tmp_path / name / "out", ResizeOptions(energy=0.9))
+    assert fingerprint(before) == was
+    one, two = fingerprint(tmp_path / "one" / "out"), fingerprint(tmp_path / "two" / "out")
+    assert one.keys() == two.keys() == {"adapter_model.safetensors", "adapter_config.json", "resize.json"}
+    assert one["adapter_model.safetensors"] == two["adapter_model.safetensors"]
+
+
+def test_the_record_says_what_was_done(make_adapter: Make, tmp_path: Path) -> None:
+    done = resize(make_adapter(), tmp_path / "out", ResizeOptions(rank=2), command=("lorarank", "resize", "x"))
+    record = json.loads((tmp_path / "out" / "resize.json").read_text())
+    assert record["command"] == ["lorarank", "resize", "x"]
+    assert record["lorarank"] == done.lorarank
+    assert [module["dropped"] for module in record["modules"]] == [module.dropped for module in done.modules]
+
+
+def test_per_module_ranks_are_ordinary_patterns(make_adapter: Make, tmp_path: Path) -> None:
+    modules = {
+        "layers.0.q": (20, 30, (1.0,)),
+        "layers.1.q": (20, 30, (1.0, 1.0, 1.0)),
+        "x.layers.1.q": (20, 30, (1.0,)),
+    }
+    resize(make_adapter(modules=modules, r=4, alpha=6), tmp_path / "out", ResizeOptions(energy=0.9, per_module=True))
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (1, 1.5)
+    assert config["rank_pattern"] == {r"^layers\.1\.q": 3}  # alone: the other path ends in the same words
+    assert config["alpha_pattern"] == {r"^layers\.1\.q": 4.5}
+
+
+def test_modules_left_out_are_no_targets(make_adapter: Make, tmp_path: Path) -> None:
+    modules = {"layers.0.q": (20, 30, (1.0,)), "layers.1.q": (20, 30, (1e-3,)), "layers.2.q": (20, 30, ())}
+    done = resize(make_adapter(modules=modules, r=4), tmp_path / "out", ResizeOptions(threshold_global=0.01))
+    assert [module.r for module in done.modules] == [1, 0, 0]
+    assert [module.dropped for module in done.modules] == [pytest.approx(0, abs=1e-9), 1, 0]
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["target_modules"] == ["layers.0.q"]
+    assert "2 of 3 modules" in resized.render(done)
+
+
+@pytest.mark.parametrize("per_module", [False, True])
+@pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
+def test_a_budget_counts_what_is_written(per_module: bool, share: float, make_adapter: Make, tmp_path: Path) -> None:
+    before = make_adapter()
+    budget = int(share * adapters.open(before).parameters)
+    done = resize(before, tmp_path / "out", ResizeOptions(params=budget, per_module=per_module))
+    written = sum(tensor.size for tensor in load_file(tmp_path / "out" / "adapter_model.safetensors").values())
+    assert done.parameters == written <= budget
+
+
+def test_a_cut_in_the_metric_of_a_run(make_run: Make, tmp_path: Path) -> None:
+    run = make_run({"layers.0.q_proj": (20, 30, (3.0, 2.0, 1.0))}, r=4, alpha=4)
+    # inputs that excite the third direction most: there the cut keeps it and not the first
+    (module,) = adapters.open(run / "adapter").modules
+    lora_A, lora_B = module.factors()
+    moment = lora_A @ np.diag(np.linspace(0.1, 1, 30) ** 8) @ lora_A.T
+    gram_A, gram_B = runs.moment_keys(0, module.name)
+    save_file({gram_A: moment, gram_B: lora_B.T @ lora_B}, run / runs.MOMENTS)
+    done = resize(run, tmp_path / "out", ResizeOptions(rank=1, metric="activation"))
+    (cut,) = adapters.open(tmp_path / "out").modules
+    root = np.linspace(0.1, 1, 30) ** 4
+    U, s, Vt = np.linalg.svd(delta(module) * root)
+    np.testing.assert_allclose(delta(cut) * root, s[0] * np.outer(U[:, 0], Vt[0]), atol=2e-6 * s[0])
+    assert done.dropped == pytest.approx(float(np.sum(s[1:] ** 2) / np.sum(s**2)), rel=1e-4)
+    with pytest.raises(OptionError, match="moments"):
+        resize(run / "adapter", tmp_path / "other", ResizeOptions(rank=1, metric="loss"))
+
+
+@pytest.mark.parametrize(("share", "k"), [(0.3, 1), (0.06, 2), (0.01, 4), (0.003, 8), (0.001, 16)])
+def test_keep_loss_is_the_smallest_measured_cut_that_is_good_enough(
+    share: float, k: int, make_run: Make, tmp_path: Path
+) -> None:
+    done = resize(make_run(), tmp_path / "out", ResizeOptions(keep_loss=share, metric="loss"))
+    assert done.r == (k,)
+    assert done.loss is not None
+    assert done.loss.excess <= share
+    assert ", the whole probe" in resized.render(done) if k == 16 else "measured on 60" in resized.render(done)
+
+
+def test_what_a_run_has_not_measured_is_said(make_run: Make, tmp_path: Path) -> None:
+    run = make_run()
+    done = resize(run, tmp_path / "a", ResizeOptions(rank=3, metric="loss"))
+    assert done.loss is None
+    assert "at k = 3 was not measured; beside it the run lost 5.0% of the gain at k = 2, 0.9%" in done.notes[-1]
+    assert "in the metric loss" in resize(run, tmp_path / "b", ResizeOptions(rank=2)).notes[-1]
+    per_module = ResizeOptions(energy=0.99, per_module=True)
+    mixed = make_run({"a.q_proj": (20, 30, (1.0,)), "b.q_proj": (20, 30, (1.0, 1.0))}, name="mixed")
+    assert "one rank only" in resize(mixed, tmp_path / "c", per_module).notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [({"metric": "weight"}, "in the metric loss"), ({"metric": "loss"}, "gained nothing")],
+)
+def test_keep_loss_that_cannot_be_answered(how: dict[str, Any], words: str, make_run: Make, tmp_path: Path) -> None:
+    run = make_run(heldout={"gains": (runs.Loss(-0.1, 0.1),)})
+    with pytest.raises(OptionError, match=words):
+        resize(run, tmp_path / "out", ResizeOptions(keep_loss=0.01, **how))
+
+
+def test_keep_loss_needs_a_run(make_adapter: Make, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="does not say what a cut costs"):
+        resize(make_adapter(), tmp_path / "out", ResizeOptions(keep_loss=0.01))
+
+
+def test_an_adapter_whose_base_depends_on_r_is_not_cut(make_adapter: Make, tmp_path: Path) -> None:
+    before = make_adapter(config={"init_lora_weights": "pissa_niter_4"})
+    with pytest.raises(AdapterError, match="initialised with pissa_niter_4"):
+        resize(before, tmp_path / "out", ResizeOptions(rank=2))
+    assert not (tmp_path / "out").exists()
+    convert(before, tmp_path / "half", ConvertOptions(dtype="float16"))
+
+
+def test_groups_of_columns_are_copied_and_not_cut(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    stem = "base_model.model.conv"
+    tensors = {
+        f"{stem}.lora_A.weight": random.standard_normal((4, 2, 3, 3)).astype(np.float32),
+        f"{stem}.lora_B.weight": random.standard_normal((8, 2, 1, 1)).astype(np.float32),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["conv"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    convert(folder, tmp_path / "same", ConvertOptions())
+    found = load_file(tmp_path / "same" / "adapter_model.safetensors")
+    assert all(np.array_equal(found[key], tensor) for key, tensor in tensors.items())
+    with pytest.raises(AdapterError, match="stored in groups"):
+        resize(folder, tmp_path / "out", ResizeOptions(rank=2))
+
+
+def test_what_a_dtype_cannot_hold_is_refused(make_adapter: Make, tmp_path: Path) -> None:
+    def huge(tensors: dict[str, np.ndarray]) -> None:
+        for tensor in tensors.values():
+            tensor *= 1e6
+
+    with pytest.raises(NumericsError, match="exceeds the range of float16"):
+        convert(make_adapter(edit=huge), tmp_path / "out", ConvertOptions(dtype="float16"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "adapter"]
+
+
+@pytest.mark.parametrize("place", ["file", "folder", "link", "itself"])
+def test_nothing_is_overwritten(place: str, make_adapter: Make, tmp_path: Path) -> None:
+    before = make_adapter()
+    output = before if place == "itself" else tmp_path / "out"
+    if place == "file":
+        output.write_text("precious")
+    elif place == "folder":
+        output.mkdir()
+        (output / "precious").touch()
+    elif place == "link":
+        output.symlink_to(tmp_path / "nowhere")
+    was = fingerprint(tmp_path)
+    with pytest.raises(OptionError, match="not an empty folder"):
+        resize(before, output, ResizeOptions(rank=2))
+    assert fingerprint(tmp_path) == was
+
+
+def test_an_empty_folder_is_a_place(make_adapter: Make, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    resize(make_adapter(), tmp_path / "out", ResizeOptions(rank=2))
+    assert (tmp_path / "out" / "adapter_config.json").is_file()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("after", [0, 5])
+def test_a_write_that_fails_leaves_nothing(
+    error: BaseException, after: int, make_adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, calls, real = make_adapter(), [], layout._exactly
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) > after:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(layout, "_exactly", failing)
+    with pytest.raises(ResourceError if isinstance(error, OSError) else KeyboardInterrupt):
+        resize(before, tmp_path / "out", ResizeOptions(rank=2))
+    assert list(tmp_path.iterdir()) == [before]
+
+
+def test_an_adapter_damaged_while_it_is_cut_leaves_nothing(make_adapter: Make, tmp_path: Path) -> None:
+    def poison(tensors: dict[str, np.ndarray]) -> None:
+        list(tensors.values())[-1][0, 0] = np.nan
+
+    before = make_adapter(edit=poison)
+    for options in (ResizeOptions(rank=2), ConvertOptions(dtype="float16")):
+        with pytest.raises(NumericsError, match="lora_B"):
+            (resize if isinstance(options, ResizeOptions) else convert)(before, tmp_path / "out", options)  # type: ignore[operator]
+        assert list(tmp_path.iterdir()) == [before]
+
+
+def test_a_kill_leaves_no_half_output(make_adapter: Make, tmp_path: Path) -> None:
+    """kill -9 in the middle of writing: the output is not there, and the same command works afterwards."""
+    before = make_adapter()
+    code = (
+        "import sys, time; from lorarank.adapters import layout; from lorarank.resize import *\n"
+        "def slow(*a): print('writing', flush=True); time.sleep(60)\n"
+        "layout._exactly = slow; resize(sys.argv[1], sys.argv[2], ResizeOptions(rank=2))"
+    )
+    root = Path(resized.__file__).parents[2]
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(before), str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"writing\n"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert not (tmp_path / "out").exists()
+    resize(before, tmp_path / "out", ResizeOptions(rank=2))
+    assert adapters.open(tmp_path / "out").modules[0].r == 2
+
+
+@pytest.fixture
+def done(make_run: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Resized:
+    make_run()
+    monkeypatch.chdir(tmp_path)
+    return resize("run", "out", ResizeOptions(rank=2, metric="loss"), command=("lorarank", "resize", "run"))
+
+
+def test_the_table_is_what_it_was(done: Resized, golden: Golden) -> None:
+    golden("resized.txt", resized.render(done))
+
+
+def test_the_markdown_is_what_it_was(done: Resized, golden: Golden) -> None:
+    golden("resized.md", resized.to_markdown(done))
+
+
+def test_a_conversion_is_what_it_was(
+    make_adapter: Make, golden: Golden, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_adapter()
+    monkeypatch.chdir(tmp_path)
+    golden("converted.txt", resized.render(convert("adapter", "out", ConvertOptions(dtype="bfloat16"))))
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_sentences_keep_to_the_width(done: Resized, width: int) -> None:
+    text, _, _ = resized.render(done, width=width).partition("Module types")
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_json_and_csv(done: Resized) -> None:
+    plain = json.loads(resized.to_json(done))
+    assert list(plain) == sorted(plain)
+    assert (plain["r"], plain["schema"], plain["command"][0]) == ([2], 1, "lorarank")
+    rows = list(csv.DictReader(io.StringIO(resized.to_csv(done))))
+    assert [row["name"] for row in rows] == [module.name for module in done.modules]
+    assert sum(float(row["energy"]) for row in rows) == pytest.approx(1)
+
+
+def test_many_modules_are_shortened_unless_asked_for(make_adapter: Make, tmp_path: Path) -> None:
+    modules = {f"layers.{i}.q_proj": (20, 30, (2.0, 1.0 / (1 + i))) for i in range(20)}
+    done = resize(make_adapter(modules=modules, r=4), tmp_path / "out", ResizeOptions(rank=1))
+    assert "The 12 modules that lose most, of 20" in resized.render(done)
+    assert "layers.19.q_proj" not in resized.render(done)
+    assert "layers.19.q_proj" in resized.render(done, all_modules=True)
+
+
+def test_hostile_names_stay_text(make_adapter: Make, tmp_path: Path) -> None:
+    modules = {HOSTILE: (48, 64, (4.0, 2.0)), "=cmd()": (48, 64, (4.0, 2.0))}
+    done = resize(make_adapter(modules=modules), tmp_path / "out", ResizeOptions(rank=1))
+    assert {module.name for module in done.modules} == set(modules)
+    for text in (resized.render(done), resized.to_markdown(done), resized.to_json(done), resized.to_csv(done)):
+        assert all(character.isprintable() or character == "\n" for character in text)
+    assert "\n'=cmd()," in resized.to_csv(done)
+    assert [m.r for m in adapters.open(tmp_path / "out").modules] == [1, 1]
+
+
+def test_singular_values_that_are_kept_are_the_old_ones(make_adapter: Make, tmp_path: Path) -> None:
+    before = make_adapter()
+    resize(before, tmp_path / "out", ResizeOptions(rank=3))
+    for old, new in zip(adapters.open(before).modules, adapters.open(tmp_path / "out").modules, strict=True):
+        one, two = (singular_values(*module.factors(), module.scaling) for module in (old, new))
+        np.testing.assert_allclose(two, one[:3], rtol=1e-6)
+
+
+def test_errors_are_of_the_family(tmp_path: Path) -> None:
+    with pytest.raises(LorarankError):
+        resize(tmp_path / "nowhere", tmp_path / "out", ResizeOptions(rank=1))
