@@ -115,7 +115,7 @@ def test_help_loads_no_numpy(arguments: list[str]) -> None:
     assert not after(*arguments) & (HEAVY | {"numpy", "rich"})
 
 
-@pytest.mark.parametrize("name", ["probe", "estimate", "heuristics", "demo"])
+@pytest.mark.parametrize("name", ["probe", "estimate", "resize", "convert", "compare", "heuristics", "demo"])
 def test_help_of_a_command_loads_nothing_that_trains(name: str) -> None:
     assert not after(name, "--help") & HEAVY
 
@@ -128,6 +128,13 @@ def test_estimating_loads_nothing_heavy(make_run: Make) -> None:
 
 def test_describing_an_adapter_loads_nothing_heavy(make_adapter: Make) -> None:
     assert not after("estimate", make_adapter()) & HEAVY
+
+
+def test_resizing_and_comparing_load_nothing_heavy(make_adapter: Make, tmp_path: Path) -> None:
+    first, second = make_adapter("first"), make_adapter("second", seed=1)
+    assert not after("resize", first, "-o", tmp_path / "out", "--params", "1500", "--per-module") & HEAVY
+    assert not after("convert", first, "-o", tmp_path / "half", "--dtype", "bfloat16") & HEAVY
+    assert not after("compare", first, second) & HEAVY
 
 
 def test_the_reference_table_loads_nothing_heavy() -> None:
