@@ -6,6 +6,8 @@ prefixes of parts are those in ``StableDiffusionLoraLoaderMixin`` and its kin (`
 
 from __future__ import annotations
 
+import re
+
 from lorarank.errors import AdapterError
 
 PARTS = ("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3")
@@ -17,6 +19,11 @@ STARTS = {
     "text_encoder": ("text_model.",),
 }
 """Part → what the paths of its modules begin with."""
+
+CLIP = re.compile(r"encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])")
+"""Modules of CLIP's text model since transformers 5, which leaves ``text_model.`` out."""
+
+CLIP_ROOT = "text_model."
 
 
 def component(path: str, *, named: bool = True) -> tuple[str, str]:
@@ -34,10 +41,14 @@ def component(path: str, *, named: bool = True) -> tuple[str, str]:
 
     >>> component("unet.mid_block.attentions.0.proj_in"), component("text_model.encoder.layers.0.mlp.fc1")
     (('unet', 'mid_block.attentions.0.proj_in'), ('text_encoder', 'text_model.encoder.layers.0.mlp.fc1'))
+    >>> component("encoder.layers.0.mlp.fc1")
+    ('text_encoder', 'text_model.encoder.layers.0.mlp.fc1')
     """
     first, _, rest = path.partition(".")
     if named and first in PARTS and rest:
         return first, rest
+    if CLIP.fullmatch(path):
+        return "text_encoder", CLIP_ROOT + path
     for part, starts in STARTS.items():
         if path.startswith(starts):
             return part, path

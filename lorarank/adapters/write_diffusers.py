@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter
-from lorarank.adapters.components import component
+from lorarank.adapters.components import CLIP_ROOT, component
 from lorarank.adapters.layout import Block, Layout, Slot
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
@@ -56,7 +56,8 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         if module.kind in ("embedding", "parameter") or not is_plain(module):
             raise AdapterError(where, f"diffusers has no place for factors of this kind ({module.kind})")
         part, path = component(path_of(module), named=named)
-        parts.setdefault(part, {})[path] = one.r
+        # as a suffix, which fits with and without CLIP's root
+        parts.setdefault(part, {})[path.removeprefix(CLIP_ROOT)] = one.r
         blocks.append(_block(adapter, one, f"{part}.{path}"))
     extra = set()
     for key in adapter.carried:
@@ -65,7 +66,8 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         if found is None:
             raise AdapterError(f"{adapter.source}: {key}", "it is no LoRA factor, and diffusers has no place for it")
         extra.add(found)
-        blocks.append(copied(adapter, key, ".".join(component(path, named=named))))
+        stem, mark, rest = path.partition(f".{found}")
+        blocks.append(copied(adapter, key, ".".join(component(stem, named=named)) + mark + rest))
     fields = {f"{part}.{name}": value for part, ranks in parts.items() for name, value in _config(ranks, extra).items()}
     return Layout(
         weights=WEIGHTS,

@@ -3,8 +3,12 @@
 Keys are ``lora_unet_<path>.lora_down.weight``, ``.lora_up.weight`` and ``.alpha``, the path with underscores for dots;
 ``lora_te_`` before a text encoder's, ``lora_te1_`` and ``lora_te2_`` where there are two (``LoRANetwork`` in
 networks/lora.py of kohya-ss/sd-scripts). The product is multiplied by alpha / r, and an alpha of 0 counts as r there,
-so that a scaling of 0 cannot be written as such. diffusers reads the same keys
-(``_convert_non_diffusers_lora_to_diffusers``, diffusers.loaders.lora_conversion_utils).
+so that a scaling of 0 cannot be written as such. A module without an alpha has alpha = r
+(``create_network_from_weights``): where every scaling is 1 none is written.
+
+diffusers reads the same keys (``_convert_non_diffusers_lora_to_diffusers``, diffusers.loaders.lora_conversion_utils),
+but up to 0.42 at least does not find the alpha of an attention's projection again (``_get_alpha_name``), so that alphas
+that differ are lost there; hence a note.
 """
 
 from __future__ import annotations
@@ -32,6 +36,12 @@ DOWN = re.compile(r"(?P<stem>.+)\.lora_down(?:\.default)?\.weight")
 UNET, TEXT = "lora_unet", "lora_te"
 """``LORA_PREFIX_UNET`` and ``LORA_PREFIX_TEXT_ENCODER``."""
 
+MIXED = (
+    "Alphas differ between modules: kohya's tools and ComfyUI take each as it is, but diffusers loses those of "
+    "attention; for diffusers write --to diffusers, or add --bake-alpha."
+)
+"""What to know of a file with more than one alpha."""
+
 DIM, ALPHA = "ss_network_dim", "ss_network_alpha"
 """Metadata of kohya's about r and alpha; ``Dynamic`` where modules differ, as its own resize writes."""
 
@@ -50,6 +60,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
             f"{adapter.source}: {adapter.carried[0]}", "it is no LoRA factor, and kohya's layout has no place for it"
         )
     two = any(path_of(one.module).startswith("text_encoder_2.") for one in replacements)
+    scaled = any(one.scaling != 1 for one in replacements)
     blocks = []
     for one in replacements:
         module = one.module
@@ -57,9 +68,15 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
             raise AdapterError(
                 f"{adapter.source}: {module.name}", f"kohya's layout has no place for this kind ({module.kind})"
             )
-        blocks.append(_block(adapter, one, _stem(module) or _named(adapter, module, two)))
+        blocks.append(_block(adapter, one, _stem(module) or _named(adapter, module, two), scaled))
     blocks += [copied(adapter, key) for key in adapter.carried]
-    return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata=_metadata(adapter, replacements))
+    alphas = {alpha_for(one.r, one.scaling, rslora=False) for one in replacements} if scaled else {None}
+    return Layout(
+        weights=WEIGHTS,
+        blocks=tuple(blocks),
+        metadata=_metadata(adapter, replacements),
+        notes=(MIXED,) if len(alphas) > 1 else (),
+    )
 
 
 def _stem(module: LoraModule) -> str:
@@ -80,19 +97,19 @@ def _named(adapter: Adapter, module: LoraModule, two: bool) -> str:
     return f"{prefixes[part]}_{path.replace('.', '_')}"
 
 
-def _block(adapter: Adapter, one: Replacement, stem: str) -> Block:
+def _block(adapter: Adapter, one: Replacement, stem: str, scaled: bool) -> Block:
     tail = kernel(adapter, one.module)
     slots = (
         Slot(f"{stem}.lora_down.weight", one.dtypes[0], (one.r, *tail)),
         Slot(f"{stem}.lora_up.weight", one.dtypes[1], (one.module.out_features, one.r, *(1,) * (len(tail) - 1))),
-        Slot(f"{stem}.alpha", "float32", ()),
+        *([Slot(f"{stem}.alpha", "float32", ())] if scaled else []),
     )
     return Block(slots, partial(_loaded, slots, one))
 
 
 def _loaded(slots: Sequence[Slot], one: Replacement) -> list[Raw]:
     alpha = np.array(alpha_for(one.r, one.scaling, rslora=False), dtype=np.float64)
-    return [*computed(slots[:2], [one]), downcast(alpha, "float32", slots[2].key)]
+    return [*computed(slots[:2], [one]), *(downcast(alpha, slot.dtype, slot.key) for slot in slots[2:])]
 
 
 def _metadata(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, str]:

@@ -46,12 +46,7 @@ def test_formats(kind: str, make_adapter: Make) -> None:
 
 def test_bad_input_is_one_line_and_exits_with_2(make_adapter: Make, tmp_path: Path) -> None:
     other = make_adapter("other", {"q": (8, 8, (1.0,))}, r=2)
-    for arguments in (
-        (other,),
-        (make_adapter(), other),
-        (other, tmp_path / "nowhere"),
-        (other, other, "--directions", 0),
-    ):
+    for second in ((), (make_adapter(),), (tmp_path / "nowhere",), (other, "--directions", "0")):
         result = run("compare", other, *second)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "Error: " in result.stderr

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model
 from peft.utils import set_peft_model_state_dict
 from safetensors import safe_open
@@ -40,19 +41,21 @@ def kohya_deltas(path: Path) -> dict[str, np.ndarray]:
     for key, down in tensors.items():
         if key.endswith(".lora_down.weight"):
             name = key.removesuffix(".lora_down.weight")
-            up, scale = tensors[f"{name}.lora_up.weight"], tensors[f"{name}.alpha"].item() / down.shape[0]
+            up, alpha = tensors[f"{name}.lora_up.weight"], tensors.get(f"{name}.alpha", torch.tensor(len(down)))
+            scale = alpha.item() / len(down)
             if down.ndim == 2:
                 weight = up @ down
             else:
                 weight = nn.functional.conv2d(down.permute(1, 0, 2, 3), up).permute(1, 0, 2, 3)
             found[name] = (scale * weight).double().numpy()
-    assert len(tensors) == 3 * len(found)
+    assert len(tensors) in (2 * len(found), 3 * len(found))
     return found
 
 
 def test_kohya_reads_the_same_update(saved: Saved, deltas_of: Deltas, tmp_path: Path) -> None:
     before = saved("unet", **UNET)
-    convert(before, tmp_path / "out", ConvertOptions(to="kohya"))
+    done = convert(before, tmp_path / "out", ConvertOptions(to="kohya"))
+    assert "diffusers loses" in done.notes[-1]
     found = kohya_deltas(tmp_path / "out" / "lora.safetensors")
     for name, delta in deltas_of("unet", before).items():
         key = f"lora_unet_{name.replace('.', '_')}"
@@ -69,7 +72,7 @@ def test_a_cut_for_kohya_is_that_for_peft(saved: Saved, deltas_of: Deltas, tmp_p
     found = kohya_deltas(tmp_path / "one.safetensors")
     for name, delta in deltas_of("unet", tmp_path / "peft").items():
         np.testing.assert_allclose(found[f"lora_unet_{name.replace('.', '_')}"], delta, atol=1e-6)
-    assert {float(v) for k, v in load_file(tmp_path / "one.safetensors").items() if k.endswith(".alpha")} == {2.0}
+    assert not [key for key in load_file(tmp_path / "one.safetensors") if key.endswith(".alpha")]
     with pytest.raises(OptionError, match="not an empty folder"):
         resize(before, tmp_path / "one.safetensors", ResizeOptions(rank=2, to="kohya"))
 
