@@ -43,7 +43,12 @@ Paths = Mapping[str, tuple[str, str]]
 def path_of(module: LoraModule) -> str:
     """The path under which PEFT stores a module, wrappers of its own (``base_layer``) included."""
     match = FACTOR.fullmatch(module.keys[0])
-    return PREFIX.sub("", WRAPPER.sub("", match["module"]), count=1) if match else module.name
+    return _path(match["module"]) if match else module.name
+
+
+def _path(key: str) -> str:
+    """A stored name without what training wraps around modules and without PEFT's root."""
+    return PREFIX.sub("", WRAPPER.sub("", key), count=1)
 
 
 def pattern_path(module: LoraModule) -> str:
@@ -62,7 +67,7 @@ def pattern_path(module: LoraModule) -> str:
 def has_to_stay(adapter: Adapter, module: LoraModule) -> bool:
     """Whether a module cannot be left out: the adapter carries something of this very module (a magnitude of DoRA, a
     bias), or PEFT finds the factors of its parameters by how many wrappers there are."""
-    return module.kind == "parameter" or any(key.startswith(f"{ROOT}{path_of(module)}.") for key in adapter.carried)
+    return module.kind == "parameter" or any(_path(key).startswith(f"{path_of(module)}.") for key in adapter.carried)
 
 
 def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:

@@ -64,8 +64,8 @@ def type_grid(done: Resized) -> Grid:
         kinds.setdefault(module.type, []).append(module)
     rows = []
     for kind, modules in kinds.items():
-        energy = sum(module.energy for module in modules)
-        gone = sum(module.energy * module.dropped for module in modules) / energy if energy else 0.0
+        energy = sum(module.energy or 0.0 for module in modules)
+        gone = sum((module.energy or 0.0) * module.dropped for module in modules) / energy if energy else 0.0
         rows.append(
             (
                 printable(kind),
@@ -95,7 +95,7 @@ def module_grid(done: Resized, *, all_modules: bool = False) -> Grid:
             str(module.r_before),
             str(module.r),
             f"{module.scaling:.4g}" if module.r else "",
-            percent(module.energy, 2),
+            percent(module.energy or 0.0, 2),
             _lost(module.dropped),
         )
         for module in shown
@@ -125,7 +125,7 @@ def to_markdown(done: Resized) -> str:
     parts.append("\n".join(f"- **{label}:** {escaped(text)}" for label, text in facts(done)))
     if done.notes:
         parts += ["### Notes", "\n".join(f"- {escaped(printable(note, 2000))}" for note in done.notes)]
-    for grid in (type_grid(done), module_grid(done, all_modules=True)):
+    for grid in (type_grid(done), module_grid(done, all_modules=True)) if done.cut else ():
         parts += [f"### {grid.title}", grid_to_markdown(grid)]
     return "\n\n".join(parts) + "\n"
 

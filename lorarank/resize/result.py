@@ -16,8 +16,8 @@ SCHEMA = 1
 class ResizedModule:
     """One module before and after; a new r of 0 means that it is left out.
 
-    ``energy`` is its share of that of all modules, ``dropped`` the share of its own that is gone, and ``scaling`` what
-    the new product is multiplied by.
+    ``energy`` is its share of that of all modules (``None`` where it was not measured, since nothing was cut),
+    ``dropped`` the share of its own that is gone, and ``scaling`` what the new product is multiplied by.
     """
 
     name: str
@@ -30,7 +30,7 @@ class ResizedModule:
     scaling: float
     parameters_before: int
     parameters: int
-    energy: float
+    energy: float | None
     dropped: float
 
 

@@ -37,8 +37,9 @@ Source = str | Path
 
 @dataclass(frozen=True)
 class Opened:
-    """An adapter and, where it was one, the run it is of."""
+    """An adapter, what it was opened from and, where that was one, the run it is of."""
 
+    source: str
     adapter: Adapter
     run: Run | None
 
@@ -101,8 +102,8 @@ def convert(source: Source, output: str | Path, options: ConvertOptions, *, comm
 def _open(source: Source) -> Opened:
     if Path(source).is_dir() and runs.is_run(Path(source)):
         run = runs.read(Path(source))
-        return Opened(adapters.open(run.adapters[0]), run)
-    return Opened(adapters.open(source), None)
+        return Opened(str(source), adapters.open(run.adapters[0]), run)
+    return Opened(str(source), adapters.open(source), None)
 
 
 def _written(result: Resized, layout: Layout, output: Path) -> Resized:
@@ -178,7 +179,7 @@ def _result(
     metric = options.metric if isinstance(options, ResizeOptions) else "weight"
     measured, unmeasured = loss.measured(opened.run, metric, ranks) if resizing else (None, "")
     return Resized(
-        source=str(adapter.source),
+        source=opened.source,
         output=str(output),
         criterion=_criterion(options),
         metric=metric,
@@ -193,7 +194,7 @@ def _result(
         bytes_before=_stored_bytes(adapter),
         bytes=layout.bytes,
         carried=len(adapter.carried),
-        dropped=float(sum(module.energy * module.dropped for module in modules)),
+        dropped=sum((module.energy or 0.0) * module.dropped for module in modules),
         loss=measured,
         modules=modules,
         notes=(*adapter.notes, *layout.notes, *([unmeasured] if unmeasured else [])),
@@ -204,10 +205,9 @@ def _result(
 def _modules(
     adapter: Adapter, spectra: Sequence[Spectrum], ranks: Sequence[int], pieces: dict[str, Replacement]
 ) -> tuple[ResizedModule, ...]:
-    measured = [module.singular_values for module in spectra] or [np.ones(1) for _ in adapter.modules]
-    shares = energies(measured)
+    shares = energies([module.singular_values for module in spectra])
     found = []
-    for module, values, share, rank in zip(adapter.modules, measured, shares, ranks, strict=True):
+    for index, (module, rank) in enumerate(zip(adapter.modules, ranks, strict=True)):
         piece = pieces.get(module.name)
         grown = rank * (module.in_features + module.out_features)
         found.append(
@@ -222,8 +222,8 @@ def _modules(
                 scaling=piece.scaling if piece is not None else 0.0,
                 parameters_before=module.parameters,
                 parameters=module.parameters if rank == module.r else grown,
-                energy=float(share),
-                dropped=_tail(values, rank),
+                energy=float(shares[index]) if spectra else None,
+                dropped=_tail(spectra[index].singular_values, rank) if spectra else 0.0,
             )
         )
     return tuple(found)
