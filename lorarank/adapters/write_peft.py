@@ -64,10 +64,15 @@ def pattern_path(module: LoraModule) -> str:
     return path_of(module).partition(".base_layer")[0]
 
 
-def has_to_stay(adapter: Adapter, module: LoraModule) -> bool:
-    """Whether a module cannot be left out: the adapter carries something of this very module (a magnitude of DoRA, a
-    bias), or PEFT finds the factors of its parameters by how many wrappers there are."""
-    return module.kind == "parameter" or any(_path(key).startswith(f"{path_of(module)}.") for key in adapter.carried)
+def staying(adapter: Adapter) -> frozenset[str]:
+    """Names of modules that cannot be left out: the adapter carries something of theirs (a magnitude of DoRA, a bias),
+    or PEFT tells the factors of their parameters by how many wrappers there are."""
+    owners = {
+        ".".join(parts[:end])
+        for parts in (_path(key).split(".") for key in adapter.carried)
+        for end in range(1, len(parts))
+    }
+    return frozenset(m.name for m in adapter.modules if m.kind == "parameter" or path_of(m) in owners)
 
 
 def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
@@ -150,7 +155,7 @@ def _block(adapter: Adapter, stack: Sequence[Replacement], path: str) -> Block:
     first = stack[0]
     module = first.module
     if not is_plain(module):
-        if any(one.changed for one in stack):
+        if adapter.format != "peft" or any(one.changed for one in stack):
             raise AdapterError(
                 f"{adapter.source}: {module.name}",
                 "its factors are stored in groups, each with columns of its own",

@@ -17,7 +17,7 @@ from lorarank.adapters.adapter import Factors
 from lorarank.adapters.layout import Layout, Slot, vacant, write
 from lorarank.adapters.replacement import Replacement, stored_dtypes
 from lorarank.adapters.write import BAKED, FORMATS, lay_out
-from lorarank.adapters.write_peft import has_to_stay, pattern_path
+from lorarank.adapters.write_peft import pattern_path, staying
 from lorarank.errors import NumericsError, OptionError
 from lorarank.estimate.rule import energies
 from lorarank.module_names import module_type
@@ -77,7 +77,8 @@ def resize(source: Source, output: str | Path, options: ResizeOptions, *, comman
     adapter = opened.adapter
     spectra = measure(adapter, metric=options.metric, moments=opened.moments)
     labels = [pattern_path(m) if adapter.format == "peft" else m.keys for m in adapter.modules]
-    groups, homes = grouped(spectra, labels, [has_to_stay(adapter, module) for module in adapter.modules])
+    stay = staying(adapter)
+    groups, homes = grouped(spectra, labels, [module.name in stay for module in adapter.modules])
     chosen = choose(groups, options, partial(loss.kept, opened.run, options.metric))
     ranks = [chosen[home] for home in homes]
     with grams_of(options.metric, opened.moments) as grams:
