@@ -96,9 +96,10 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
             do="convert it with the tool that loads the model, such as diffusers",
         )
     paths = _paths(adapter)
-    blocks = [_block(adapter, stack, paths[stack[0].module.name][0]) for stack in stacks(replacements)]
+    changed = any(one.changed for one in replacements) or len(replacements) < len(adapter.modules)
+    blocks = [_block(adapter, stack, paths[stack[0].module.name][0], changed) for stack in stacks(replacements)]
     blocks += [copied(adapter, key) for key in adapter.carried]
-    config = _config(adapter, replacements, paths)
+    config = _config(adapter, replacements, paths, changed)
     return Layout(weights=WEIGHTS[0], blocks=tuple(blocks), metadata={"format": "pt"}, config=config)
 
 
@@ -150,15 +151,16 @@ def check_base(adapter: Adapter) -> None:
         )
 
 
-def _block(adapter: Adapter, stack: Sequence[Replacement], path: str) -> Block:
+def _block(adapter: Adapter, stack: Sequence[Replacement], path: str, changed: bool) -> Block:
     """The two tensors of a module, or of all experts of a stack."""
     first = stack[0]
     module = first.module
-    if not is_plain(module):
+    # a fused projection of PEFT before 0.3 becomes an ordinary linear layer as soon as anything is written anew
+    if not is_plain(module) and not (changed and module.kind == "linear"):
         if adapter.format != "peft" or any(one.changed for one in stack):
             raise AdapterError(
                 f"{adapter.source}: {module.name}",
-                "its factors are stored in groups, each with columns of its own",
+                "a convolution in groups, each with columns of its own",
                 why="factors of another rank, scaling or dtype do not fit into that",
                 do="leave this adapter as it is, or merge it into its model",
             )
@@ -185,14 +187,15 @@ def computed(slots: Sequence[Slot], stack: Sequence[Replacement]) -> list[Raw]:
     return [downcast(factor, slot.dtype, slot.key) for factor, slot in pairs]
 
 
-def _config(adapter: Adapter, replacements: Sequence[Replacement], paths: Paths) -> dict[str, Any]:
+def _config(adapter: Adapter, replacements: Sequence[Replacement], paths: Paths, changed: bool) -> dict[str, Any]:
     """The old configuration with what has changed; a plain one where the adapter was of another format."""
     ours = adapter.format == "peft"
     config: dict[str, Any] = dict(adapter.config) if ours else _fresh(adapter, [path for path, _ in paths.values()])
     kept = {one.module.name for one in replacements}
     dropped = [module for module in adapter.modules if module.name not in kept]
-    if ours and not dropped and not any(one.changed for one in replacements):
+    if ours and not changed:
         return config
+    config.pop("enable_lora", None)
     if dropped or any(one.r != one.module.r for one in replacements):
         check_base(adapter)
     rslora = bool(config.get("use_rslora"))

@@ -89,6 +89,10 @@ def choose(groups: Sequence[Group], options: ResizeOptions, keep_loss: Callable[
     >>> choose([one, two], ResizeOptions(threshold_global=0.5), int), choose([one, two], ResizeOptions(params=25), int)
     ((1, 1), (1, 1))
     """
+    if options.rank is None and not any(values.any() for group in groups for values in group.spectra):
+        raise OptionError(
+            options.flag, "the update is zero everywhere (lora_B is all zero), so nothing says a rank", do="give --rank"
+        )
     ranks = _ranks(groups, options, keep_loss)
     if not any(ranks):
         raise OptionError(

@@ -207,6 +207,7 @@ def _modules(
     adapter: Adapter, spectra: Sequence[Spectrum], ranks: Sequence[int], pieces: dict[str, Replacement]
 ) -> tuple[ResizedModule, ...]:
     shares = energies([module.singular_values for module in spectra])
+    anew = any(piece.changed for piece in pieces.values()) or len(pieces) < len(adapter.modules)
     found = []
     for index, (module, rank) in enumerate(zip(adapter.modules, ranks, strict=True)):
         piece = pieces.get(module.name)
@@ -222,7 +223,7 @@ def _modules(
                 scaling_before=module.scaling,
                 scaling=piece.scaling if piece is not None else 0.0,
                 parameters_before=module.parameters,
-                parameters=module.parameters if rank == module.r else grown,
+                parameters=grown if anew and (rank != module.r or module.kind == "linear") else module.parameters,
                 energy=float(shares[index]) if spectra else None,
                 dropped=_tail(spectra[index].singular_values, rank) if spectra else 0.0,
             )

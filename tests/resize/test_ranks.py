@@ -94,7 +94,7 @@ def test_what_cannot_work_is_refused() -> None:
             ranks([one], **how)
     with pytest.raises(OptionError, match="have to stay take 10"):
         ranks([one, pinned], params=9, per_module=True)
-    with pytest.raises(OptionError, match="would leave nothing"):
+    with pytest.raises(OptionError, match="zero everywhere"):
         ranks([Group((np.zeros(2),), 2, 10, False)], energy=0.9)
 
 

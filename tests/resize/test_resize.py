@@ -189,8 +189,37 @@ def test_groups_of_columns_are_copied_and_not_cut(tmp_path: Path) -> None:
     convert(folder, tmp_path / "same", ConvertOptions())
     found = load_file(tmp_path / "same" / "adapter_model.safetensors")
     assert all(np.array_equal(found[key], tensor) for key, tensor in tensors.items())
-    with pytest.raises(AdapterError, match="stored in groups"):
+    with pytest.raises(AdapterError, match="in groups"):
         resize(folder, tmp_path / "out", ResizeOptions(rank=2))
+
+
+def test_a_fused_projection_of_old_peft_becomes_an_ordinary_one(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    stem = "base_model.model.qkv"
+    tensors = {
+        f"{stem}.lora_A.weight": random.standard_normal((8, 10)).astype(np.float32),
+        f"{stem}.lora_B.weight": random.standard_normal((24, 4, 1)).astype(np.float32),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA",
+        "r": 4,
+        "lora_alpha": 6,
+        "enable_lora": [True, False, True],
+        "target_modules": ["qkv"],
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (before,) = adapters.open(folder).modules
+    done = resize(folder, tmp_path / "out", ResizeOptions(rank=5))
+    (after,) = adapters.open(tmp_path / "out").modules
+    U, s, Vt = np.linalg.svd(delta(before), full_matrices=False)
+    np.testing.assert_allclose(delta(after), (U[:, :5] * s[:5]) @ Vt[:5], atol=1e-5)
+    assert done.parameters == after.parameters == 5 * (36 + 10)
+    written = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert "enable_lora" not in written
+    assert (written["r"], written["lora_alpha"]) == (5, 7.5)
 
 
 def test_what_a_dtype_cannot_hold_is_refused(make_adapter: Make, tmp_path: Path) -> None:
