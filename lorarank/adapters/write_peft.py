@@ -17,15 +17,19 @@ from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.components import PARTS
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.patterns import pattern_keys
-from lorarank.adapters.peft import WEIGHTS
 from lorarank.adapters.peft_config import RESIDUAL_INITS, scaling
-from lorarank.adapters.peft_keys import FACTOR, PREFIX, WRAPPER
+from lorarank.adapters.peft_keys import FACTOR, WRAPPER
 from lorarank.adapters.replacement import Replacement, is_plain, kernel, stacked, stacks
 from lorarank.adapters.verbatim import copied
 from lorarank.errors import AdapterError
 
 ROOT = "base_model.model."
 """What PEFT puts before the path of a module."""
+
+WRAPPED_ROOT = re.compile(r"^(?:(?:module\.)*base_model\.model\.)?")
+"""The same in a stored name; ``module.`` is of data-parallel training."""
+
+WEIGHTS = "adapter_model.safetensors"
 
 FLATTENED = re.compile(r"^lora_(?:unet|te\d?|transformer)_\w+\.")
 """A key of kohya's: the path of its module with underscores for dots."""
@@ -43,12 +47,17 @@ Paths = Mapping[str, tuple[str, str]]
 def path_of(module: LoraModule) -> str:
     """The path under which PEFT stores a module, wrappers of its own (``base_layer``) included."""
     match = FACTOR.fullmatch(module.keys[0])
-    return _path(match["module"]) if match else module.name
+    inside = match is not None and (module.kind == "parameter" or ".base_layer" in match["module"])
+    return _path(match["module"]) if match is not None and inside else module.name
 
 
 def _path(key: str) -> str:
-    """A stored name without what training wraps around modules and without PEFT's root."""
-    return PREFIX.sub("", WRAPPER.sub("", key), count=1)
+    """A stored name without what training wraps around modules and without PEFT's root.
+
+    >>> _path("module.base_model.model.h.0._fsdp_wrapped_module.attn.base_layer")
+    'h.0.attn.base_layer'
+    """
+    return WRAPPED_ROOT.sub("", WRAPPER.sub("", key))
 
 
 def pattern_path(module: LoraModule) -> str:
@@ -100,7 +109,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     blocks = [_block(adapter, stack, paths[stack[0].module.name][0], changed) for stack in stacks(replacements)]
     blocks += [copied(adapter, key) for key in adapter.carried]
     config = _config(adapter, replacements, paths, changed)
-    return Layout(weights=WEIGHTS[0], blocks=tuple(blocks), metadata={"format": "pt"}, config=config)
+    return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata={"format": "pt"}, config=config)
 
 
 def _paths(adapter: Adapter) -> Paths:

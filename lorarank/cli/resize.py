@@ -31,7 +31,7 @@ def form_options(function: Command) -> Command:
             type=click.Choice(REPORTS),
             default="table",
             show_default=True,
-            help="Of what is printed.",
+            help="Of the report.",
         ),
         click.option("--modules", "all_modules", is_flag=True, help="List all modules, not only those that lose most."),
         click.option(
@@ -44,13 +44,13 @@ def form_options(function: Command) -> Command:
             "--dtype",
             type=click.Choice(DTYPES),
             default=ConvertOptions.dtype,
-            help="Of the factors [default: its own].",
+            help="Store factors as this [default: as they are].",
         ),
         click.option(
             "--to",
             type=click.Choice(FORMATS),
             default=ConvertOptions.to,
-            help="Format written [default: the input's].",
+            help="Write this format [default: the input's].",
         ),
         click.option(
             "-o",
@@ -66,7 +66,6 @@ def form_options(function: Command) -> Command:
 
 @click.command(epilog="Example: lorarank resize adapter -o adapter-r8 --rank 8")
 @click.argument("source", metavar="IN")
-@form_options
 @click.option("--rank", type=int, default=ResizeOptions.rank, metavar="K", help="This rank for every module.")
 @click.option(
     "--energy",
@@ -76,7 +75,7 @@ def form_options(function: Command) -> Command:
     help="The rank that keeps this share of energy.",
 )
 @click.option(
-    "--params", type=int, default=ResizeOptions.params, metavar="N", help="The rank that fits into N parameters."
+    "--params", type=int, default=ResizeOptions.params, metavar="N", help="The rank that N parameters pay for."
 )
 @click.option(
     "--threshold-global",
@@ -107,6 +106,7 @@ def form_options(function: Command) -> Command:
 @click.option(
     "--pad", is_flag=True, default=ResizeOptions.pad, help="Fill up with zeros where --rank is above a module's."
 )
+@form_options
 def command(source: str, output: Path, kind: str, all_modules: bool, **given: Any) -> None:
     """Cut an adapter to a smaller rank, and say what that drops.
 

@@ -40,12 +40,12 @@ def facts(done: Resized) -> list[tuple[str, str]]:
     ]
     if done.loss is not None:
         loss = done.loss
-        band = f" ± {100 * loss.excess_se:.1f}" if loss.excess_se is not None else ""
+        band = f" ± {100 * loss.excess_se:.2f}" if loss.excess_se is not None else ""
         whole = ", the whole probe" if loss.k == max(done.r_before) else ""
         found.append(
             (
                 "loss",
-                f"{100 * loss.excess:.1f}{band}% of the gain lost at k = {loss.k}{whole}, measured on "
+                f"{100 * loss.excess:.2f}{band}% of the gain lost at k = {loss.k}{whole}, measured on "
                 f"{loss.documents:,} held-out documents",
             )
         )

@@ -45,7 +45,7 @@ def test_an_adapter_is_cut(make_adapter: Make, tmp_path: Path) -> None:
 def test_a_run_is_cut_by_its_loss(make_run: Make, tmp_path: Path) -> None:
     result = run("resize", make_run(), "-o", tmp_path / "out", "--keep-loss", "0.01", "--metric", "loss")
     assert result.exit_code == 0
-    assert "0.9 ± 0.2% of the gain lost at k = 4, measured on 60 held-out documents" in result.output
+    assert "0.90 ± 0.20% of the gain lost at k = 4, measured on 60 held-out documents" in result.output
 
 
 @pytest.mark.parametrize("kind", ["table", "json", "markdown", "csv"])
