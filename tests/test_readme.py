@@ -65,6 +65,15 @@ def test_the_stated_loss_is_that_of_the_files() -> None:
     found = json.loads((ROOT / "data" / "evidence" / "keep-loss.json").read_text())
     assert len(found["points"]) >= 4
     assert found["largest_difference_in_share_of_gain"] < 0.001
+    rows = re.findall(
+        r"^\| (\d+) \| (.*) \|$", README.partition("<!-- keep-loss -->")[2].partition("<!--")[0], flags=re.M
+    )
+    assert [int(k) for k, _ in rows] == [point["k"] for point in found["points"]]
+    for (_, cells), point in zip(rows, found["points"], strict=True):
+        cuts = [
+            point[how][metric] for how in ("uniform", "same_parameters_per_module") for metric in ("weight", "loss")
+        ]
+        assert cells.split(" | ") == [f"{point['parameters']:,}", *(f"{100 * cut['heldout']:.2f}%" for cut in cuts)]
     shown = re.search(r"([\d.]+) ± [\d.]+% of the gain lost at k = (\d+)", README)
     assert shown is not None
     (point,) = (point for point in found["points"] if point["k"] == int(shown[2]))

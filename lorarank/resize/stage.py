@@ -198,7 +198,7 @@ def _result(
         dropped=sum((module.energy or 0.0) * module.dropped for module in modules),
         loss=measured,
         modules=modules,
-        notes=(*adapter.notes, *layout.notes, *([unmeasured] if unmeasured else [])),
+        notes=(*adapter.notes, *layout.notes, *_doubts(options), *([unmeasured] if unmeasured else [])),
         command=command,
     )
 
@@ -248,6 +248,19 @@ def _criterion(options: ConvertOptions) -> str:
     shown = f"{value:,}" if isinstance(value, int) else f"{value:g}"
     per_module = options.per_module or options.criterion == "threshold_global"
     return f"{options.flag} {shown}, {'a rank for each module' if per_module else 'one rank for all modules'}"
+
+
+def _doubts(options: ConvertOptions) -> list[str]:
+    """What is known to be the lesser choice: data/evidence/keep-loss.json and resize.json."""
+    if not isinstance(options, ResizeOptions) or options.metric == "loss":
+        return []
+    if options.criterion == "threshold_global" or (options.criterion == "params" and options.per_module):
+        return [
+            f"Singular values of different modules are compared here in the metric {options.metric}, which is no "
+            "common currency: where it was measured, one rank for all lost less at the same parameters, and ranks by "
+            "--metric loss, which needs a run, lost least."
+        ]
+    return []
 
 
 def _stored_bytes(adapter: Adapter) -> int | None:

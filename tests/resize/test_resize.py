@@ -376,3 +376,18 @@ def test_singular_values_that_are_kept_are_the_old_ones(make_adapter: Make, tmp_
 def test_errors_are_of_the_family(tmp_path: Path) -> None:
     with pytest.raises(LorarankError):
         resize(tmp_path / "nowhere", tmp_path / "out", ResizeOptions(rank=1))
+
+
+def test_ranks_across_modules_in_no_common_currency_are_doubted(make_run: Make, tmp_path: Path) -> None:
+    run = make_run()
+    for index, (how, doubted) in enumerate(
+        (
+            ({"params": 3000, "per_module": True}, True),
+            ({"threshold_global": 0.1}, True),
+            ({"params": 3000, "per_module": True, "metric": "loss"}, False),
+            ({"params": 3000}, False),
+            ({"energy": 0.9, "per_module": True}, False),
+        )
+    ):
+        done = resize(run, tmp_path / str(index), ResizeOptions(**how))  # type: ignore[arg-type]
+        assert any("no common currency" in note for note in done.notes) == doubted, how
