@@ -35,7 +35,11 @@ Raw = NDArray[Any] | bytes
 
 @dataclass(frozen=True)
 class Slot:
-    """A tensor to be written: its name, dtype (torch's spelling) and shape."""
+    """A tensor to be written: its name, dtype (torch's spelling) and shape.
+
+    >>> Slot("q.lora_A.weight", "bfloat16", (8, 64)).bytes
+    1024
+    """
 
     key: str
     dtype: str

@@ -40,6 +40,11 @@ def compare(first: Source, second: Source, options: CompareOptions | None = None
         A source that cannot be read or trusted; or two that share no module of one shape.
     NumericsError
         NaN or infinity in one of them.
+
+    >>> compare("adapter-that-is-not-there", "another")
+    Traceback (most recent call last):
+        ...
+    lorarank.errors.SourceError: adapter-that-is-not-there: no such file or folder, and no hub id either. ...
     """
     options = options or CompareOptions()
     one, two = _open(first), _open(second)

@@ -70,6 +70,11 @@ def resize(source: Source, output: str | Path, options: ResizeOptions, *, comman
         Options that do not go with the source, or an output that is in the way.
     ResourceError
         The output cannot be written; nothing is left behind.
+
+    >>> resize("adapter-that-is-not-there", "small", ResizeOptions(rank=8))
+    Traceback (most recent call last):
+        ...
+    lorarank.errors.SourceError: adapter-that-is-not-there: no such file or folder, and no hub id either. ...
     """
     opened = _open(source)
     output = Path(output)
