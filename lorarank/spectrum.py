@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,18 +75,33 @@ def measure(
     RunError
         The moments are missing, damaged or of another adapter.
     """
+    with grams_of(metric, moments, replicate) as grams:
+        return tuple(of_module(module, grams(module)) for module in adapter.modules)
+
+
+@contextmanager
+def grams_of(metric: str, moments: Path | None, replicate: int = 0) -> Iterator[Callable[[LoraModule], Grams]]:
+    """Within the block, a module's Gram matrices in the metric: ``gram_A`` and ``gram_B``, each (r, r) or ``None``.
+
+    Parameters and errors are those of :func:`measure`.
+
+    >>> with grams_of("weight", None) as grams:
+    ...     grams(None)
+    (None, None)
+    """
     if metric not in METRICS:
         raise OptionError(f"--metric {metric}", "no such metric", do=f"choose among: {', '.join(METRICS)}")
     if metric == "weight":
-        return tuple(of_module(module) for module in adapter.modules)
+        yield lambda module: (None, None)
+        return
     if moments is None:
         raise OptionError(
             f"--metric {metric}",
             "an adapter alone does not hold the moments it needs",
-            do="estimate from a run folder, or leave --metric out",
+            do="give a run folder, or leave --metric out",
         )
     with _opened(moments) as file:
-        return tuple(of_module(module, _grams(file, moments, module, replicate, metric)) for module in adapter.modules)
+        yield lambda module: _grams(file, moments, module, replicate, metric)
 
 
 def of_module(module: LoraModule, grams: Grams = (None, None)) -> Spectrum:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import lorarank
+from lorarank.cli import COMMANDS
 
 PACKAGE = Path(lorarank.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_demo" not in path.parts)
@@ -21,7 +22,7 @@ Make = Callable[..., Path]
 FLOORS = {
     0: {"", "errors", "module_names", "numerics"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
-    2: {"capacity", "estimate", "first_guess", "heuristics", "probe", "spectrum", "sweep"},
+    2: {"capacity", "compare", "estimate", "first_guess", "heuristics", "probe", "resize", "spectrum", "sweep"},
     3: {"audit", "fine_tune"},
     4: {"report"},
     5: {"__main__", "cli"},
@@ -116,7 +117,7 @@ def test_help_loads_no_numpy(arguments: list[str]) -> None:
     assert not after(*arguments) & (HEAVY | {"numpy", "rich"})
 
 
-@pytest.mark.parametrize("name", ["probe", "estimate", "audit", "extract", "heuristics", "demo"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_loads_nothing_that_trains(name: str) -> None:
     assert not after(name, "--help") & HEAVY
 
@@ -135,6 +136,13 @@ def test_auditing_loads_nothing_heavy(make_adapter: Make, tmp_path: Path) -> Non
     folder = make_adapter()
     for arguments in ([], ["--format", "sarif"], ["-o", tmp_path / "rows.csv"]):
         assert not after("audit", folder, *arguments) & HEAVY
+
+
+def test_resizing_and_comparing_load_nothing_heavy(make_adapter: Make, tmp_path: Path) -> None:
+    first, second = make_adapter("first"), make_adapter("second", seed=1)
+    assert not after("resize", first, "-o", tmp_path / "out", "--params", "1500", "--per-module") & HEAVY
+    assert not after("convert", first, "-o", tmp_path / "half", "--dtype", "bfloat16") & HEAVY
+    assert not after("compare", first, second) & HEAVY
 
 
 def test_the_reference_table_loads_nothing_heavy() -> None:

@@ -44,6 +44,42 @@ def first_run_cells(folder: Path) -> list[str]:
     ]
 
 
+def test_the_table_of_the_real_cut_is_what_was_measured() -> None:
+    block = re.search(r"<!-- resize -->\n(.*?)<!-- /resize -->", README, flags=re.DOTALL)
+    assert block is not None
+    found = json.loads((ROOT / "data" / "evidence" / "resize.json").read_text())["against_the_whole_adapter"]
+    rows = dict(re.findall(r"^\| (.*?) \| (\S+ \| .*) \|$", block[1], flags=re.MULTILINE))
+    del rows["against the whole adapter"]
+    assert rows.keys() == found.keys()
+    for name, cells in rows.items():
+        cut = found[name]
+        assert cells.split(" | ") == [
+            f"{cut['parameters']:,}" if "parameters" in cut else "–",
+            f"{100 * cut['energy_dropped']:.1f}%" if "energy_dropped" in cut else "–",
+            f"{cut['kl_nats_per_token']:.5f}",
+            f"{100 * cut['same_top_token']:.1f}%",
+        ]
+
+
+def test_the_stated_loss_is_that_of_the_files() -> None:
+    found = json.loads((ROOT / "data" / "evidence" / "keep-loss.json").read_text())
+    assert len(found["points"]) >= 4
+    assert found["largest_difference_in_share_of_gain"] < 0.001
+    rows = re.findall(
+        r"^\| (\d+) \| (.*) \|$", README.partition("<!-- keep-loss -->")[2].partition("<!--")[0], flags=re.M
+    )
+    assert [int(k) for k, _ in rows] == [point["k"] for point in found["points"]]
+    for (_, cells), point in zip(rows, found["points"], strict=True):
+        cuts = [
+            point[how][metric] for how in ("uniform", "same_parameters_per_module") for metric in ("weight", "loss")
+        ]
+        assert cells.split(" | ") == [f"{point['parameters']:,}", *(f"{100 * cut['heldout']:.2f}%" for cut in cuts)]
+    shown = re.search(r"([\d.]+) ± [\d.]+% of the gain lost at k = (\d+)", README)
+    assert shown is not None
+    (point,) = (point for point in found["points"] if point["k"] == int(shown[2]))
+    assert f"{100 * point['stated_share_of_gain']:.2f}" == shown[1]
+
+
 def test_the_python_shown_compiles_and_names_what_exists() -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert blocks

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lorarank.adapters.tensors import Store
+
 Factors = tuple[NDArray[np.float64], NDArray[np.float64]]
 """``lora_A`` (r, in) and ``lora_B`` (out, r)."""
 
@@ -81,6 +83,7 @@ class Adapter:
     modules : in natural order (layer 2 before layer 10), at least one.
     carried : keys of stored tensors that are no LoRA factors: ``modules_to_save``, biases, DoRA's magnitudes.
     notes : sentences about what a reader of the numbers has to know.
+    store : the tensors it was opened from, for what is copied as it is; ``None`` where a format keeps it elsewhere.
     """
 
     source: Path
@@ -90,6 +93,7 @@ class Adapter:
     modules: tuple[LoraModule, ...]
     carried: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    store: Store | None = field(default=None, repr=False, compare=False)
 
     @property
     def parameters(self) -> int:

@@ -81,6 +81,7 @@ def read(path: Path) -> Adapter:
         modules=tuple(modules),
         carried=tuple(others),
         notes=config.notes + tuple(notes),
+        store=store,
     )
 
 

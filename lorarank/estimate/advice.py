@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from lorarank.adapters.patterns import pattern_keys
 from lorarank.errors import OptionError
 from lorarank.estimate.recommendation import Allocation, Alpha, Config, Cost
 from lorarank.estimate.rule import share_kept
@@ -94,36 +94,3 @@ def config_for(
         rank_pattern=rank_pattern,
         alpha_pattern=alpha_pattern,
     )
-
-
-def pattern_keys(names: Iterable[str]) -> Mapping[str, str]:
-    """Module path → a key that matches it alone by PEFT's rule ``(.*\\.)?({key})$``.
-
-    That is the path itself; where another path ends in it, or it holds more than letters, digits, ``_`` and ``.``, it
-    is escaped and anchored.
-
-    >>> list(pattern_keys(["layers.0.q", "decoder.layers.0.q"]).values())
-    ['^layers\\\\.0\\\\.q', 'decoder.layers.0.q']
-    """
-    names = tuple(names)
-    endings = Counter(ending for name in names for ending in _endings(name))
-    lengths: dict[int, list[str]] = {}
-    for ending in endings:
-        lengths.setdefault(len(ending), []).append(ending)
-
-    def alone(name: str) -> bool:
-        """Whether the path as a pattern matches no other path: its dots match any character."""
-        dots = name.count(".")
-        return endings[name] == 1 and not any(
-            re.fullmatch(name, other) for other in lengths[len(name)] if other.count(".") < dots
-        )
-
-    return {
-        name: name if re.fullmatch(r"[A-Za-z0-9_.]+", name) and alone(name) else f"^{re.escape(name)}" for name in names
-    }
-
-
-def _endings(name: str) -> Iterable[str]:
-    """The path, and what follows each of its dots."""
-    parts = name.split(".")
-    return (".".join(parts[start:]) for start in range(len(parts)))

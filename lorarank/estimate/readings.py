@@ -64,8 +64,8 @@ def interval(
     return Interval(low, max(reading.r for reading in readings), tuple(readings))
 
 
-def keep_rank(truncation: Truncation, gain: float) -> KeepRank | None:
-    """The smallest k of the truncation curve that loses at most a hundredth of the gain; ``None`` without a gain.
+def keep_rank(truncation: Truncation, gain: float, share: float = constants.LOSS_SHARE) -> KeepRank | None:
+    """The smallest k of the truncation curve that loses at most ``share`` of the gain; ``None`` without a gain.
 
     The uncut probe loses nothing, so its rank is always good enough.
 
@@ -77,7 +77,7 @@ def keep_rank(truncation: Truncation, gain: float) -> KeepRank | None:
     if not gain > 0:
         return None
     points = sorted(truncation.points, key=lambda point: point.k)
-    allowed = constants.LOSS_SHARE * gain
+    allowed = share * gain
 
     def smallest(errors: float) -> int:
         """The answer with every point moved by so many of its standard errors."""

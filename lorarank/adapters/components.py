@@ -1,0 +1,60 @@
+"""Which part of a diffusion pipeline a module belongs to, by its path (floor 1).
+
+The names are those of diffusers' ``UNet2DConditionModel`` and transformers, and of the CLIP text encoders beside them;
+prefixes of parts are those in ``StableDiffusionLoraLoaderMixin`` and its kin (``diffusers.loaders.lora_pipeline``).
+"""
+
+from __future__ import annotations
+
+import re
+
+from lorarank.errors import AdapterError
+
+PARTS = ("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3")
+"""Parts that a path may name itself."""
+
+STARTS = {
+    "unet": ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.", "add_embedding."),
+    "transformer": ("transformer_blocks.", "single_transformer_blocks.", "x_embedder", "context_embedder"),
+    "text_encoder": ("text_model.",),
+}
+"""Part → what the paths of its modules begin with."""
+
+CLIP = re.compile(r"encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])")
+"""Modules of CLIP's text model since transformers 5, which leaves ``text_model.`` out."""
+
+CLIP_ROOT = "text_model."
+
+
+def component(path: str, *, named: bool = True) -> tuple[str, str]:
+    """The part, and the path within it.
+
+    Parameters
+    ----------
+    path : of a module.
+    named : whether the path may begin with the name of the part; of a single model ``transformer.`` means another.
+
+    Raises
+    ------
+    AdapterError
+        The path is of no diffusion model.
+
+    >>> component("unet.mid_block.attentions.0.proj_in"), component("text_model.encoder.layers.0.mlp.fc1")
+    (('unet', 'mid_block.attentions.0.proj_in'), ('text_encoder', 'text_model.encoder.layers.0.mlp.fc1'))
+    >>> component("encoder.layers.0.mlp.fc1")
+    ('text_encoder', 'text_model.encoder.layers.0.mlp.fc1')
+    """
+    first, _, rest = path.partition(".")
+    if named and first in PARTS and rest:
+        return first, rest
+    if CLIP.fullmatch(path):
+        return "text_encoder", CLIP_ROOT + path
+    for part, starts in STARTS.items():
+        if path.startswith(starts):
+            return part, path
+    raise AdapterError(
+        path,
+        "a module of no part of a diffusion pipeline that is known here",
+        why="this format is for UNets, diffusion transformers and their text encoders",
+        do="leave --to out, or write --to peft",
+    )

@@ -1,0 +1,225 @@
+"""What is going to be on disk, and how it gets there: all of it at once, or nothing (floor 1).
+
+A writer of a format says as plain values which tensors there will be; only then are numbers computed, a block at a
+time, and written. The folder is filled under a temporary name beside its place and moved there when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank.adapters.safetensors_file import DTYPES, LENGTH_BYTES
+from lorarank.adapters.tensors import raw_dtype
+from lorarank.errors import NumericsError, OptionError, ResourceError
+
+CODES: Mapping[str, tuple[str, int]] = {name: (code, bits) for code, (name, bits) in DTYPES.items()}
+"""torch's name of a dtype → code in a safetensors header, bits of one number."""
+
+ALIGNMENT = 8
+"""The header is padded to it, as the reference implementation does."""
+
+Raw = NDArray[Any] | bytes
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor to be written: its name, dtype (torch's spelling) and shape.
+
+    >>> Slot("q.lora_A.weight", "bfloat16", (8, 64)).bytes
+    1024
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk."""
+        return prod(self.shape) * CODES[self.dtype][1] // 8
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tensors that are computed together. ``load`` gives their little-endian bytes or arrays, in the slots' order."""
+
+    slots: tuple[Slot, ...]
+    load: Callable[[], Sequence[Raw]] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An adapter in one format, before its numbers are computed.
+
+    Attributes
+    ----------
+    weights : name of the safetensors file.
+    blocks : all of its tensors.
+    metadata : its ``__metadata__``.
+    config : ``adapter_config.json``; ``None`` where the format has none.
+    notes : sentences on what a user of the result has to know.
+    """
+
+    weights: str
+    blocks: tuple[Block, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors on disk."""
+        return sum(slot.bytes for block in self.blocks for slot in block.slots)
+
+
+def downcast(values: NDArray[np.float64], dtype: str, where: str) -> NDArray[Any]:
+    """Float64 numbers as a stored dtype, rounded to nearest, ties to even; bfloat16 as its 16 bits.
+
+    Raises
+    ------
+    NumericsError
+        A number that the dtype cannot hold.
+
+    >>> downcast(np.array([1.00390625, -2.0]), "bfloat16", "lora_A").tolist() == [0x3F80, 0xC000]
+    True
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        if dtype == "bfloat16":
+            bits = values.astype("<f4").view("<u4").astype(np.uint64)
+            bits += 0x7FFF + ((bits >> 16) & 1)  # the upper half of a float32, to nearest
+            raw = (bits >> 16).astype("<u2")
+            finite = bool((raw & 0x7F80 != 0x7F80).all())
+        else:
+            raw = values.astype(raw_dtype(dtype))
+            finite = bool(np.isfinite(raw).all())
+    if not finite:
+        raise NumericsError(where, f"exceeds the range of {dtype}", do="store it as float32, with --dtype float32")
+    return raw
+
+
+def vacant(output: Path) -> None:
+    """Make sure that nothing is overwritten.
+
+    Raises
+    ------
+    OptionError
+        ``output`` is a file, or a folder with something in it.
+    ResourceError
+        It cannot be looked into.
+    """
+    try:
+        if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
+            return
+    except OSError as error:
+        raise _disk_error(output, error) from None
+    raise OptionError(f"-o {output}", "it exists and is not an empty folder", do="give a new one; nothing is replaced")
+
+
+def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) -> Path:
+    """Write a layout: into a folder, or where ``output`` ends in ``.safetensors`` and no configuration goes with it,
+    into that one file.
+
+    Parameters
+    ----------
+    extra : name → text of further files in the folder.
+
+    Returns
+    -------
+    path : of the weights.
+
+    Raises
+    ------
+    OptionError
+        ``output`` is in the way, or cannot be a single file.
+    ResourceError
+        It cannot be written. Nothing is left behind, then or after any other error.
+    """
+    vacant(output)
+    single = output.suffix == ".safetensors"
+    if single and layout.config is not None:
+        raise OptionError(f"-o {output}", "this format needs a folder, for adapter_config.json too", do="give a folder")
+    texts = dict(extra or {})
+    if layout.config is not None:
+        texts["adapter_config.json"] = json.dumps(layout.config, indent=2) + "\n"  # patterns are in order
+    try:
+        with _staged(output) as folder:
+            _write_tensors(folder / layout.weights, layout)
+            for name, text in texts.items():
+                if not single:
+                    (folder / name).write_text(text, encoding="utf-8")
+            (folder / layout.weights if single else folder).rename(output)
+    except OSError as error:
+        raise _disk_error(output, error) from None
+    return output if single else output / layout.weights
+
+
+@contextmanager
+def _staged(output: Path) -> Iterator[Path]:
+    """A temporary folder beside ``output``, gone afterwards unless it has been renamed."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_tensors(path: Path, layout: Layout) -> None:
+    """A safetensors file, its tensors ordered by dtype and name as the reference implementation does, so that every one
+    of them is aligned."""
+    slots = sorted(
+        (slot for block in layout.blocks for slot in block.slots), key=lambda slot: (-CODES[slot.dtype][1], slot.key)
+    )
+    header: dict[str, Any] = {"__metadata__": dict(layout.metadata)} if layout.metadata else {}
+    starts: dict[str, int] = {}
+    at = 0
+    for slot in slots:
+        starts[slot.key] = at
+        header[slot.key] = {
+            "dtype": CODES[slot.dtype][0],
+            "shape": list(slot.shape),
+            "data_offsets": [at, at + slot.bytes],
+        }
+        at += slot.bytes
+    assert len(starts) == len(slots), "two tensors of one name"  # noqa: S101 (a bug of the writer's)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    data = LENGTH_BYTES + len(text)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
+        file.truncate(data + at)
+        for block in layout.blocks:
+            for slot, raw in zip(block.slots, block.load(), strict=True):
+                file.seek(data + starts[slot.key])
+                file.write(_exactly(raw, slot))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _exactly(raw: Raw, slot: Slot) -> bytes | memoryview:
+    content = raw if isinstance(raw, bytes) else np.ascontiguousarray(raw).reshape(-1).view(np.uint8).data
+    size = len(content)
+    assert size == slot.bytes, f"{slot.key}: {size} bytes for {slot.bytes}"  # noqa: S101 (a bug of the writer's)
+    return content
+
+
+def _disk_error(output: Path, error: OSError) -> ResourceError:
+    return ResourceError(
+        output,
+        f"it cannot be written ({error.strerror or error})",
+        why="nothing was left half-written",
+        do="make room, or give another place",
+    )

@@ -1,0 +1,68 @@
+"""Stored tensors copied byte for byte: what an adapter carries beside its factors (floor 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lorarank.adapters.adapter import Adapter
+from lorarank.adapters.layout import CODES, Block, Slot
+from lorarank.adapters.safetensors_file import SafetensorsFile
+from lorarank.adapters.store import Shards
+from lorarank.adapters.tensors import Store
+from lorarank.adapters.torch_file import TorchFile
+from lorarank.adapters.untrusted import open_regular
+from lorarank.errors import AdapterError
+
+
+def copied(adapter: Adapter, key: str, name: str | None = None) -> Block:
+    """A stored tensor under the same or another name, its bytes read when they are written.
+
+    Raises
+    ------
+    AdapterError
+        It lies in a kind of file, or has a dtype, that cannot be copied from.
+    """
+    store = adapter.store
+    where = f"{adapter.source}: {key}"
+    if store is None or key not in store.tensors:
+        raise AdapterError(where, "it is no LoRA factor, and from this format it cannot be copied")
+    tensor = store.tensors[key]
+    if tensor.dtype not in CODES:
+        raise AdapterError(where, f"stored as {tensor.dtype}, which safetensors does not know")
+    return Block((Slot(name or key, tensor.dtype, tensor.shape),), _reader(store, key, where))
+
+
+def _reader(store: Store, key: str, where: str) -> Callable[[], list[bytes]]:
+    if isinstance(store, Shards):
+        return _reader(store.homes[key], key, where)
+    if isinstance(store, SafetensorsFile):
+        file = store
+        return lambda: [_from_safetensors(file, key)]
+    if isinstance(store, TorchFile):
+        loaded = store
+        return lambda: [_from_torch(loaded, key)]
+    raise AdapterError(where, "it is no LoRA factor, and from this format it cannot be copied")
+
+
+def _from_safetensors(store: SafetensorsFile, key: str) -> bytes:
+    tensor = store.tensors[key]
+    size = Slot(key, tensor.dtype, tensor.shape).bytes
+    content = bytearray()
+    with open_regular(store.path) as file:
+        file.seek(store.starts[key])
+        while len(content) < size:
+            piece = file.read(size - len(content))
+            if not piece:
+                raise AdapterError(f"{store.path}: {key}", "the file was cut short while it was open")
+            content += piece
+    return bytes(content)
+
+
+def _from_torch(store: TorchFile, key: str) -> bytes:
+    import torch
+
+    flat = store.mapped[key].detach().contiguous().reshape(-1)
+    array: np.ndarray[tuple[int], np.dtype[np.uint8]] = flat.view(torch.uint8).numpy()
+    return array.tobytes()

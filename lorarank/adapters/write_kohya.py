@@ -1,0 +1,126 @@
+"""New factors in kohya's layout, which ComfyUI and the web UIs read: one safetensors file (floor 1).
+
+Keys are ``lora_unet_<path>.lora_down.weight``, ``.lora_up.weight`` and ``.alpha``, the path with underscores for dots;
+``lora_te_`` before a text encoder's, ``lora_te1_`` and ``lora_te2_`` where there are two (``LoRANetwork`` in
+networks/lora.py of kohya-ss/sd-scripts). The product is multiplied by alpha / r, and an alpha of 0 counts as r there,
+so that a scaling of 0 cannot be written as such. A module without an alpha has alpha = r
+(``create_network_from_weights``): where every scaling is 1 none is written.
+
+diffusers reads the same keys (``_convert_non_diffusers_lora_to_diffusers``, diffusers.loaders.lora_conversion_utils),
+but up to 0.42 at least does not find the alpha of an attention's projection again (``_get_alpha_name``), so that alphas
+that differ are lost there; hence a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.components import component
+from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
+from lorarank.adapters.replacement import Replacement, is_plain, kernel
+from lorarank.adapters.safetensors_file import SafetensorsFile
+from lorarank.adapters.verbatim import copied
+from lorarank.adapters.write_peft import alpha_for, computed, path_of
+from lorarank.errors import AdapterError
+
+WEIGHTS = "lora.safetensors"
+
+DOWN = re.compile(r"(?P<stem>.+)\.lora_down(?:\.default)?\.weight")
+"""A key that is in this layout already."""
+
+UNET, TEXT = "lora_unet", "lora_te"
+"""``LORA_PREFIX_UNET`` and ``LORA_PREFIX_TEXT_ENCODER``."""
+
+MIXED = (
+    "Alphas differ between modules: kohya's tools and ComfyUI take each as it is, but diffusers loses those of "
+    "attention; for diffusers write --to diffusers, or add --bake-alpha."
+)
+"""What to know of a file with more than one alpha."""
+
+DIM, ALPHA = "ss_network_dim", "ss_network_alpha"
+"""Metadata of kohya's about r and alpha; ``Dynamic`` where modules differ, as its own resize writes."""
+
+
+def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
+    """The file that holds these replacements.
+
+    Raises
+    ------
+    AdapterError
+        The adapter is of no UNet and text encoder, or holds what the format has no place for.
+    """
+    ours = adapter.format == "kohya"
+    if adapter.carried and not ours:
+        raise AdapterError(
+            f"{adapter.source}: {adapter.carried[0]}", "it is no LoRA factor, and kohya's layout has no place for it"
+        )
+    two = any(path_of(one.module).startswith("text_encoder_2.") for one in replacements)
+    scaled = any(one.scaling != 1 for one in replacements)
+    blocks = []
+    for one in replacements:
+        module = one.module
+        if module.kind not in ("linear", "conv2d") or not is_plain(module):
+            raise AdapterError(
+                f"{adapter.source}: {module.name}", f"kohya's layout has no place for this kind ({module.kind})"
+            )
+        blocks.append(_block(adapter, one, _stem(module) or _named(adapter, module, two), scaled))
+    blocks += [copied(adapter, key) for key in adapter.carried]
+    alphas = {alpha_for(one.r, one.scaling, rslora=False) for one in replacements} if scaled else {None}
+    return Layout(
+        weights=WEIGHTS,
+        blocks=tuple(blocks),
+        metadata=_metadata(adapter, replacements),
+        notes=(MIXED,) if len(alphas) > 1 else (),
+    )
+
+
+def _stem(module: LoraModule) -> str:
+    match = DOWN.fullmatch(module.keys[0])
+    return match["stem"] if match else ""
+
+
+def _named(adapter: Adapter, module: LoraModule, two: bool) -> str:
+    part, path = component(path_of(module), named=adapter.format != "peft")
+    prefixes = {"unet": UNET, "text_encoder": f"{TEXT}1" if two else TEXT, "text_encoder_2": f"{TEXT}2"}
+    if part not in prefixes:
+        raise AdapterError(
+            f"{adapter.source}: {module.name}",
+            f"a module of a {part}",
+            why="kohya joins and renames the layers of those, each architecture in its own way",
+            do="write --to diffusers",
+        )
+    return f"{prefixes[part]}_{path.replace('.', '_')}"
+
+
+def _block(adapter: Adapter, one: Replacement, stem: str, scaled: bool) -> Block:
+    tail = kernel(adapter, one.module)
+    slots = (
+        Slot(f"{stem}.lora_down.weight", one.dtypes[0], (one.r, *tail)),
+        Slot(f"{stem}.lora_up.weight", one.dtypes[1], (one.module.out_features, one.r, *(1,) * (len(tail) - 1))),
+        *([Slot(f"{stem}.alpha", "float32", ())] if scaled else []),
+    )
+    return Block(slots, partial(_loaded, slots, one))
+
+
+def _loaded(slots: Sequence[Slot], one: Replacement) -> list[Raw]:
+    alpha = np.array(alpha_for(one.r, one.scaling, rslora=False), dtype=np.float64)
+    return [*computed(slots[:2], [one]), *(downcast(alpha, slot.dtype, slot.key) for slot in slots[2:])]
+
+
+def _metadata(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, str]:
+    """The file's own metadata, with r and alpha as they are now."""
+    kept = {"format": "pt"}
+    if adapter.format == "kohya" and isinstance(adapter.store, SafetensorsFile):
+        kept = dict(adapter.store.metadata)
+    ranks = {one.r for one in replacements}
+    alphas = {alpha_for(one.r, one.scaling, rslora=False) for one in replacements}
+    kept[DIM] = str(ranks.pop()) if len(ranks) == 1 else "Dynamic"
+    kept[ALPHA] = str(alphas.pop()) if len(alphas) == 1 else "Dynamic"
+    kept.pop("sshs_model_hash", None)  # hashes of other numbers
+    kept.pop("sshs_legacy_hash", None)
+    return kept

@@ -1,0 +1,24 @@
+"""``lorarank convert`` (floor 5)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lorarank.cli.resize import form_options, rendered
+from lorarank.resize import ConvertOptions, convert
+
+
+@click.command(epilog="Example: lorarank convert unet-lora -o unet-lora-kohya --to kohya")
+@click.argument("source", metavar="IN")
+@form_options
+def command(source: str, output: Path, kind: str, all_modules: bool, **given: Any) -> None:
+    """Write an adapter in another format, dtype or scaling; its update stays what it is.
+
+    IN is an adapter (a folder, a file or a hub id), or the folder `lorarank probe` made. IN is only read.
+    """
+    done = convert(source, output, ConvertOptions(**given), command=("lorarank", *sys.argv[1:]))
+    click.echo(rendered(done, kind, all_modules), nl=False)

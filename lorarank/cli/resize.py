@@ -1,0 +1,132 @@
+"""``lorarank resize`` (floor 5)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lorarank.adapters.write import FORMATS
+from lorarank.resize import ConvertOptions, Resized, ResizeOptions, resize
+from lorarank.resize.options import DTYPES
+from lorarank.spectrum import METRICS
+
+REPORTS = ("table", "json", "markdown", "csv")
+PIPED_WIDTH = 100
+"""Columns where no terminal says how many it has."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def form_options(function: Command) -> Command:
+    """The options that a resize and a conversion share."""
+    for option in (
+        click.option(
+            "--format",
+            "kind",
+            type=click.Choice(REPORTS),
+            default="table",
+            show_default=True,
+            help="Of the report.",
+        ),
+        click.option("--modules", "all_modules", is_flag=True, help="List all modules, not only those that lose most."),
+        click.option(
+            "--bake-alpha",
+            is_flag=True,
+            default=ConvertOptions.bake_alpha,
+            help="Multiply the scaling into the factors: alpha = r.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(DTYPES),
+            default=ConvertOptions.dtype,
+            help="Store factors as this [default: as they are].",
+        ),
+        click.option(
+            "--to",
+            type=click.Choice(FORMATS),
+            default=ConvertOptions.to,
+            help="Write this format [default: the input's].",
+        ),
+        click.option(
+            "-o",
+            "--output",
+            required=True,
+            type=click.Path(path_type=Path),
+            help="Folder, new or empty; or a new .safetensors file.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command(epilog="Example: lorarank resize adapter -o adapter-r8 --rank 8")
+@click.argument("source", metavar="IN")
+@click.option("--rank", type=int, default=ResizeOptions.rank, metavar="K", help="This rank for every module.")
+@click.option(
+    "--energy",
+    type=float,
+    default=ResizeOptions.energy,
+    metavar="E",
+    help="The rank that keeps this share of energy.",
+)
+@click.option(
+    "--params", type=int, default=ResizeOptions.params, metavar="N", help="The rank that N parameters pay for."
+)
+@click.option(
+    "--threshold-global",
+    type=float,
+    default=ResizeOptions.threshold_global,
+    metavar="S",
+    help="Every singular value above S times the largest of all modules.",
+)
+@click.option(
+    "--keep-loss",
+    type=float,
+    default=ResizeOptions.keep_loss,
+    metavar="X",
+    help="The smallest rank that loses at most this share of the gain; IN is a run.",
+)
+@click.option(
+    "--per-module/--uniform",
+    default=ResizeOptions.per_module,
+    help="A rank for each module, or one for all [default: one, but for --threshold-global].",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    default=ResizeOptions.metric,
+    show_default=True,
+    help="In which the cut is best; all but weight need a run.",
+)
+@click.option(
+    "--pad", is_flag=True, default=ResizeOptions.pad, help="Fill up with zeros where --rank is above a module's."
+)
+@form_options
+def command(source: str, output: Path, kind: str, all_modules: bool, **given: Any) -> None:
+    """Cut an adapter to a smaller rank, and say what that drops.
+
+    IN is an adapter (a folder, a file or a hub id), or the folder `lorarank probe` made. Give exactly one of --rank,
+    --energy, --params, --threshold-global and --keep-loss. IN is only read; whatever in it is no LoRA factor is copied.
+    """
+    done = resize(source, output, ResizeOptions(**given), command=("lorarank", *sys.argv[1:]))
+    click.echo(rendered(done, kind, all_modules), nl=False)
+
+
+def rendered(done: Resized, kind: str, all_modules: bool) -> str:
+    """The result in one of :data:`REPORTS`."""
+    from lorarank.report import resized
+
+    if kind == "json":
+        return resized.to_json(done)
+    if kind == "markdown":
+        return resized.to_markdown(done)
+    if kind == "csv":
+        return resized.to_csv(done)
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
+    return resized.render(done, width=width, colour=terminal, all_modules=all_modules)

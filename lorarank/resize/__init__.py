@@ -1,0 +1,11 @@
+"""An adapter made smaller, or written in another format, with what that drops stated (floor 2).
+
+*options* says what can be asked, *ranks* turns spectra into a rank for every module, *stage* is the straight way from
+an adapter to the files of another, *result* is what it answers. Numbers are read, cut and written a module at a time.
+"""
+
+from lorarank.resize.options import ConvertOptions, ResizeOptions
+from lorarank.resize.result import Resized
+from lorarank.resize.stage import convert, resize
+
+__all__ = ["ConvertOptions", "ResizeOptions", "Resized", "convert", "resize"]

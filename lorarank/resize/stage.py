@@ -1,0 +1,275 @@
+"""The straight way from an adapter to the files of a smaller one, or of the same in another format (floor 2)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lorarank import __version__, adapters, runs
+from lorarank.adapters import Adapter, LoraModule
+from lorarank.adapters.adapter import Factors
+from lorarank.adapters.layout import Layout, Slot, vacant, write
+from lorarank.adapters.replacement import Replacement, stored_dtypes
+from lorarank.adapters.write import BAKED, FORMATS, lay_out
+from lorarank.adapters.write_peft import pattern_path, staying
+from lorarank.errors import NumericsError, OptionError
+from lorarank.estimate.rule import energies
+from lorarank.module_names import module_type
+from lorarank.numerics.linalg import truncated_factors
+from lorarank.resize import loss
+from lorarank.resize.options import ConvertOptions, ResizeOptions
+from lorarank.resize.ranks import choose, grouped
+from lorarank.resize.result import Resized, ResizedModule
+from lorarank.runs import Run
+from lorarank.spectrum import Grams, Spectrum, grams_of, measure
+
+RECORD = "resize.json"
+"""What a folder is given beside the adapter: the result, for the record."""
+
+Source = str | Path
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An adapter, what it was opened from and, where that was one, the run it is of."""
+
+    source: str
+    adapter: Adapter
+    run: Run | None
+
+    @property
+    def moments(self) -> Path | None:
+        """The run's second moments."""
+        return self.run.moments if self.run is not None else None
+
+
+def resize(source: Source, output: str | Path, options: ResizeOptions, *, command: Sequence[str] = ()) -> Resized:
+    """Cut an adapter to a smaller rank and write it.
+
+    Every module's ΔW becomes its best approximation of the new rank in the metric asked for; a module that keeps its
+    rank keeps its very factors. What is no LoRA factor is copied byte for byte. The input is only read.
+
+    Parameters
+    ----------
+    source : an adapter as :func:`lorarank.adapters.open` takes it, or a run folder, whose first adapter is meant.
+    output : new or empty folder; or a new ``.safetensors`` file, for formats without a configuration.
+    options : how small, and in which form.
+    command : what was run, for the record.
+
+    Raises
+    ------
+    SourceError, AdapterError, RunError, NumericsError
+        The source cannot be read or trusted, or the format cannot hold it.
+    OptionError
+        Options that do not go with the source, or an output that is in the way.
+    ResourceError
+        The output cannot be written; nothing is left behind.
+
+    >>> resize("adapter-that-is-not-there", "small", ResizeOptions(rank=8))
+    Traceback (most recent call last):
+        ...
+    lorarank.errors.SourceError: adapter-that-is-not-there: no such file or folder, and no hub id either. ...
+    """
+    opened = _open(source)
+    output = Path(output)
+    vacant(output)
+    adapter = opened.adapter
+    spectra = measure(adapter, metric=options.metric, moments=opened.moments)
+    labels = [pattern_path(m) if adapter.format == "peft" else m.keys for m in adapter.modules]
+    stay = staying(adapter)
+    groups, homes = grouped(spectra, labels, [module.name in stay for module in adapter.modules])
+    chosen = choose(groups, options, partial(loss.kept, opened.run, options.metric))
+    ranks = [chosen[home] for home in homes]
+    with grams_of(options.metric, opened.moments) as grams:
+        pieces, layout = _laid_out(adapter, ranks, grams, options)
+        result = _result(opened, output, options, spectra, ranks, pieces, layout, tuple(command))
+        return _written(result, layout, output)
+
+
+def convert(source: Source, output: str | Path, options: ConvertOptions, *, command: Sequence[str] = ()) -> Resized:
+    """Write an adapter in another format, dtype or scaling; every ΔW stays what it was, to the dtype's rounding.
+
+    Parameters, errors : as :func:`resize`.
+    """
+    opened = _open(source)
+    output = Path(output)
+    vacant(output)
+    ranks = [module.r for module in opened.adapter.modules]
+    pieces, layout = _laid_out(opened.adapter, ranks, lambda module: (None, None), options)
+    return _written(_result(opened, output, options, (), ranks, pieces, layout, tuple(command)), layout, output)
+
+
+def _open(source: Source) -> Opened:
+    if Path(source).is_dir() and runs.is_run(Path(source)):
+        run = runs.read(Path(source))
+        return Opened(str(source), adapters.open(run.adapters[0]), run)
+    return Opened(str(source), adapters.open(source), None)
+
+
+def _written(result: Resized, layout: Layout, output: Path) -> Resized:
+    plain = dataclasses.asdict(result)
+    write(layout, output, {RECORD: json.dumps(plain, indent=1, sort_keys=True) + "\n"})
+    return result
+
+
+def _laid_out(
+    adapter: Adapter, ranks: Sequence[int], grams: Callable[[LoraModule], Grams], options: ConvertOptions
+) -> tuple[list[Replacement], Layout]:
+    """A replacement for every module that keeps a rank, and the files of all of them."""
+    form = _form(adapter, options)
+    pieces = [
+        _replacement(module, rank, grams, options, form)
+        for module, rank in zip(adapter.modules, ranks, strict=True)
+        if rank > 0
+    ]
+    layout = lay_out(adapter, pieces, form)
+    return pieces, dataclasses.replace(layout, metadata={**layout.metadata, "lorarank": __version__})
+
+
+def _form(adapter: Adapter, options: ConvertOptions) -> str:
+    form = options.to or adapter.format
+    if form not in FORMATS:
+        raise OptionError(
+            "--to", f"the input is in the format {form}, which is not written", do=f"choose among: {', '.join(FORMATS)}"
+        )
+    return form
+
+
+def _replacement(
+    module: LoraModule, rank: int, grams: Callable[[LoraModule], Grams], options: ConvertOptions, form: str
+) -> Replacement:
+    # kohya's readers take an alpha of 0 for r
+    baked = options.bake_alpha or form in BAKED or (form == "kohya" and module.scaling == 0)
+    dtypes = (options.dtype, options.dtype) if options.dtype else stored_dtypes(module)
+    scaling = 1.0 if baked else module.scaling
+    return Replacement(module, rank, scaling, dtypes, partial(_factors, module, rank, grams, baked))
+
+
+def _factors(module: LoraModule, rank: int, grams: Callable[[LoraModule], Grams], baked: bool) -> Factors:
+    """The new factors of a module: cut, as they are, or filled up with zeros; with its scaling in them if ``baked``."""
+    lora_A, lora_B = module.factors()
+    if rank < module.r:
+        gram_A, gram_B = grams(module)
+        try:
+            lora_A, lora_B = truncated_factors(lora_A, lora_B, rank, gram_A=gram_A, gram_B=gram_B)
+        except NumericsError as error:
+            raise NumericsError(module.name, error.what, why=error.why, do=error.do) from None
+    elif rank > module.r:
+        lora_A = np.pad(lora_A, ((0, rank - module.r), (0, 0)))
+        lora_B = np.pad(lora_B, ((0, 0), (0, rank - module.r)))
+    if baked and module.scaling != 1:
+        root = float(np.sqrt(abs(module.scaling)))
+        lora_A, lora_B = lora_A * root, lora_B * np.copysign(root, module.scaling)
+    return lora_A, lora_B
+
+
+def _result(
+    opened: Opened,
+    output: Path,
+    options: ConvertOptions,
+    spectra: Sequence[Spectrum],
+    ranks: Sequence[int],
+    pieces: Sequence[Replacement],
+    layout: Layout,
+    command: tuple[str, ...],
+) -> Resized:
+    adapter = opened.adapter
+    modules = _modules(adapter, spectra, ranks, {piece.module.name: piece for piece in pieces})
+    resizing = isinstance(options, ResizeOptions)
+    metric = options.metric if isinstance(options, ResizeOptions) else "weight"
+    measured, unmeasured = loss.measured(opened.run, metric, ranks) if resizing else (None, "")
+    return Resized(
+        source=opened.source,
+        output=str(output),
+        criterion=_criterion(options),
+        metric=metric,
+        format_before=adapter.format,
+        format=_form(adapter, options),
+        dtypes_before=tuple(dict.fromkeys(dtype for piece in pieces for dtype in stored_dtypes(piece.module))),
+        dtypes=tuple(dict.fromkeys(dtype for piece in pieces for dtype in piece.dtypes)),
+        r_before=tuple(sorted({module.r for module in adapter.modules})),
+        r=tuple(sorted({piece.r for piece in pieces})),
+        parameters_before=adapter.parameters,
+        parameters=sum(module.parameters for module in modules),
+        bytes_before=_stored_bytes(adapter),
+        bytes=layout.bytes,
+        carried=len(adapter.carried),
+        dropped=sum((module.energy or 0.0) * module.dropped for module in modules),
+        loss=measured,
+        modules=modules,
+        notes=(*adapter.notes, *layout.notes, *_doubts(options), *([unmeasured] if unmeasured else [])),
+        command=command,
+    )
+
+
+def _modules(
+    adapter: Adapter, spectra: Sequence[Spectrum], ranks: Sequence[int], pieces: dict[str, Replacement]
+) -> tuple[ResizedModule, ...]:
+    shares = energies([module.singular_values for module in spectra])
+    anew = any(piece.changed for piece in pieces.values()) or len(pieces) < len(adapter.modules)
+    found = []
+    for index, (module, rank) in enumerate(zip(adapter.modules, ranks, strict=True)):
+        piece = pieces.get(module.name)
+        grown = rank * (module.in_features + module.out_features)
+        found.append(
+            ResizedModule(
+                name=module.name,
+                type=module_type(module.name),
+                out_features=module.out_features,
+                in_features=module.in_features,
+                r_before=module.r,
+                r=rank,
+                scaling_before=module.scaling,
+                scaling=piece.scaling if piece is not None else 0.0,
+                parameters_before=module.parameters,
+                parameters=grown if anew and (rank != module.r or module.kind == "linear") else module.parameters,
+                energy=float(shares[index]) if spectra else None,
+                dropped=_tail(spectra[index].singular_values, rank) if spectra else 0.0,
+            )
+        )
+    return tuple(found)
+
+
+def _tail(values: np.ndarray[tuple[int], np.dtype[np.float64]], rank: int) -> float:
+    """Share of Σσ² beyond the first ``rank``, summed from the smallest up; 0 for a zero update."""
+    if values.size == 0 or values[0] == 0:
+        return 0.0
+    squares = np.square(values / values[0])[::-1]
+    lost = squares[: max(values.size - rank, 0)].sum()
+    return float(lost / squares.sum())
+
+
+def _criterion(options: ConvertOptions) -> str:
+    """What decided the ranks, in the words of the command line."""
+    if not isinstance(options, ResizeOptions):
+        return ""
+    value = getattr(options, options.criterion)
+    shown = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    per_module = options.per_module or options.criterion == "threshold_global"
+    return f"{options.flag} {shown}, {'a rank for each module' if per_module else 'one rank for all modules'}"
+
+
+def _doubts(options: ConvertOptions) -> list[str]:
+    """What is known to be the lesser choice: data/evidence/keep-loss.json and resize.json."""
+    if not isinstance(options, ResizeOptions) or options.metric == "loss":
+        return []
+    if options.criterion == "threshold_global" or (options.criterion == "params" and options.per_module):
+        return [
+            f"Singular values of different modules are compared here in the metric {options.metric}, which is no "
+            "common currency: where it was measured, one rank for all lost less at the same parameters, and ranks by "
+            "--metric loss, which needs a run, lost least."
+        ]
+    return []
+
+
+def _stored_bytes(adapter: Adapter) -> int | None:
+    store = adapter.store
+    if store is None:
+        return None
+    return sum(Slot(key, tensor.dtype, tensor.shape).bytes for key, tensor in store.tensors.items())

@@ -1,0 +1,204 @@
+"""Kohya's and diffusers' layouts: keys and numbers as those tools read them, recomputed here by their own formulas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.utils import set_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from lorarank import adapters
+from lorarank.adapters import layout, write
+from lorarank.adapters.replacement import Replacement
+from lorarank.errors import AdapterError, OptionError
+from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
+
+Saved = Callable[..., Path]
+Deltas = Callable[[str, Path], dict[str, np.ndarray]]
+UNET: dict[str, Any] = {
+    "r": 4,
+    "lora_alpha": 6,
+    "target_modules": ["to_q", "to_out", "conv1", "proj_in"],
+    "rank_pattern": {"to_q": 3},
+    "alpha_pattern": {"conv1": 2},
+}
+
+
+def kohya_deltas(path: Path) -> dict[str, np.ndarray]:
+    """alpha/r · up·down for every module, as ``LoRAModule.get_weight`` of sd-scripts computes it."""
+    tensors = load_file(path)
+    found = {}
+    for key, down in tensors.items():
+        if key.endswith(".lora_down.weight"):
+            name = key.removesuffix(".lora_down.weight")
+            up, alpha = tensors[f"{name}.lora_up.weight"], tensors.get(f"{name}.alpha", torch.tensor(len(down)))
+            scale = alpha.item() / len(down)
+            if down.ndim == 2:
+                weight = up @ down
+            else:
+                weight = nn.functional.conv2d(down.permute(1, 0, 2, 3), up).permute(1, 0, 2, 3)
+            found[name] = (scale * weight).double().numpy()
+    assert len(tensors) in (2 * len(found), 3 * len(found))
+    return found
+
+
+def test_kohya_reads_the_same_update(saved: Saved, deltas_of: Deltas, tmp_path: Path) -> None:
+    before = saved("unet", **UNET)
+    done = convert(before, tmp_path / "out", ConvertOptions(to="kohya"))
+    assert "diffusers loses" in done.notes[-1]
+    found = kohya_deltas(tmp_path / "out" / "lora.safetensors")
+    for name, delta in deltas_of("unet", before).items():
+        key = f"lora_unet_{name.replace('.', '_')}"
+        np.testing.assert_allclose(found[key], delta, atol=1e-6, err_msg=name)
+    assert len(found) == 4
+    with safe_open(tmp_path / "out" / "lora.safetensors", "np") as file:
+        assert (file.metadata()["ss_network_dim"], file.metadata()["ss_network_alpha"]) == ("Dynamic", "Dynamic")
+
+
+def test_a_cut_for_kohya_is_that_for_peft(saved: Saved, deltas_of: Deltas, tmp_path: Path) -> None:
+    before = saved("unet", **UNET)
+    resize(before, tmp_path / "peft", ResizeOptions(rank=2))
+    resize(before, tmp_path / "one.safetensors", ResizeOptions(rank=2, to="kohya", bake_alpha=True))
+    found = kohya_deltas(tmp_path / "one.safetensors")
+    for name, delta in deltas_of("unet", tmp_path / "peft").items():
+        np.testing.assert_allclose(found[f"lora_unet_{name.replace('.', '_')}"], delta, atol=1e-6)
+    assert not [key for key in load_file(tmp_path / "one.safetensors") if key.endswith(".alpha")]
+    with pytest.raises(OptionError, match="not an empty folder"):
+        resize(before, tmp_path / "one.safetensors", ResizeOptions(rank=2, to="kohya"))
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+@pytest.mark.parametrize("metadata", [False, True])
+def test_diffusers_reads_the_same_update(
+    metadata: bool,
+    use_dora: bool,
+    saved: Saved,
+    deltas_of: Deltas,
+    model_of: Callable[[str], nn.Module],
+    tmp_path: Path,
+) -> None:
+    """``load_lora_adapter`` of diffusers: prefix off, LoraConfig of the metadata or of the shapes, then PEFT."""
+    before = saved("unet", **UNET, use_dora=use_dora)
+    convert(before, tmp_path / "out", ConvertOptions(to="diffusers"))
+    path = tmp_path / "out" / "pytorch_lora_weights.safetensors"
+    tensors = {key.removeprefix("unet."): tensor for key, tensor in load_file(path).items()}
+    ranks = {key.split(".lora_B")[0]: tensor.shape[1] for key, tensor in tensors.items() if ".lora_B." in key}
+    config: dict[str, Any] = {"r": 4, "lora_alpha": 4, "target_modules": list(ranks), "use_dora": use_dora}
+    config |= {"rank_pattern": ranks, "alpha_pattern": ranks}  # alpha = r, as without metadata
+    if metadata:
+        with safe_open(path, "np") as file:
+            stored = json.loads(file.metadata()["lora_adapter_metadata"])
+        config = {key.removeprefix("unet."): value for key, value in stored.items()}
+        assert all(key.startswith("unet.") for key in stored)
+    model = get_peft_model(model_of("unet"), LoraConfig(**config))
+    result = set_peft_model_state_dict(model, {f"base_model.model.{key}": value for key, value in tensors.items()})
+    assert not result.unexpected_keys
+    assert not [key for key in result.missing_keys if "lora_" in key]
+    for name, delta in deltas_of("unet", before).items():
+        found = model.base_model.model.get_submodule(name).get_delta_weight("default").detach().numpy()
+        np.testing.assert_allclose(found, delta, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("to", ["kohya", "diffusers"])
+@pytest.mark.parametrize(
+    ("model", "config", "words"),
+    [
+        ("llama", {"target_modules": ["q_proj"]}, "no part of a diffusion pipeline"),
+        ("gpt2", {"target_modules": ["c_attn"], "fan_in_fan_out": True}, "no part of a diffusion pipeline"),
+        ("llama", {"target_modules": ["embed_tokens"]}, "no place for"),
+        ("unet", {"target_modules": ["to_q"], "modules_to_save": ["conv1"]}, "no place for it"),
+        ("unet", {"target_modules": ["to_q"], "init_lora_weights": "pissa"}, "initialised with pissa"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*save_embedding_layers.*:UserWarning", "ignore:Could not identify:UserWarning")
+def test_what_they_cannot_hold_is_refused(
+    model: str, config: dict[str, Any], words: str, to: str, saved: Saved, tmp_path: Path
+) -> None:
+    before = saved(model, r=4, **config)
+    with pytest.raises(AdapterError, match=words):
+        convert(before, tmp_path / "out", ConvertOptions(to=to))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scaling_of_zero_is_no_alpha_of_zero(saved: Saved, tmp_path: Path) -> None:
+    before = saved("unet", **UNET | {"lora_alpha": 0, "alpha_pattern": {}, "rank_pattern": {}})
+    convert(before, tmp_path / "out", ConvertOptions(to="kohya"))
+    assert not any(delta.any() for delta in kohya_deltas(tmp_path / "out" / "lora.safetensors").values())
+
+
+def test_one_file_is_no_folder_of_peft(saved: Saved, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="needs a folder"):
+        convert(saved("unet", **UNET), tmp_path / "out.safetensors", ConvertOptions())
+
+
+def renamed(adapter: adapters.Adapter, form: str, name: Callable[[str], str], key: str) -> adapters.Adapter:
+    """The same factors as if they had come from a file of another format."""
+    modules = tuple(
+        replace(module, name=name(module.name), keys=(key.format(name(module.name)), module.keys[1]))
+        for module in adapter.modules
+        if module.kind == "linear"
+    )
+    return replace(adapter, format=form, modules=modules, config={}, store=None)
+
+
+def flattened(path: str) -> str:
+    return f"lora_unet_{path.replace('.', '_')}"
+
+
+def laid_out(adapter: adapters.Adapter, form: str) -> layout.Layout:
+    pieces = [
+        Replacement(module, module.r, module.scaling, ("float32", "float32"), module.factors)
+        for module in adapter.modules
+    ]
+    return write.lay_out(adapter, pieces, form)
+
+
+def test_from_diffusers_to_peft_and_kohya(saved: Saved) -> None:
+    adapter = renamed(adapters.open(saved("unet", **UNET)), "diffusers", "unet.{}".format, "{}.lora_A.weight")
+    stem = "mid_block.attentions.0.to_out"
+    peft = laid_out(adapter, "peft")
+    keys = {slot.key for block in peft.blocks for slot in block.slots}
+    assert f"base_model.model.{stem}.lora_A.weight" in keys
+    assert peft.config is not None
+    assert stem in peft.config["target_modules"]
+    keys = {slot.key for block in laid_out(adapter, "kohya").blocks for slot in block.slots}
+    assert f"lora_unet_{stem.replace('.', '_')}.alpha" in keys
+    two = {"mid_block.attentions.0.to_q": "text_encoder.text_model.a", "mid_block.attentions.0.to_out": f"unet.{stem}"}
+    both = renamed(adapters.open(adapter.source), "diffusers", two.__getitem__, "{}.lora_A.weight")
+    with pytest.raises(AdapterError, match="several models"):
+        laid_out(both, "peft")
+
+
+def test_from_kohya_only_to_kohya(saved: Saved) -> None:
+    adapter = renamed(adapters.open(saved("unet", **UNET)), "kohya", flattened, "{}.lora_down.weight")
+    keys = {slot.key for block in laid_out(adapter, "kohya").blocks for slot in block.slots}
+    assert "lora_unet_mid_block_attentions_0_to_q.lora_down.weight" in keys
+    for form in ("peft", "diffusers"):
+        with pytest.raises(AdapterError, match="underscores for dots"):
+            laid_out(adapter, form)
+
+
+def test_the_order_and_alignment_are_those_of_the_reference(saved: Saved, tmp_path: Path) -> None:
+    """A file written by safetensors itself from the same tensors has the same bytes but for its metadata."""
+    from safetensors.torch import save_file
+
+    before = saved("unet", **UNET)
+    convert(before, tmp_path / "out", ConvertOptions(dtype="bfloat16"))
+    path = tmp_path / "out" / "adapter_model.safetensors"
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+    save_file(load_file(path), tmp_path / "reference.safetensors", metadata=metadata)
+    ours, theirs = path.read_bytes(), (tmp_path / "reference.safetensors").read_bytes()
+    lengths = [int.from_bytes(content[:8], "little") for content in (ours, theirs)]
+    assert ours[8 + lengths[0] :] == theirs[8 + lengths[1] :]
+    assert list(json.loads(ours[8 : 8 + lengths[0]])) == list(json.loads(theirs[8 : 8 + lengths[1]]))

@@ -1,0 +1,75 @@
+"""What a person, a file and a program get to read of a resize; names from files stay text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lorarank import adapters
+from lorarank.report import resized
+from lorarank.resize import ConvertOptions, Resized, ResizeOptions, convert, resize
+
+Make = Callable[..., Path]
+Golden = Callable[[str, str], None]
+HOSTILE = "model.layers.0.\x1b[31m[red]evil[/red]| <b>`:smile:`\u202e.q_proj"
+
+
+@pytest.fixture
+def done(make_run: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Resized:
+    make_run()
+    monkeypatch.chdir(tmp_path)
+    return resize("run", "out", ResizeOptions(rank=2, metric="loss"), command=("lorarank", "resize", "run"))
+
+
+def test_the_table_is_what_it_was(done: Resized, golden: Golden) -> None:
+    golden("resized.txt", resized.render(done))
+
+
+def test_the_markdown_is_what_it_was(done: Resized, golden: Golden) -> None:
+    golden("resized.md", resized.to_markdown(done))
+
+
+def test_a_conversion_is_what_it_was(
+    make_adapter: Make, golden: Golden, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_adapter()
+    monkeypatch.chdir(tmp_path)
+    golden("converted.txt", resized.render(convert("adapter", "out", ConvertOptions(dtype="bfloat16"))))
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_sentences_keep_to_the_width(done: Resized, width: int) -> None:
+    text, _, _ = resized.render(done, width=width).partition("Module types")
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_json_and_csv(done: Resized) -> None:
+    plain = json.loads(resized.to_json(done))
+    assert list(plain) == sorted(plain)
+    assert (plain["r"], plain["schema"], plain["command"][0]) == ([2], 1, "lorarank")
+    rows = list(csv.DictReader(io.StringIO(resized.to_csv(done))))
+    assert [row["name"] for row in rows] == [module.name for module in done.modules]
+    assert sum(float(row["energy"]) for row in rows) == pytest.approx(1)
+
+
+def test_many_modules_are_shortened_unless_asked_for(make_adapter: Make, tmp_path: Path) -> None:
+    modules = {f"layers.{i}.q_proj": (20, 30, (2.0, 1.0 / (1 + i))) for i in range(20)}
+    done = resize(make_adapter(modules=modules, r=4), tmp_path / "out", ResizeOptions(rank=1))
+    assert "The 12 modules that lose most, of 20" in resized.render(done)
+    assert "layers.19.q_proj" not in resized.render(done)
+    assert "layers.19.q_proj" in resized.render(done, all_modules=True)
+
+
+def test_hostile_names_stay_text(make_adapter: Make, tmp_path: Path) -> None:
+    modules = {HOSTILE: (48, 64, (4.0, 2.0)), "=cmd()": (48, 64, (4.0, 2.0))}
+    done = resize(make_adapter(modules=modules), tmp_path / "out", ResizeOptions(rank=1))
+    assert {module.name for module in done.modules} == set(modules)
+    for text in (resized.render(done), resized.to_markdown(done), resized.to_json(done), resized.to_csv(done)):
+        assert all(character.isprintable() or character == "\n" for character in text)
+    assert "\n'=cmd()," in resized.to_csv(done)
+    assert [m.r for m in adapters.open(tmp_path / "out").modules] == [1, 1]
