@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorarank.adapters import (
+    ai_toolkit,
+    cloneofsimo,
+    diffusers,
     foreign,
+    kohya,
     peft,
+    xlabs,
 )
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
 from lorarank.adapters.candidate import Candidate
@@ -38,7 +43,14 @@ class Reader:
     hub_files: Sequence[str]
 
 
-READERS = (Reader(peft.recognises, peft.read, peft.HUB_FILES),)
+READERS = (
+    Reader(peft.recognises, peft.read, peft.HUB_FILES),
+    Reader(cloneofsimo.recognises, cloneofsimo.read, cloneofsimo.HUB_FILES),
+    Reader(xlabs.recognises, xlabs.read, xlabs.HUB_FILES),
+    Reader(ai_toolkit.recognises, ai_toolkit.read, ai_toolkit.HUB_FILES),
+    Reader(diffusers.recognises, diffusers.read, diffusers.HUB_FILES),
+    Reader(kohya.recognises, kohya.read, kohya.HUB_FILES),
+)
 """In this order: what is told by its file's name or configuration first, what has to be guessed last."""
 
 
