@@ -15,8 +15,11 @@ from lorarank.adapters import (
     cloneofsimo,
     diffusers,
     foreign,
+    gguf,
     kohya,
+    mlx,
     peft,
+    torchtune,
     xlabs,
 )
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
@@ -44,6 +47,9 @@ class Reader:
 
 
 READERS = (
+    Reader(gguf.recognises, gguf.read, gguf.HUB_FILES),
+    Reader(mlx.recognises, mlx.read, mlx.HUB_FILES),
+    Reader(torchtune.recognises, torchtune.read, torchtune.HUB_FILES),
     Reader(peft.recognises, peft.read, peft.HUB_FILES),
     Reader(cloneofsimo.recognises, cloneofsimo.read, cloneofsimo.HUB_FILES),
     Reader(xlabs.recognises, xlabs.read, xlabs.HUB_FILES),
