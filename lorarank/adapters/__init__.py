@@ -18,6 +18,7 @@ from lorarank.adapters import (
     gguf,
     kohya,
     mlx,
+    pairs,
     peft,
     torchtune,
     xlabs,
@@ -56,6 +57,7 @@ READERS = (
     Reader(ai_toolkit.recognises, ai_toolkit.read, ai_toolkit.HUB_FILES),
     Reader(diffusers.recognises, diffusers.read, diffusers.HUB_FILES),
     Reader(kohya.recognises, kohya.read, kohya.HUB_FILES),
+    Reader(pairs.recognises, pairs.read, pairs.HUB_FILES),
 )
 """In this order: what is told by its file's name or configuration first, what has to be guessed last."""
 
