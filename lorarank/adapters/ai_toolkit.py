@@ -7,31 +7,24 @@ holds alphas all the same, they count (comfyanonymous/ComfyUI ``comfy/weight_ada
 
 from __future__ import annotations
 
-import re
-
 from lorarank.adapters.adapter import Adapter
+from lorarank.adapters.attention_names import PEFT
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.diffusers import read_plain
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors",)
 """What is fetched of an adapter on the hub."""
 
-FACTOR = re.compile(r"\.lora_[AB]\b")
-
-COMFY = re.compile(r"^diffusion_model\..+\.lora_[AB]\b")
-"""The name of the diffusion model in ComfyUI's checkpoints."""
+COMFY = "diffusion_model."
+"""How names of tensors begin in ComfyUI's checkpoints of diffusion models."""
 
 UNSCALED = "No alpha is stored: scaling 1, as ComfyUI and diffusers load it."
 
 
 def recognises(candidate: Candidate) -> bool:
-    """Whether the metadata name ai-toolkit, or the tensors have ComfyUI's prefix, with PEFT's names of factors.
-
-    >>> bool(COMFY.match("diffusion_model.blocks.0.self_attn.q.lora_A.weight"))
-    True
-    """
+    """Whether the metadata name ai-toolkit, or the tensors have ComfyUI's prefix, with PEFT's names of factors."""
     ours = "ai-toolkit" in candidate.metadata.get("software", "")
-    return candidate.has(FACTOR) if ours else candidate.has(COMFY)
+    return candidate.has(PEFT, "" if ours else COMFY)
 
 
 def read(candidate: Candidate) -> Adapter:

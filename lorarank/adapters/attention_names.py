@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from lorarank.adapters.candidate import ending
 from lorarank.adapters.factors import Role
 
 PROCESSOR = re.compile(r"(?P<module>(?:.+\.)?)(?P<projection>\w+)_lora\.(?P<part>down|up)\.weight")
@@ -36,16 +37,18 @@ def role_of(key: str) -> Role | None:
     >>> role_of("transformer.blocks.3.attn.to_q.lora_A.weight"), role_of("transformer.blocks.3.attn.to_q.alpha")
     (('transformer.blocks.3.attn.to_q', 'A'), ('transformer.blocks.3.attn.to_q', 'alpha'))
     """
+    start, end = ending(key)
     for pattern in (NAMED, PEFT):
-        match = pattern.fullmatch(key)
+        match = pattern.fullmatch(end)
         if match:
-            return match["module"], SIDES[match["part"]]
-    match = PROCESSOR.fullmatch(key)
+            return start + match["module"], SIDES[match["part"]]
+    match = PROCESSOR.fullmatch(end)
     if match:
-        return _projection(match["module"] + match["projection"]), SIDES[match["part"]]
-    match = ALPHA.fullmatch(key)
+        return _projection(start + match["module"] + match["projection"]), SIDES[match["part"]]
+    match = ALPHA.fullmatch(end)
     if match:
-        return _projection(match["module"]) if match["old"] else match["module"], "alpha"
+        module = start + match["module"]
+        return _projection(module) if match["old"] else module, "alpha"
     return None
 
 

@@ -35,6 +35,9 @@ OTHER_FILES = re.compile(
 SHARD = re.compile(r"-\d+-of-\d+\.")
 """In the names of shards."""
 
+ENDING = 96
+"""Characters at the end of a tensor's name among which the name of a factor is; the longest known have 40."""
+
 MOST_SEEN = 1000
 """Entries of a folder that are looked at."""
 
@@ -120,9 +123,21 @@ class Candidate:
         """What a safetensors file says of itself, else empty."""
         return getattr(self.store, "metadata", {})
 
-    def has(self, pattern: re.Pattern[str]) -> bool:
-        """Whether any tensor's name contains a match."""
-        return any(pattern.search(key) for key in self.keys)
+    def has(self, pattern: re.Pattern[str], start: str | tuple[str, ...] = "") -> bool:
+        """Whether any tensor is a factor by the end of its name, and the name begins as it should."""
+        return any(key.startswith(start) and pattern.fullmatch(ending(key)[1]) for key in self.keys)
+
+
+def ending(key: str) -> tuple[str, str]:
+    """The name of a tensor in two parts, of which the second is long enough for what tells a factor.
+
+    Expressions that begin with anything at all look at the second alone: a file of strangers has room for 30,000 names
+    of a thousand characters, and a dozen expressions would need half a minute for them.
+
+    >>> ending("layers.0.q.lora_A.weight"), ending("x" * 100)[0]
+    (('', 'layers.0.q.lora_A.weight'), 'xxxx')
+    """
+    return key[:-ENDING], key[-ENDING:]
 
 
 def tensor_files(folder: Path) -> list[Path]:

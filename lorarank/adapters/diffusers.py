@@ -8,14 +8,13 @@ for every component, its fields behind the component's name; else alpha is r, an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.attention_names import NAMED, PROCESSOR, role_of
+from lorarank.adapters.attention_names import NAMED, PEFT, PROCESSOR, role_of
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.factors import Named, alpha_scaling, assemble, build, collect
 from lorarank.adapters.foreign import refuse_other_methods
@@ -35,17 +34,18 @@ METADATA = "lora_adapter_metadata"
 MOST_COMPONENTS = 8
 """Of a pipeline; a large one has two transformers and three text encoders."""
 
-COMPONENT = re.compile(r"^(?:unet|transformer(?:_[0-9])?|text_encoder(?:_[0-9])?|prior|controlnet)\..+\.lora_[AB]\b")
-"""PEFT's names of factors behind a component of a pipeline."""
+COMPONENTS = ("unet.", "transformer.", "transformer_2.", "text_encoder", "prior.", "controlnet.")
+"""How names of tensors begin that are of a component of a pipeline."""
 
 
 def recognises(candidate: Candidate) -> bool:
-    """Whether any tensor is named as diffusers names factors, or the metadata hold its configurations.
-
-    >>> bool(COMPONENT.match("text_encoder_2.text_model.encoder.layers.0.mlp.fc1.lora_A.weight"))
-    True
-    """
-    return METADATA in candidate.metadata or any(map(candidate.has, (NAMED, PROCESSOR, COMPONENT)))
+    """Whether any tensor is named as diffusers names factors, or the metadata hold its configurations."""
+    return (
+        METADATA in candidate.metadata
+        or candidate.has(NAMED)
+        or candidate.has(PROCESSOR)
+        or candidate.has(PEFT, COMPONENTS)
+    )
 
 
 def read(candidate: Candidate) -> Adapter:

@@ -87,7 +87,7 @@ def collect(
     for key in keys:
         role = role_of(key)
         if role is None:
-            if LIKE_A_FACTOR.search(key) and not NO_FACTOR.search(key):
+            if "lora" in key and LIKE_A_FACTOR.search(key) and not NO_FACTOR.search(key):
                 raise AdapterError(f"{where}: {key}", "looks like a LoRA factor, but its name has no known form")
             carried.append(key)
             continue

@@ -24,6 +24,9 @@ NOT_LORA: Sequence[tuple[str, str]] = (
 )
 """Part of a tensor's name → what the file is: methods whose update is no product of two trained factors."""
 
+OTHER = re.compile(r"\.(?:hada_|lokr_|ia3_|on_input|b?oft_|vera_|[ab]1\.weight|lora_E|lora_[ab]_scales)")
+"""What all of these have in their names, to look at once."""
+
 OTHER_METHOD = "name an adapter that was trained with LoRA"
 
 HALVES: Sequence[tuple[str, str, str]] = (
@@ -65,8 +68,8 @@ def refuse_other_methods(where: object, keys: Iterable[str]) -> None:
     lorarank.errors.AdapterError: x.safetensors: a LoHa of LyCORIS, whose update is an elementwise product of two \
 low-rank products; it has no rank of LoRA's kind. Name an adapter that was trained with LoRA.
     """
-    keys = list(keys)
-    for pattern, what in NOT_LORA:
+    keys = [key for key in keys if OTHER.search(key)]
+    for pattern, what in NOT_LORA if keys else ():
         if any(re.search(pattern, key) for key in keys):
             raise AdapterError(where, what, why="it has no rank of LoRA's kind", do=OTHER_METHOD)
 
@@ -127,6 +130,8 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
         refuse_other_methods(path, keys)
     except AdapterError as error:
         return error
+    whole = [key for key in keys if key.endswith((".diff", ".diff_b", ".alpha"))]
+    all_keys, keys = keys, [key for key in keys if "lora" in key or "w_" in key]
     for one, other, name in HALVES:
         halves = [key for key in keys if re.search(one, key)]
         if halves and not any(re.search(other, key) for key in keys):
@@ -136,6 +141,8 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
                 why="the update needs both",
                 do="save both factors",
             )
+    if whole and len(whole) == len(all_keys):
+        return AdapterError(path, f"{len(whole)} differences of whole weights", why="nothing in it has a rank")
     return None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.factors import Role, assemble, build, collect, factor_shape
 from lorarank.adapters.gguf_file import GgufFile
 from lorarank.adapters.peft_config import usable_alpha
@@ -22,7 +22,7 @@ from lorarank.errors import AdapterError
 HUB_FILES = ("*[lL][oO][rR][aA]*.gguf",)
 """What is fetched of an adapter on the hub."""
 
-FACTOR = re.compile(r"(?P<module>.+?)(?:\.weight)?\.lora_(?P<side>[ab])$")
+FACTOR = re.compile(r"(?P<module>.+?)(?:\.weight)?\.lora_(?P<side>[ab])")
 
 ALPHA = "adapter.lora.alpha"
 
@@ -46,8 +46,9 @@ def role_of(key: str) -> Role | None:
     >>> role_of("blk.0.attn_q.weight.lora_a"), role_of("blk.0.attn_norm.weight")
     (('blk.0.attn_q', 'A'), None)
     """
-    match = FACTOR.fullmatch(key)
-    return (match["module"], match["side"].upper()) if match else None
+    start, end = ending(key)
+    match = FACTOR.fullmatch(end)
+    return (start + match["module"], match["side"].upper()) if match else None
 
 
 def read(candidate: Candidate) -> Adapter:

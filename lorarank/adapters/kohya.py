@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lorarank.adapters.adapter import Adapter
-from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.factors import Role, alpha_scaling, assemble, build, collect
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import NOTES
@@ -49,11 +49,12 @@ def role_of(key: str) -> Role | None:
     >>> role_of("diffusion_model.blocks.0.ffn.0.alpha")
     ('diffusion_model.blocks.0.ffn.0', 'alpha')
     """
-    match = FACTOR.fullmatch(key)
+    start, end = ending(key)
+    match = FACTOR.fullmatch(end)
     if match:
-        return match["module"], PARTS[match["part"]]
-    match = ALPHA.fullmatch(key)
-    return (match["module"], "alpha") if match else None
+        return start + match["module"], PARTS[match["part"]]
+    match = ALPHA.fullmatch(end)
+    return (start + match["module"], "alpha") if match else None
 
 
 def indexed(module: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.factors import Role, assemble, build, collect, factor_shape
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, usable_alpha
@@ -24,7 +24,7 @@ from lorarank.errors import AdapterError
 HUB_FILES = (FILE_NAME, "adapters.safetensors")
 """What is fetched of an adapter on the hub."""
 
-FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])$")
+FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])")
 
 EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|tok_embeddings|word_embeddings|embedding)$")
 """Names of embeddings, whose factors nothing else tells apart."""
@@ -51,8 +51,9 @@ def role_of(key: str) -> Role | None:
     >>> role_of("model.layers.0.self_attn.q_proj.lora_b"), role_of("model.norm.weight")
     (('model.layers.0.self_attn.q_proj', 'B'), None)
     """
-    match = FACTOR.fullmatch(key)
-    return (match["module"], match["side"].upper()) if match else None
+    start, end = ending(key)
+    match = FACTOR.fullmatch(end)
+    return (start + match["module"], match["side"].upper()) if match else None
 
 
 def read(candidate: Candidate) -> Adapter:

@@ -29,6 +29,12 @@ WORDS = (("lora_down", "lora_up"), ("lora_a", "lora_b"), ("w_a", "w_b"))
 VAGUE_WORDS = (("down", "up"), ("A", "B"), ("a", "b"))
 """Words that other tensors have in their names too: believed where they pair all matrices of a file."""
 
+MOST_GUESSED = 20_000
+"""Tensors of a file whose names are searched for words; what no tool writes is small."""
+
+LONGEST_GUESSED = 200
+"""Characters of such names."""
+
 NARROW = 2
 """How many times the rank has to fit into the two other dimensions, where nothing but a word tells of a factor."""
 
@@ -42,8 +48,8 @@ def recognises(candidate: Candidate) -> bool:
     """Whether the tensors hold a pair of factors under any names."""
     store = candidate.store
     return store is not None and (
-        any(FACTOR.fullmatch(key) for key in store.tensors)
-        or any((plain_role(key) or ("", "alpha"))[1] in ("A", "B") for key in store.tensors)
+        any(map(_is_of_peft, store.tensors))
+        or any(map(_is_plain, store.tensors))
         or _role_by_words(store.tensors) is not None
     )
 
@@ -58,11 +64,11 @@ def read(candidate: Candidate) -> Adapter:
     """
     store = candidate.tensors
     refuse_other_methods(store.path, store.tensors)
-    named = any(FACTOR.fullmatch(key) for key in store.tensors)
+    named = any(map(_is_of_peft, store.tensors))
     if named:
         found, carried = _of_peft(candidate)
         modules, notes = _scaled(store, found)
-    elif any((plain_role(key) or ("", "alpha"))[1] in ("A", "B") for key in store.tensors):
+    elif any(map(_is_plain, store.tensors)):
         found, carried = collect(store.tensors, plain_role, store.path)
         modules, notes = _scaled(store, found)
     else:
@@ -71,6 +77,20 @@ def read(candidate: Candidate) -> Adapter:
     if any("magnitude_vector" in key for key in carried):
         notes.append(NOTES["use_dora"])
     return assemble(candidate, "pairs", modules, carried, notes=notes, named=named)
+
+
+def _is_of_peft(key: str) -> bool:
+    return "lora_" in key and FACTOR.fullmatch(key) is not None
+
+
+def _is_plain(key: str) -> bool:
+    """Whether it is a factor in PEFT's or diffusers' names.
+
+    >>> _is_plain("q.lora_A"), _is_plain("q.alpha")
+    (True, False)
+    """
+    role = plain_role(key) if "lora" in key else None
+    return role is not None and role[1] != "alpha"
 
 
 def _scaled(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], list[str]]:
@@ -93,6 +113,8 @@ def _of_peft(candidate: Candidate) -> tuple[list[Named], tuple[str, ...]]:
 
 def _role_by_words(tensors: Mapping[str, StoredTensor]) -> Callable[[str], Role | None] | None:
     """What a tensor is by the one word that it and its partner differ in; ``None`` where there are no partners."""
+    if len(tensors) > MOST_GUESSED:
+        return None
     for words in (*WORDS, *VAGUE_WORDS):
         roles = _roles(tensors, words)
         matrices = [key for key, tensor in tensors.items() if len(tensor.shape) > 1]
@@ -114,7 +136,7 @@ def _roles(tensors: Mapping[str, StoredTensor], words: tuple[str, str]) -> dict[
     either = re.compile(rf"(?<![A-Za-z0-9])(?:({words[0]})|({words[1]}))(?![A-Za-z0-9])")
     roles: dict[str, Role] = {}
     for key, tensor in tensors.items():
-        matches = list(either.finditer(key)) if len(tensor.shape) == 2 else []
+        matches = list(either.finditer(key)) if len(tensor.shape) == 2 and len(key) <= LONGEST_GUESSED else []
         if matches:
             match = matches[-1]
             left, right = key[: match.start()], key[match.end() :].removesuffix(".weight")

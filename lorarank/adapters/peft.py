@@ -54,7 +54,7 @@ def read(candidate: Candidate) -> Adapter:
     config = read_config(candidate.folder / FILE_NAME)
     store = candidate.store
     if store is None:
-        raise _without_weights(candidate.folder)
+        raise _without_weights(candidate)
     pairs, others = pair(store.tensors, str(store.path), candidate.member)
     if not pairs:
         first = ", ".join(others[:3]) or "none"
@@ -73,7 +73,10 @@ def read(candidate: Candidate) -> Adapter:
     )
 
 
-def _without_weights(folder: Path) -> AdapterError:
+def _without_weights(candidate: Candidate) -> AdapterError:
+    folder = candidate.folder
+    if candidate.path.is_file() and candidate.path.name != FILE_NAME:
+        return AdapterError(candidate.path, "no file of tensors", do=f"name its folder, {folder}")
     if _shards(folder):
         return AdapterError(
             folder / PEFT_WEIGHTS[1], "is missing, and without it the shards are not known to be complete"

@@ -15,7 +15,7 @@ FACTOR = re.compile(
 )
 """``module.lora_A.weight`` or ``module.lora_embedding_A``, with the adapter's name in between where it was kept."""
 
-LIKE_A_FACTOR = re.compile(r"(?:^|\.)lora_(?:embedding_)?[AB](?:\.(?!.*bias$)|$)")
+LIKE_A_FACTOR = re.compile(r"(?:^|\.)lora_(?:embedding_)?[AB](?:\.|$)")
 """A name that must be understood: leaving a factor out would be a wrong answer, not a partial one."""
 
 WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.")
@@ -69,13 +69,13 @@ def pair(keys: Iterable[str], where: str, member: str | None = None) -> tuple[li
     >>> pairs[0], others
     (Pair(module='q', embedding=False, A='base_model.model.q.lora_A.weight', B='q.lora_B.weight'), ['head.bias'])
     """
-    matches = _of_member({key: FACTOR.fullmatch(key) for key in keys}, where, member)
+    matches = _of_member({key: FACTOR.fullmatch(key) if "lora_" in key else None for key in keys}, where, member)
     parallel = all(PARALLEL.match(key) for key, match in matches.items() if match)
     found: dict[tuple[str, bool], dict[str, str]] = {}
     others: list[str] = []
     for key, match in matches.items():
         if match is None:
-            if LIKE_A_FACTOR.search(key):
+            if not key.endswith("bias") and LIKE_A_FACTOR.search(key):
                 raise AdapterError(f"{where}: {key}", "looks like a LoRA factor, but its name is not one PEFT gives")
             others.append(key)
             continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from lorarank.adapters.adapter import Adapter
-from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.factors import Role, assemble, build, collect, factor_shape
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, read_config
 from lorarank.errors import AdapterError
@@ -18,7 +18,7 @@ from lorarank.errors import AdapterError
 HUB_FILES = (FILE_NAME, "adapter_model*.safetensors", "adapter_model*.pt", "adapter_[0-9]*.pt")
 """What is fetched of an adapter on the hub."""
 
-FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])\.weight$")
+FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])\.weight")
 
 UNSCALED = f"No {FILE_NAME} lies beside it, which would hold alpha: scaling 1 is assumed."
 
@@ -38,8 +38,9 @@ def role_of(key: str) -> Role | None:
     >>> role_of("layers.0.mlp.w1.lora_b.weight"), role_of("layers.0.mlp.w1.magnitude")
     (('layers.0.mlp.w1', 'B'), None)
     """
-    match = FACTOR.fullmatch(key)
-    return (match["module"], match["side"].upper()) if match else None
+    start, end = ending(key)
+    match = FACTOR.fullmatch(end)
+    return (start + match["module"], match["side"].upper()) if match else None
 
 
 def read(candidate: Candidate) -> Adapter:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from lorarank.adapters.adapter import Adapter
-from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.factors import Role, assemble, build, collect
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors",)
@@ -44,14 +44,15 @@ def role_of(key: str) -> Role | None:
     >>> role_of("single_blocks.7.processor.qkv_lora.down.weight")
     ('single_blocks.7.linear1.qkv', 'A')
     """
-    match = FACTOR.fullmatch(key)
+    start, end = ending(key)
+    match = FACTOR.fullmatch(end)
     if match is None or (match["kind"] == "double") != bool(match["stream"]):
         return None
     if match["kind"] == "double":
         name = STREAMS[match["stream"]] + match["part"]
     else:
         name = "linear1.qkv" if match["part"] == "qkv" else "linear2"
-    return f"{match['block']}.{name}", "A" if match["side"] == "down" else "B"
+    return f"{start}{match['block']}.{name}", "A" if match["side"] == "down" else "B"
 
 
 def read(candidate: Candidate) -> Adapter:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,3 +146,18 @@ def test_whatever_the_bytes_of_a_single_file(
 def test_every_single_file_is_read_unless_it_is_touched(which: str, tmp_path: Path) -> None:
     (tmp_path / which).write_bytes(SINGLE[which])
     assert read_all(tmp_path) is None
+    opened = adapters.open(tmp_path)
+    again = pickle.loads(pickle.dumps(opened))
+    assert again == opened
+    for one, other in zip(opened.modules, again.modules, strict=True):
+        np.testing.assert_array_equal(one.factors()[0], other.factors()[0])
+
+
+@pytest.mark.parametrize(
+    "part", ["a.", "a", "1_", ".lora_down", ".lora.down.", "a_lora.up", ".lora.alpha", ".w_a", "lora_A."]
+)
+def test_long_names_take_no_quadratic_time(part: str, make_file: Callable[..., Path]) -> None:
+    path = make_file({f"{part * (980 // len(part))}{i}": A for i in range(2000)})
+    begin = time.process_time()
+    assert read_all(path) is not None
+    assert time.process_time() - begin < 3  # where searching took half a minute

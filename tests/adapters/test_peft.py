@@ -123,6 +123,12 @@ def test_scaling_of_old_and_sparse_configurations(
     assert len(opened.notes) == len(without)
 
 
+def test_another_file_beside_the_weights_is_not_taken_for_them(make_folder: Make) -> None:
+    (make_folder() / "README.md").write_text("x")
+    with pytest.raises(AdapterError, match=r"README\.md: no file of tensors\. Name its folder"):
+        adapters.open(make_folder(name="other").parent / "adapter" / "README.md")
+
+
 def test_a_null_base_model_is_none(make_folder: Make) -> None:
     assert adapters.open(make_folder(config={"base_model_name_or_path": None})).base_model is None
 
@@ -250,6 +256,7 @@ def test_folders_that_are_no_adapter_say_what_they_hold(case: str, tmp_path: Pat
         ("base_model.model.k.lora_E", "AdaLoRA"),
         ("w_a_000", r"w_a_000: none of its 1 factors has a partner w_b; the update needs both"),
         ("lora_A_0", r"lora_A_0: none of its 1 factors has a partner lora_B"),
+        ("lora_unet_x.diff", "1 differences of whole weights; nothing in it has a rank"),
         ("embedding", r"its 1 tensors have names of no known adapter \(embedding\)"),
     ],
 )
