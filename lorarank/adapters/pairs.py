@@ -23,7 +23,14 @@ from lorarank.errors import AdapterError
 HUB_FILES = ("adapter_model.safetensors", "*[lL][oO][rR][aA]*.safetensors")
 """What is fetched of an adapter on the hub."""
 
-WORDS = (("lora_down", "lora_up"), ("lora_a", "lora_b"), ("w_a", "w_b"))
+WORDS = (
+    ("lora_down", "lora_up"),
+    ("lora_A", "lora_B"),
+    ("lora_a", "lora_b"),
+    ("adapter.linear_in", "adapter.linear_out"),  # Megatron and NeMo
+    ("linear_a", "linear_b"),
+    ("w_a", "w_b"),
+)
 """Words that tell the factors of a module apart: of the one that is applied first, of the other."""
 
 VAGUE_WORDS = (("down", "up"), ("A", "B"), ("a", "b"))
@@ -133,7 +140,7 @@ def _roles(tensors: Mapping[str, StoredTensor], words: tuple[str, str]) -> dict[
     >>> _roles(some, ("w_a", "w_b"))
     {'w_a_000': ('w_000', 'A'), 'w_b_000': ('w_000', 'B')}
     """
-    either = re.compile(rf"(?<![A-Za-z0-9])(?:({words[0]})|({words[1]}))(?![A-Za-z0-9])")
+    either = re.compile(rf"(?<![A-Za-z0-9])(?:({re.escape(words[0])})|({re.escape(words[1])}))(?![A-Za-z0-9])")
     roles: dict[str, Role] = {}
     for key, tensor in tensors.items():
         matches = list(either.finditer(key)) if len(tensor.shape) == 2 and len(key) <= LONGEST_GUESSED else []

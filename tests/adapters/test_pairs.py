@@ -30,6 +30,10 @@ WORDS = {
     ("w_a_000", "w_b_000"): "w_000",
     ("blocks.0.attn.linear_a_q.w_a.weight", "blocks.0.attn.linear_a_q.w_b.weight"): "blocks.0.attn.linear_a_q.w",
     ("encoder.0.lora.down.kernel", "encoder.0.lora.up.kernel"): "encoder.0.lora.kernel",
+    ("decoder.layers.0.linear_qkv.adapter.linear_in.weight", "decoder.layers.0.linear_qkv.adapter.linear_out.weight"): (
+        "decoder.layers.0.linear_qkv"
+    ),
+    ("blocks.0.lora_A_q", "blocks.0.lora_B_q"): "blocks.0.q",
     ("layer/0/A", "layer/0/B"): "layer/0",
     ("layer.0.a", "layer.0.b"): "layer.0",
     ("down_blocks.0.q.down.weight", "down_blocks.0.q.up.weight"): "down_blocks.0.q",
