@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.adapters.tensors import FLOATS, LONGEST_NAME, StoredTensor, raw_dtype, upcast
-from lorarank.adapters.untrusted import open_regular
+from lorarank.adapters.untrusted import fill, open_regular
 from lorarank.errors import AdapterError
 
 MAGIC = b"GGUF"
@@ -121,13 +121,12 @@ class GgufFile:
     def read(self, key: str) -> NDArray[np.float64]:
         """The tensor of that name, upcast; its dtype must be a float of 16 bits or more."""
         tensor = self.tensors[key]
-        dtype = raw_dtype(tensor.dtype)
+        raw = np.empty(tensor.shape, raw_dtype(tensor.dtype))
         with open_regular(self.path) as file:
             file.seek(self.starts[key])
-            data = _read(file, tensor.size * dtype.itemsize)
-        if len(data) < tensor.size * dtype.itemsize:
-            raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
-        return upcast(np.frombuffer(data, dtype).reshape(tensor.shape), tensor.dtype)
+            if not fill(file, raw):
+                raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
+        return upcast(raw, tensor.dtype)
 
 
 def _read(file: FileIO, count: int) -> bytes:

@@ -29,7 +29,12 @@ FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])")
 EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|tok_embeddings|word_embeddings|embedding)$")
 """Names of embeddings, whose factors nothing else tells apart."""
 
+CONFIGURED = frozenset({"fine_tune_type", "lora_parameters", "lora_layers"})
+"""Fields that only MLX-LM's configuration has."""
+
 UNSCALED = f"No scale is stored, which {FILE_NAME} would hold: scaling 1 is assumed."
+
+OLD_FILE = "adapters.npz"
 
 OLD_SCALE = (
     "The configuration has an alpha: scaling is scale·alpha/r, as the versions of MLX-LM computed that wrote one."
@@ -37,12 +42,15 @@ OLD_SCALE = (
 
 
 def recognises(candidate: Candidate) -> bool:
-    """Whether any tensor is named as MLX-LM names factors.
+    """Whether any tensor is named as MLX-LM names factors, or the configuration is MLX-LM's.
 
     >>> FACTOR.fullmatch("model.layers.0.self_attn.q_proj.lora_a")["side"]
     'a'
     """
-    return candidate.path.suffix != ".gguf" and candidate.has(FACTOR)
+    if candidate.has(FACTOR):
+        return True
+    config = {} if candidate.config is None else read_json(candidate.config)
+    return "peft_type" not in config and not CONFIGURED.isdisjoint(config)
 
 
 def role_of(key: str) -> Role | None:
@@ -64,9 +72,17 @@ def read(candidate: Candidate) -> Adapter:
     AdapterError
         Factors that do not fit, a configuration that makes no sense, or a quantised adapter.
     """
-    store = candidate.tensors
-    refuse_other_methods(store.path, store.tensors)
     config = {} if candidate.config is None else read_json(candidate.config)
+    if (candidate.folder / OLD_FILE).is_file() and candidate.store is None:
+        raise AdapterError(
+            candidate.folder / OLD_FILE,
+            "an archive of numpy arrays, as MLX wrote its first adapters",
+            do="save it again as adapters.safetensors",
+        )
+    store = candidate.tensors
+    if config.get("fine_tune_type") == "full":
+        raise AdapterError(store.path, "whole weights that MLX-LM has fine-tuned", why="they are no adapter")
+    refuse_other_methods(store.path, store.tensors)
     found, carried = collect(store.tensors, role_of, store.path)
     scale, alpha = _scale(candidate, config)
     stacks = Stacks(store)

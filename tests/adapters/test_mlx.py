@@ -126,6 +126,20 @@ def test_what_is_refused(tensors: dict[str, np.ndarray], config: Any, message: s
         opened(tensors, CONFIG if config is None else whole)
 
 
+def test_a_full_fine_tune_is_no_adapter(opened: Open) -> None:
+    with pytest.raises(AdapterError, match="whole weights that MLX-LM has fine-tuned; they are no adapter"):
+        opened({f"{Q}.weight": normal(6, 6)}, CONFIG | {"fine_tune_type": "full"})
+
+
+def test_a_configuration_without_weights(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(CONFIG))
+    with pytest.raises(AdapterError, match="holds no file of tensors"):
+        adapters.open(tmp_path)
+    (tmp_path / "adapters.npz").touch()
+    with pytest.raises(AdapterError, match=r"adapters\.npz: an archive of numpy arrays, as MLX wrote its first"):
+        adapters.open(tmp_path)
+
+
 def test_braces_in_a_name_are_no_places_to_fill(opened: Open) -> None:
     adapter = opened({"a{0}.{x!r}.lora_a": normal(1, 2, 6), "a{0}.{x!r}.lora_b": normal(1, 8, 2)})
     assert adapter.modules[0].name == "a{0}.0.{x!r}"
