@@ -16,7 +16,8 @@ PROCESSOR = re.compile(r"(?P<module>(?:.+\.)?)(?P<projection>\w+)_lora\.(?P<part
 
 NAMED = re.compile(r"(?P<module>.+)\.lora(?:_linear_layer)?\.(?P<part>down|up)\.weight")
 
-PEFT = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(?:\.(?:default(?:_[0-9]+)?))?(?:\.weight)?")
+PEFT = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(?:(?:\.[^.]+)?\.weight)?")
+"""With the name of the adapter where it was kept, and bare where the factors are parameters themselves."""
 
 ALPHA = re.compile(
     r"(?P<module>.+?)(?P<old>_lora)?(?:\.lora(?:_linear_layer|_[AB])?)?(?:\.(?:down|up))?(?:\.weight)?\.alpha"

@@ -16,7 +16,7 @@ from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
 from lorarank.adapters.factors import KINDS, MOST_SPREAD, dtype_of, factor_shape
 from lorarank.adapters.patterns import first_matches
 from lorarank.adapters.peft_config import FILE_NAME, PeftConfig, read_config, scaling
-from lorarank.adapters.peft_experts import Parameter, Stacks, parameters_of
+from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter, Stacks, parameters_of
 from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import Store, read_finite
@@ -24,12 +24,6 @@ from lorarank.errors import AdapterError
 
 HUB_FILES = (FILE_NAME, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
 """What is fetched of an adapter on the hub."""
-
-MOST_MODULES = 300_000
-"""Six times as many as the largest mixtures of experts have, each expert counted."""
-
-MOST_EXPERTS = 10_000
-"""In one stack; the largest have 512."""
 
 MOST_LISTED = 5
 

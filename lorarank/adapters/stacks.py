@@ -9,11 +9,9 @@ import numpy as np
 
 from lorarank.adapters.adapter import Factors, LoraModule
 from lorarank.adapters.factors import Named, dtype_of, factor_shape
+from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES
 from lorarank.adapters.tensors import Store, read_finite
 from lorarank.errors import AdapterError
-
-MOST_EXPERTS = 10_000
-"""In one stack; the largest have 512."""
 
 
 class Stacks:
@@ -22,6 +20,7 @@ class Stacks:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._latest: tuple[Named, Factors] | None = None
+        self._experts = 0
 
     def modules(self, one: Named, scaling: float, name: str) -> list[LoraModule]:
         """A module for every expert.
@@ -48,6 +47,11 @@ class Stacks:
             )
         if experts > MOST_EXPERTS:
             raise AdapterError(f"{self._store.path}: {one.A}", f"{experts:,} experts are more than any model has")
+        self._experts += experts
+        if self._experts > MOST_MODULES:
+            raise AdapterError(
+                self._store.path, f"its experts are more than the {MOST_MODULES:,} modules any model has"
+            )
         return [
             LoraModule(
                 name=name.format(expert),

@@ -140,6 +140,13 @@ def test_a_configuration_without_weights(tmp_path: Path) -> None:
         adapters.open(tmp_path)
 
 
+def test_experts_that_unfold(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorarank.adapters.stacks.MOST_MODULES", 100)
+    stacks = {f"{i}.lora_{side}": np.ones((40, 1, 1), np.float16) for i in range(3) for side in "ab"}
+    with pytest.raises(AdapterError, match="its experts are more than the 100 modules any model has"):
+        opened(stacks)
+
+
 def test_braces_in_a_name_are_no_places_to_fill(opened: Open) -> None:
     adapter = opened({"a{0}.{x!r}.lora_a": normal(1, 2, 6), "a{0}.{x!r}.lora_b": normal(1, 8, 2)})
     assert adapter.modules[0].name == "a{0}.0.{x!r}"
