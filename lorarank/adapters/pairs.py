@@ -18,7 +18,7 @@ from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import FILE_NAME, NOTES
 from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, without_wrappers
 from lorarank.adapters.tensors import Store, StoredTensor
-from lorarank.errors import AdapterError
+from lorarank.errors import AdapterError, printable
 
 HUB_FILES = ("adapter_model.safetensors", "*[lL][oO][rR][aA]*.safetensors")
 """What is fetched of an adapter on the hub."""
@@ -173,7 +173,8 @@ def _guessed(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], li
     ]
     for turned, one in kinds.items():
         form_A, form_B = "(in, r)" if "A" in turned else "(r, in)", "(r, out)" if "B" in turned else "(out, r)"
-        notes.append(f"Names like {one.A} are taken for lora_A, {form_A}, and like {one.B} for lora_B, {form_B}.")
+        key_A, key_B = printable(one.A), printable(one.B)
+        notes.append(f"Names like {key_A} are taken for lora_A, {form_A}, and like {key_B} for lora_B, {form_B}.")
     return modules, notes
 
 

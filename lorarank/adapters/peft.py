@@ -20,7 +20,7 @@ from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter
 from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import Store, read_finite
-from lorarank.errors import AdapterError
+from lorarank.errors import AdapterError, printable
 
 HUB_FILES = (FILE_NAME, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
 """What is fetched of an adapter on the hub."""
@@ -90,7 +90,7 @@ def _siblings(folder: Path) -> list[str]:
     inside = sorted(path.parent.name for path in islice(folder.glob(f"*/{FILE_NAME}"), MOST_SEEN))
     if not inside:
         return []
-    listed = ", ".join(inside[:MOST_LISTED]) + (", …" if inside[MOST_LISTED:] else "")
+    listed = ", ".join(map(printable, inside[:MOST_LISTED])) + (", …" if inside[MOST_LISTED:] else "")
     return [f"Further adapters lie in folders inside this one ({listed}); name such a folder to read it."]
 
 

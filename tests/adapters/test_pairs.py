@@ -93,6 +93,11 @@ def test_embeddings_and_several_adapters(make_file: Make) -> None:
     assert (module.kind, module.keys) == ("embedding", ("emb.lora_embedding_A.y", "emb.lora_embedding_B.y"))
 
 
+def test_a_note_cannot_move_the_cursor(make_file: Make) -> None:
+    adapter = adapters.open(make_file({"\x1b[2J.w_a": A, "\x1b[2J.w_b": B}))
+    assert all(note.isprintable() for note in adapter.notes)
+
+
 def test_other_tensors_beside_certain_words_are_carried(make_file: Make) -> None:
     adapter = adapters.open(make_file({"w_a_000": A, "w_b_000": B, "mask_decoder.x.weight": normal(4, 4)}))
     assert adapter.carried == ("mask_decoder.x.weight",)
