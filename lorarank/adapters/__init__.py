@@ -10,8 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorarank.adapters import foreign, peft
+from lorarank.adapters import (
+    ai_toolkit,
+    cloneofsimo,
+    diffusers,
+    foreign,
+    gguf,
+    kohya,
+    mlx,
+    pairs,
+    peft,
+    torchtune,
+    xlabs,
+)
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
+from lorarank.adapters.candidate import Candidate
 from lorarank.errors import LorarankError, SourceError
 from lorarank.sources import locate
 
@@ -29,12 +42,24 @@ class Reader:
     hub_files : shell patterns of the files that it needs from a repository on the hub.
     """
 
-    recognises: Callable[[Path], bool]
-    read: Callable[[Path], Adapter]
+    recognises: Callable[[Candidate], bool]
+    read: Callable[[Candidate], Adapter]
     hub_files: Sequence[str]
 
 
-READERS = (Reader(peft.recognises, peft.read, peft.HUB_FILES),)
+READERS = (
+    Reader(gguf.recognises, gguf.read, gguf.HUB_FILES),
+    Reader(mlx.recognises, mlx.read, mlx.HUB_FILES),
+    Reader(torchtune.recognises, torchtune.read, torchtune.HUB_FILES),
+    Reader(peft.recognises, peft.read, peft.HUB_FILES),
+    Reader(cloneofsimo.recognises, cloneofsimo.read, cloneofsimo.HUB_FILES),
+    Reader(xlabs.recognises, xlabs.read, xlabs.HUB_FILES),
+    Reader(ai_toolkit.recognises, ai_toolkit.read, ai_toolkit.HUB_FILES),
+    Reader(diffusers.recognises, diffusers.read, diffusers.HUB_FILES),
+    Reader(kohya.recognises, kohya.read, kohya.HUB_FILES),
+    Reader(pairs.recognises, pairs.read, pairs.HUB_FILES),
+)
+"""In this order: what is told by its file's name or configuration first, what has to be guessed last."""
 
 
 def open(source: str | Path) -> Adapter:
@@ -42,7 +67,8 @@ def open(source: str | Path) -> Adapter:
 
     Parameters
     ----------
-    source : a folder, one of the files in it, or a hub id ``owner/name[@revision]``.
+    source : a folder, one of the files in it, or a hub id ``owner/name[@revision]``. One of several adapters that
+        share a file is named as if it were a file in there: ``folder/adapter_model.bin/its_name``.
 
     Raises
     ------
@@ -51,7 +77,7 @@ def open(source: str | Path) -> Adapter:
     AdapterError
         It is damaged, inconsistent, or of a kind that is not read; one sentence says which.
     MissingExtraError
-        A ``.bin`` file needs torch, which is not installed.
+        A ``.bin`` or ``.pt`` file needs torch, which is not installed.
 
     >>> open("lora-that-is-not-there")
     Traceback (most recent call last):
@@ -59,13 +85,28 @@ def open(source: str | Path) -> Adapter:
     lorarank.errors.SourceError: lora-that-is-not-there: no such file or folder, and no hub id either. \
 Name a folder, a file, or a hub id like owner/name or owner/name@revision.
     """
-    path = locate(source, allow_patterns=[name for reader in READERS for name in reader.hub_files])
+    candidate = _inside(source) or Candidate(
+        locate(source, allow_patterns=sorted({name for reader in READERS for name in reader.hub_files}))
+    )
     try:
         for reader in READERS:
-            if reader.recognises(path):
-                return reader.read(path)
-        raise foreign.declined(path)
+            if reader.recognises(candidate):
+                return reader.read(candidate)
+        raise foreign.declined(candidate)
     except LorarankError:
         raise
     except OSError as error:  # a folder that may not be looked into, a disk that fails
-        raise SourceError(path, f"cannot be read ({error.strerror or error})") from None
+        raise SourceError(candidate.path, f"cannot be read ({error.strerror or error})") from None
+
+
+def _inside(source: str | Path) -> Candidate | None:
+    """One of several adapters in a file or PEFT folder, where ``source`` is the path of one with a name behind it."""
+    try:
+        path = Path(source).expanduser()
+        if path.exists() or not path.name:
+            return None
+        candidate = Candidate(path.parent, member=path.name)
+        holds = path.parent.is_file() or candidate.config is not None
+    except (OSError, ValueError, RuntimeError):  # what locate has a sentence for
+        return None
+    return candidate if holds else None

@@ -77,11 +77,13 @@ class Adapter:
     Attributes
     ----------
     source : the folder or file it was opened from.
-    format : of the file, e.g. ``peft``.
+    format : ``peft``, ``kohya``, ``diffusers``, ``attention-processors``, ``ai-toolkit``, ``xlabs``, ``cloneofsimo``,
+        ``mlx``, ``torchtune``, ``gguf``, or ``pairs``, of no known tool.
     base_model : path or hub id of the base model, where the adapter names it.
-    config : the adapter's configuration as stored.
+    config : the adapter's configuration as stored; the file's own metadata where there is no other.
     modules : in natural order (layer 2 before layer 10), at least one.
-    carried : keys of stored tensors that are no LoRA factors: ``modules_to_save``, biases, DoRA's magnitudes.
+    carried : keys of stored tensors that are no part of the modules: ``modules_to_save``, biases, DoRA's magnitudes.
+        Alphas and Tucker cores are part of them: they are in the modules' ``scaling`` and ``lora_A``.
     notes : sentences about what a reader of the numbers has to know.
     store : the tensors it was opened from, for what is copied as it is; ``None`` where a format keeps it elsewhere.
     """

@@ -7,50 +7,74 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from lorarank.adapters.candidate import MOST_SEEN, Candidate, tensor_files
 from lorarank.adapters.peft_config import FILE_NAME
 from lorarank.adapters.safetensors_file import SafetensorsFile
 from lorarank.errors import AdapterError
 
 NOT_LORA: Sequence[tuple[str, str]] = (
-    (r"\.hada_w[12]", "a LoHa of LyCORIS, whose update is an elementwise product of two low-rank products"),
+    (r"\.hada_[wt][12]", "a LoHa of LyCORIS, whose update is an elementwise product of two low-rank products"),
     (r"\.lokr_(w|t)[12]", "a LoKr of LyCORIS, whose update is a Kronecker product"),
     (r"\.ia3_l\b|\.on_input$", "an (IA)³, which rescales activations"),
     (r"\.b?oft_", "an OFT, which multiplies the weights by rotations"),
     (r"\.vera_lambda", "a VeRA, whose factors are random and shared"),
+    (r"\.a1\.weight$|\.b1\.weight$", "a GLoRA of LyCORIS, whose update depends on the base weight"),
+    (r"\.lora_E(\.|$)", "an AdaLoRA, which puts learnt singular values between its factors"),
+    (r"\.lora_[ab]_scales$", "a quantised adapter of MLX, whose factors are packed integers"),
 )
 """Part of a tensor's name → what the file is: methods whose update is no product of two trained factors."""
 
-LAYOUTS: Sequence[tuple[str, str]] = (
-    (r"_lora\.(down|up)\.", "a LoRA in the layout of old diffusers attention processors"),
-    (r"\.lora\.(down|up)\.|\.lora_linear_layer\.", "a LoRA in diffusers' layout (lora.down, lora.up)"),
-    (r"\.lora_(down|up|mid)\.", "a LoRA in kohya's layout (lora_down, lora_up)"),
-    (r":(down|up)$", "a LoRA in cloneofsimo's layout"),
-    (r"\.lora_[ab]$", "a LoRA in MLX's layout (lora_a, lora_b)"),
-    (r"\.lora_[ab]\.weight$", "a LoRA in torchtune's layout (lora_a, lora_b)"),
-    (r"^(transformer|unet|text_encoder\w*)\..*\.lora_[AB]\.", "a LoRA of a diffusion model with PEFT's factor names"),
-    (r"\.lora_[AB]\.", f"a LoRA with PEFT's factor names and no {FILE_NAME} beside it"),
+OTHER = re.compile(r"\.(?:hada_|lokr_|ia3_|on_input|b?oft_|vera_|[ab]1\.weight|lora_E|lora_[ab]_scales)")
+"""What all of these have in their names, to look at once."""
+
+OTHER_METHOD = "name an adapter that was trained with LoRA"
+
+HALVES: Sequence[tuple[str, str, str]] = (
+    (r"lora_[Aa](?=$|[._])", r"lora_[Bb](?=$|[._])", "lora_B"),
+    (r"lora_[Bb](?=$|[._])", r"lora_[Aa](?=$|[._])", "lora_A"),
+    (r"lora[._]down(?=$|[._])", r"lora[._]up(?=$|[._])", "lora_up"),
+    (r"lora[._]up(?=$|[._])", r"lora[._]down(?=$|[._])", "lora_down"),
+    (r"(?:^|[._])w_a(?=$|[._])", r"(?:^|[._])w_b(?=$|[._])", "w_b"),
+    (r"(?:^|[._])w_b(?=$|[._])", r"(?:^|[._])w_a(?=$|[._])", "w_a"),
 )
-"""Part of a tensor's name → what the file is: LoRA as other tools write it."""
+"""Names of one factor, of the other, and what that is called where there is none at all."""
 
 FOREIGN_SUFFIXES = {
-    ".pt": "a pickle of another tool, which is not unpacked",
-    ".pth": "a pickle of another tool, which is not unpacked",
-    ".ckpt": "a pickle of another tool, which is not unpacked",
-    ".bin": f"a file of torch without {FILE_NAME} beside it",
-    ".gguf": "a GGUF file of llama.cpp",
-    ".npz": "an archive of numpy arrays",
+    ".pt": "a file of torch that holds no adapter",
+    ".npz": "an archive of numpy arrays, as MLX wrote its first adapters",
+    ".pkl": "a pickle, which is not unpacked",
+    ".onnx": "an exported model",
 }
 
-TENSOR_SUFFIXES = (".safetensors", *FOREIGN_SUFFIXES)
-
-PEFT_LAYOUT = f"convert it to PEFT's layout ({FILE_NAME} and adapter_model.safetensors)"
+ADVICE = f"convert it to PEFT's layout ({FILE_NAME} and adapter_model.safetensors)"
 
 MOST_LISTED = 5
-MOST_SEEN = 1000
-"""Entries of a folder that are looked at."""
+
+MOST_OPENED = 20
+"""Files of a folder whose names of tensors are looked at."""
 
 
-def declined(path: Path) -> AdapterError:
+def refuse_other_methods(where: object, keys: Iterable[str]) -> None:
+    """Refuse a file of another method, or of LoRA mixed with one.
+
+    Raises
+    ------
+    AdapterError
+        One of the names tells.
+
+    >>> refuse_other_methods("x.safetensors", ["q.lora_down.weight", "k.hada_w1_a"])
+    Traceback (most recent call last):
+        ...
+    lorarank.errors.AdapterError: x.safetensors: a LoHa of LyCORIS, whose update is an elementwise product of two \
+low-rank products; it has no rank of LoRA's kind. Name an adapter that was trained with LoRA.
+    """
+    keys = [key for key in keys if OTHER.search(key)]
+    for pattern, what in NOT_LORA if keys else ():
+        if any(re.search(pattern, key) for key in keys):
+            raise AdapterError(where, what, why="it has no rank of LoRA's kind", do=OTHER_METHOD)
+
+
+def declined(candidate: Candidate) -> AdapterError:
     """Say what a folder or file is that no reader takes.
 
     Returns
@@ -62,43 +86,69 @@ def declined(path: Path) -> AdapterError:
     SourceError, AdapterError
         The file cannot be read, or is damaged.
     """
-    if path.is_dir():
-        return _declined_folder(path)
-    if path.suffix == ".safetensors":
-        return _declined_tensors(path, SafetensorsFile.open(path).tensors)
-    what = FOREIGN_SUFFIXES.get(path.suffix, "no file of an adapter")
-    return AdapterError(path, what, do="name an adapter's folder, its .safetensors file, or a hub id")
+    if candidate.store is not None:
+        return _declined_tensors(candidate.store.path, list(candidate.store.tensors))
+    if candidate.path.is_dir():
+        return _declined_folder(candidate.path)
+    what = FOREIGN_SUFFIXES.get(candidate.path.suffix, "no file of an adapter")
+    return AdapterError(candidate.path, what, do="name an adapter's folder, its .safetensors file, or a hub id")
 
 
 def _declined_folder(folder: Path) -> AdapterError:
     entries = sorted(islice(folder.iterdir(), MOST_SEEN))
     inside = [entry.name for entry in entries if (entry / FILE_NAME).is_file()]
-    files = [entry for entry in entries if entry.suffix in TENSOR_SUFFIXES and entry.is_file()]
+    files = [entry.name for entry in tensor_files(folder)]
     if inside:
         what = f"holds no {FILE_NAME} itself, but {_listed(inside)} in it {'does' if len(inside) == 1 else 'do'}"
         return AdapterError(folder, what, do=f"name {folder / inside[0]}" + (", or another" if inside[1:] else ""))
+    if files:
+        verdicts = {verdict.what: verdict for verdict in _verdicts(folder, files)}
+        if len(verdicts) == 1:
+            (verdict,) = verdicts.values()
+            return AdapterError(
+                folder, f"in each of its {len(files)} files: {verdict.what}", why=verdict.why, do=verdict.do
+            )
+        what = f"holds no {FILE_NAME}, but {len(files)} files of tensors: {_listed(files)}"
+        return AdapterError(folder, what, do="name one of them")
     if (folder / "config.json").is_file():
         return AdapterError(folder, "a model's folder (config.json), not an adapter's")
-    if len(files) == 1:
-        return declined(files[0])
-    if files:
-        what = f"holds no {FILE_NAME}, but {len(files)} files of tensors: {_listed([file.name for file in files])}"
-        return AdapterError(folder, what, do="name one of them")
     found = _listed([entry.name for entry in entries]) or "nothing"
     return AdapterError(folder, f"no adapter in it (found: {found})", do=f"name the folder that holds {FILE_NAME}")
 
 
-def _declined_tensors(path: Path, keys: Iterable[str]) -> AdapterError:
-    keys = list(keys)
-    for pattern, what in NOT_LORA:
-        if any(re.search(pattern, key) for key in keys):
-            return AdapterError(path, what, why="it has no rank of LoRA's kind")
-    for pattern, what in LAYOUTS:
-        if any(re.search(pattern, key) for key in keys):
-            return AdapterError(path, what, why="r and alpha are read from PEFT's layout only", do=PEFT_LAYOUT)
-    return AdapterError(
-        path, f"its {len(keys)} tensors have names of no known adapter ({_listed(keys) or 'none'})", do=PEFT_LAYOUT
-    )
+def _verdicts(folder: Path, files: Sequence[str]) -> list[AdapterError]:
+    """Why each of a few files is declined; nothing where any may be an adapter."""
+    if len(files) > MOST_OPENED or not all(name.endswith(".safetensors") for name in files):
+        return []
+    found = [_verdict(folder / name, list(SafetensorsFile.open(folder / name).tensors)) for name in files]
+    return [] if None in found else [verdict for verdict in found if verdict is not None]
+
+
+def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
+    """Why the names of some tensors rule out an adapter of LoRA, where they do."""
+    try:
+        refuse_other_methods(path, keys)
+    except AdapterError as error:
+        return error
+    whole = [key for key in keys if key.endswith((".diff", ".diff_b", ".alpha"))]
+    all_keys, keys = keys, [key for key in keys if "lora" in key or "w_" in key]
+    for one, other, name in HALVES:
+        halves = [key for key in keys if re.search(one, key)]
+        if halves and not any(re.search(other, key) for key in keys):
+            return AdapterError(
+                f"{path}: {halves[0]}",
+                f"none of its {len(halves)} factors has a partner {name}",
+                why="the update needs both",
+                do="save both factors",
+            )
+    if whole and len(whole) == len(all_keys):
+        return AdapterError(path, f"{len(whole)} differences of whole weights", why="nothing in it has a rank")
+    return None
+
+
+def _declined_tensors(path: Path, keys: Sequence[str]) -> AdapterError:
+    what = f"its {len(keys)} tensors have names of no known adapter ({_listed(keys) or 'none'})"
+    return _verdict(path, keys) or AdapterError(path, what, do=ADVICE)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from math import prod
 from pathlib import Path
 
@@ -12,48 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
+from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
+from lorarank.adapters.factors import KINDS, MOST_SPREAD, dtype_of, factor_shape
 from lorarank.adapters.patterns import first_matches
 from lorarank.adapters.peft_config import FILE_NAME, PeftConfig, read_config, scaling
-from lorarank.adapters.peft_experts import Parameter, Stacks, parameters_of
+from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter, Stacks, parameters_of
 from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
-from lorarank.adapters.store import INDEX_SUFFIX, open_store
-from lorarank.adapters.tensors import FLOATS, Store, read_finite
-from lorarank.errors import AdapterError
+from lorarank.adapters.store import INDEX_SUFFIX
+from lorarank.adapters.tensors import Store, read_finite
+from lorarank.errors import AdapterError, printable
 
 HUB_FILES = (FILE_NAME, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
 """What is fetched of an adapter on the hub."""
 
-WEIGHTS = ("adapter_model.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model.bin")
-"""In the order in which PEFT looks for them."""
-
-SHARD = re.compile(r"-\d+-of-\d+\.")
-"""In the names of shards."""
-
-MOST_MODULES = 300_000
-"""Six times as many as the largest mixtures of experts have, each expert counted."""
-
-MOST_EXPERTS = 10_000
-"""In one stack; the largest have 512."""
-
-MOST_SPREAD = 2**25
-"""Numbers of a grouped ``lora_B`` once its zeros are written out (268 MB); real ones have a few million at most."""
-
-KINDS = {2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}
-"""Dimensions of ``lora_A`` → kind of the module."""
+MOST_LISTED = 5
 
 
-def recognises(path: Path) -> bool:
-    """Whether a folder or file is meant to be an adapter of PEFT, damaged ones included."""
-    folder = path if path.is_dir() else path.parent
-    named = path.name.startswith("adapter_model") or path.name == FILE_NAME
-    return (
-        (folder / FILE_NAME).is_file()
-        or (not path.is_dir() and named)
-        or any((path / name).is_file() for name in WEIGHTS)
-    )
+def recognises(candidate: Candidate) -> bool:
+    """Whether a folder or file is meant to be an adapter of PEFT with its configuration, damaged ones included."""
+    return candidate.config is not None or candidate.path.name == FILE_NAME or bool(_shards(candidate.folder))
 
 
-def read(path: Path) -> Adapter:
+def read(candidate: Candidate) -> Adapter:
     """Read an adapter of PEFT from its folder, or from one of the files in it.
 
     ΔW is PEFT's own ``get_delta_weight``, transposed where the layer keeps its weight as (in, out): embeddings and
@@ -65,55 +45,77 @@ def read(path: Path) -> Adapter:
         A file is missing, damaged, no LoRA, or inconsistent; see :mod:`lorarank.adapters.peft_config`,
         :mod:`lorarank.adapters.peft_keys` and :mod:`lorarank.adapters.store`.
     """
-    folder = path if path.is_dir() else path.parent
-    config = read_config(folder / FILE_NAME)
-    store = open_store(_weights(path))
-    pairs, others = pair(store.tensors, str(store.path))
+    config = read_config(candidate.folder / FILE_NAME)
+    store = candidate.store
+    if store is None:
+        raise _without_weights(candidate)
+    pairs, others = pair(store.tensors, str(store.path), candidate.member)
     if not pairs:
         first = ", ".join(others[:3]) or "none"
         raise AdapterError(store.path, f"holds no lora_A and lora_B among its {len(others)} tensors ({first})")
-    modules, notes = _modules(store, config, pairs)
+    built, notes = modules(store, config, pairs)
+    if candidate.path.is_dir():
+        notes += _siblings(candidate.folder)
     return Adapter(
-        source=path,
+        source=candidate.path,
         format="peft",
         base_model=config.base_model,
         config=config.raw,
-        modules=tuple(modules),
+        modules=tuple(built),
         carried=tuple(others),
         notes=config.notes + tuple(notes),
         store=store,
     )
 
 
-def _weights(path: Path) -> Path:
-    if path.is_file() and path.name != FILE_NAME:
-        if SHARD.search(path.name):
-            raise AdapterError(path, "one shard of several", do=f"name its folder, {path.parent}")
-        return path
-    folder = path if path.is_dir() else path.parent
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    shards = sorted(folder.glob("adapter_model-*.safetensors"))
-    if shards:
-        raise AdapterError(folder / WEIGHTS[1], "is missing, and without it the shards are not known to be complete")
-    raise AdapterError(folder, f"holds {FILE_NAME} but no weights", do=f"put {WEIGHTS[0]} or {WEIGHTS[2]} there")
+def _without_weights(candidate: Candidate) -> AdapterError:
+    folder = candidate.folder
+    if candidate.path.is_file() and candidate.path.name != FILE_NAME:
+        return AdapterError(candidate.path, "no file of tensors", do=f"name its folder, {folder}")
+    if _shards(folder):
+        return AdapterError(
+            folder / PEFT_WEIGHTS[1], "is missing, and without it the shards are not known to be complete"
+        )
+    return AdapterError(
+        folder, f"holds {FILE_NAME} but no weights", do=f"put {PEFT_WEIGHTS[0]} or {PEFT_WEIGHTS[2]} there"
+    )
 
 
-def _modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[list[LoraModule], list[str]]:
+def _shards(folder: Path) -> list[Path]:
+    """Shards of an adapter whose index is missing."""
+    return [] if (folder / PEFT_WEIGHTS[1]).is_file() else sorted(folder.glob("adapter_model-*-of-*.safetensors"))
+
+
+def _siblings(folder: Path) -> list[str]:
+    """A note of the further adapters that PEFT has saved below this one, each in a folder of its name."""
+    inside = sorted(path.parent.name for path in islice(folder.glob(f"*/{FILE_NAME}"), MOST_SEEN))
+    if not inside:
+        return []
+    listed = ", ".join(map(printable, inside[:MOST_LISTED])) + (", …" if inside[MOST_LISTED:] else "")
+    return [f"Further adapters lie in folders inside this one ({listed}); name such a folder to read it."]
+
+
+def modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[list[LoraModule], list[str]]:
+    """The modules of paired factors, and notes on them.
+
+    Raises
+    ------
+    AdapterError
+        Factors and configuration contradict each other.
+    """
     parameters = parameters_of(pairs, config.target_modules, config.target_parameters)
     paths = {one: _pattern_path(one, parameters.get(one)) for one in pairs}
     rank_keys = first_matches(list(config.rank_pattern), paths.values(), f"{config.path}: rank_pattern")
     alpha_keys = first_matches(list(config.alpha_pattern), paths.values(), f"{config.path}: alpha_pattern")
     stacks = Stacks(store)
-    modules: list[LoraModule] = []
+    built: list[LoraModule] = []
     notes: list[str] = []
     for one in pairs:
         path, parameter = paths[one], parameters.get(one)
         r = config.rank_pattern[rank_keys[path]] if path in rank_keys else config.r
         alpha = config.alpha_pattern[alpha_keys[path]] if path in alpha_keys else config.alpha
         if parameter is None:
-            modules.append(_module(store, config, one, r, alpha))
+            built.append(_module(store, config, one, r, alpha))
             continue
         if not parameter.certain and (config.rank_pattern or config.alpha_pattern):
             raise AdapterError(
@@ -121,19 +123,19 @@ def _modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[l
                 "it cannot be told which of the target_parameters it is for",
                 why="rank_pattern or alpha_pattern may hold for it",
             )
-        modules.extend(_experts(stacks, store, config, one, parameter, r, alpha))
-        if len(modules) > MOST_MODULES:
+        built.extend(_experts(stacks, store, config, one, parameter, r, alpha))
+        if len(built) > MOST_MODULES:
             raise AdapterError(store.path, f"its experts are more than the {MOST_MODULES:,} modules any model has")
-    names = {module.name for module in modules}
-    if len(names) < len(modules):
+    names = {module.name for module in built}
+    if len(names) < len(built):
         raise AdapterError(store.path, "holds more than one update of the same module", do="save each by itself")
     if any(not parameter.certain for parameter in parameters.values()):
         notes.append(
             "Which of the target_parameters the factors of a module belong to is not stored: they are counted."
         )
-    if any(config.enable_lora) and any(module.r != config.r for module in modules):
+    if any(config.enable_lora) and any(module.r != config.r for module in built):
         notes.append("A fused projection in the layout of PEFT before 0.3: each of its enabled parts has r of its own.")
-    return modules, notes
+    return built, notes
 
 
 def _pattern_path(one: Pair, parameter: Parameter | None) -> str:
@@ -179,7 +181,7 @@ def _module(store: Store, config: PeftConfig, one: Pair, r: int, alpha: float) -
         in_features=prod(shape_A[1:]),
         out_features=out_features,
         scaling=scaling(r, alpha, rslora=config.rslora),
-        dtype=_dtype(store, one),
+        dtype=dtype_of(store, one.A, one.B),
         parameters=prod(shape_A) + prod(shape_B),
         keys=(one.A, one.B),
         read=read,
@@ -206,7 +208,7 @@ def _experts(
             in_features=shape_A[1],
             out_features=shape_B[0],
             scaling=scaling(r, alpha, rslora=config.rslora),
-            dtype=_dtype(store, one),
+            dtype=dtype_of(store, one.A, one.B),
             parameters=r * (shape_A[1] + shape_B[0]),
             keys=(one.A, one.B),
             expert=None if experts == 1 else expert,
@@ -217,28 +219,7 @@ def _experts(
 
 
 def _shapes(store: Store, one: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of both factors, which have at least two dimensions and no empty one."""
-    for key in (one.A, one.B):
-        tensor = store.tensors[key]
-        if tensor.dtype not in FLOATS:
-            raise AdapterError(
-                f"{store.path}: {key}",
-                f"stored as {tensor.dtype}",
-                why="only floats of 16 bits or more hold a factor by themselves",
-                do="convert it to bfloat16, with its scales, where it comes from",
-            )
-        if len(tensor.shape) < 2 or tensor.size == 0:
-            raise AdapterError(
-                f"{store.path}: {key}",
-                f"its shape {tensor.shape} is that of no factor",
-                why="DeepSpeed ZeRO-3 and FSDP leave such stubs where the model was not gathered before saving",
-                do="gather it and save again",
-            )
-    return store.tensors[one.A].shape, store.tensors[one.B].shape
-
-
-def _dtype(store: Store, one: Pair) -> str:
-    return ", ".join(dict.fromkeys(store.tensors[key].dtype for key in (one.A, one.B)))
+    return factor_shape(store, one.A), factor_shape(store, one.B)
 
 
 def _disagreement(store: Store, config: PeftConfig, one: Pair, rows: int, r: int) -> AdapterError:

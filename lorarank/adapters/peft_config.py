@@ -115,7 +115,25 @@ def read_config(path: Path) -> PeftConfig:
     AdapterError
         A field is missing or makes no sense, or the adapter is no plain LoRA; the message names the field.
     """
-    raw = read_json(path)
+    return parse_config(read_json(path), path)
+
+
+def parse_config(raw: Mapping[str, Any], path: Path) -> PeftConfig:
+    """Check a configuration that has been read.
+
+    Parameters
+    ----------
+    raw : the fields of ``LoraConfig``, ``peft_type`` among them.
+    path : of the file, for messages; where it lies inside one, with the place appended.
+
+    Raises
+    ------
+    AdapterError
+        As :func:`read_config`.
+
+    >>> parse_config({"peft_type": "LORA", "r": 8, "lora_alpha": 16}, Path("adapter_config.json")).alpha
+    16.0
+    """
     _check_type(raw, path)
     for name, reason in VARIANTS.items():
         if raw.get(name):
@@ -136,12 +154,13 @@ def read_config(path: Path) -> PeftConfig:
     return PeftConfig(
         path=path,
         r=_rank(raw["r"], f"{path}: r"),
-        alpha=_alpha(alpha, f"{path}: lora_alpha"),
+        alpha=usable_alpha(alpha, f"{path}: lora_alpha"),
         rank_pattern={
             key: _rank(value, f"{path}: rank_pattern {key}") for key, value in _table(raw, "rank_pattern", path)
         },
         alpha_pattern={
-            key: _alpha(value, f"{path}: alpha_pattern {key}") for key, value in _table(raw, "alpha_pattern", path)
+            key: usable_alpha(value, f"{path}: alpha_pattern {key}")
+            for key, value in _table(raw, "alpha_pattern", path)
         },
         rslora=_flag(raw, "use_rslora", path),
         target_modules=_names(raw, "target_modules"),
@@ -172,7 +191,19 @@ def _rank(value: Any, where: str) -> int:
     return value
 
 
-def _alpha(value: Any, where: str) -> float:
+def usable_alpha(value: Any, where: str) -> float:
+    """An alpha that can be computed with.
+
+    Raises
+    ------
+    AdapterError
+        It is no number, or beyond :data:`LARGEST_ALPHA`.
+
+    >>> usable_alpha(1e308, "lora.safetensors: q.alpha")
+    Traceback (most recent call last):
+        ...
+    lorarank.errors.AdapterError: lora.safetensors: q.alpha: 1e+308 is no usable alpha. Give a number up to 1e+09.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_ALPHA:
         raise AdapterError(where, f"{value!r} is no usable alpha", do=f"give a number up to {LARGEST_ALPHA:g}")
     return float(value)

@@ -16,6 +16,12 @@ from lorarank.adapters.adapter import Factors
 from lorarank.adapters.peft_keys import Pair, without_wrappers
 from lorarank.adapters.tensors import Store, read_finite
 
+MOST_MODULES = 300_000
+"""Six times as many as the largest mixtures of experts have, each expert counted."""
+
+MOST_EXPERTS = 10_000
+"""In one stack; the largest have 512."""
+
 REGISTERED = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 """The order in which the mixtures of experts of transformers register their parameters."""
 

@@ -15,14 +15,17 @@ FACTOR = re.compile(
 )
 """``module.lora_A.weight`` or ``module.lora_embedding_A``, with the adapter's name in between where it was kept."""
 
-LIKE_A_FACTOR = re.compile(r"(?:^|\.)lora_(?:embedding_)?[AB](?:\.(?!.*bias$)|$)")
+LIKE_A_FACTOR = re.compile(r"(?:^|\.)lora_(?:embedding_)?[AB](?:\.|$)")
 """A name that must be understood: leaving a factor out would be a wrong answer, not a partial one."""
 
 WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.")
 """Path components that FSDP, torch.compile and activation checkpointing put in."""
 
-PREFIX = re.compile(r"(?:module\.)?base_model\.model\.")
-"""What PEFT puts before the path of a module; ``module.`` is of data-parallel training."""
+PREFIX = re.compile(r"base_model\.model\.")
+"""What PEFT puts before the path of a module."""
+
+PARALLEL = re.compile(r"(?:module\.)+")
+"""What data-parallel training and Megatron put before everything, once a wrapper."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,14 @@ class Pair:
     B: str
 
 
-def pair(keys: Iterable[str], where: str) -> tuple[list[Pair], list[str]]:
+def pair(keys: Iterable[str], where: str, member: str | None = None) -> tuple[list[Pair], list[str]]:
     """Pair the factors among the keys of a store.
 
     Parameters
     ----------
     keys : of all tensors.
     where : the file, for messages.
+    member : the adapter whose factors are meant, where the names of several are in the keys.
 
     Returns
     -------
@@ -58,28 +62,26 @@ def pair(keys: Iterable[str], where: str) -> tuple[list[Pair], list[str]]:
     Raises
     ------
     AdapterError
-        A factor without its partner, one stored twice, factors of several adapters, or a name that looks like a
-        factor's and has another form.
+        A factor without its partner, one stored twice, factors of several adapters and no ``member`` among them, or
+        a name that looks like a factor's and has another form.
 
     >>> pairs, others = pair(["base_model.model.q.lora_A.weight", "q.lora_B.weight", "head.bias"], "file")
     >>> pairs[0], others
     (Pair(module='q', embedding=False, A='base_model.model.q.lora_A.weight', B='q.lora_B.weight'), ['head.bias'])
     """
-    matches = {key: FACTOR.fullmatch(key) for key in keys}
-    adapters = {match["name"] or match["other"] or "" for match in matches.values() if match}
-    if len(adapters) > 1:
-        names = ", ".join(sorted(name or "one without a name" for name in adapters))
-        raise AdapterError(where, f"holds the factors of several adapters ({names})", do="save each by itself")
+    matches = _of_member({key: FACTOR.fullmatch(key) if "lora_" in key else None for key in keys}, where, member)
+    parallel = all(PARALLEL.match(key) for key, match in matches.items() if match)
     found: dict[tuple[str, bool], dict[str, str]] = {}
     others: list[str] = []
     for key, match in matches.items():
         if match is None:
-            if LIKE_A_FACTOR.search(key):
+            if not key.endswith("bias") and LIKE_A_FACTOR.search(key):
                 raise AdapterError(f"{where}: {key}", "looks like a LoRA factor, but its name is not one PEFT gives")
             others.append(key)
             continue
         side = (match["linear"] or match["embedding"])[-1]
-        module = PREFIX.sub("", WRAPPER.sub("", match["module"]), count=1)
+        module = WRAPPER.sub("", match["module"])
+        module = PREFIX.sub("", PARALLEL.sub("", module, count=1) if parallel else module, count=1)
         sides = found.setdefault((module, match["embedding"] is not None), {})
         if side in sides:
             raise AdapterError(f"{where}: {key}", f"the same factor is stored as {sides[side]} too")
@@ -95,6 +97,31 @@ def pair(keys: Iterable[str], where: str) -> tuple[list[Pair], list[str]]:
             )
     order = sorted(found, key=lambda place: (natural_order(place[0]), place[1]))
     return [Pair(*place, found[place]["A"], found[place]["B"]) for place in order], sorted(others, key=natural_order)
+
+
+def _of_member(
+    matches: dict[str, re.Match[str] | None], where: str, member: str | None
+) -> dict[str, re.Match[str] | None]:
+    """What belongs to one adapter: its factors, and all that is no factor of another."""
+    adapters = {match["name"] or match["other"] or "" for match in matches.values() if match}
+    named = ", ".join(sorted(name or "one without a name" for name in adapters))
+    if member is not None and member not in adapters:
+        raise AdapterError(where, f"holds no adapter named {member} (found: {named or 'none'})")
+    if member is None and len(adapters) > 1:
+        first = min(name for name in adapters if name)
+        raise AdapterError(
+            where,
+            f"holds the factors of several adapters ({named})",
+            do=f"name one as if it were a file in it, like {where}/{first}",
+        )
+    if member is None:
+        return matches
+    others = adapters - {member}
+    return {
+        key: match
+        for key, match in matches.items()
+        if (not others & set(key.split(".")[-2:]) if match is None else (match["name"] or match["other"]) == member)
+    }
 
 
 def without_wrappers(module: str) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, StoredTensor, raw_dtype, upcast
-from lorarank.adapters.untrusted import MOST_JSON_BYTES, open_regular, parse_object
+from lorarank.adapters.untrusted import MOST_JSON_BYTES, fill, open_regular, parse_object
 from lorarank.errors import AdapterError
 
 LENGTH_BYTES = 8
@@ -128,14 +128,10 @@ class SafetensorsFile:
         """The tensor of that name, upcast; its dtype must be a float of 16 bits or more."""
         tensor = self.tensors[key]
         raw = np.empty(tensor.shape, raw_dtype(tensor.dtype))
-        rest = raw.reshape(-1).view(np.uint8).data
         with open_regular(self.path) as file:
             file.seek(self.starts[key])
-            while rest.nbytes:
-                count = file.readinto(rest)
-                if not count:
-                    raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
-                rest = rest[count:]
+            if not fill(file, raw):
+                raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
         return upcast(raw, tensor.dtype)
 
 

@@ -1,4 +1,4 @@
-"""One way to open the tensors of a safetensors file, of a set of shards, or of a ``.bin`` file (floor 1)."""
+"""One way to open the tensors of a safetensors file, of a set of shards, of a GGUF file or one of torch (floor 1)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lorarank.adapters.gguf_file import GgufFile
 from lorarank.adapters.safetensors_file import SafetensorsFile
 from lorarank.adapters.tensors import Store, StoredTensor
 from lorarank.adapters.torch_file import TorchFile
@@ -18,6 +19,12 @@ from lorarank.errors import AdapterError
 
 INDEX_SUFFIX = ".safetensors.index.json"
 """What the index of safetensors shards is called after."""
+
+TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+"""Of files as torch writes them."""
+
+SUFFIXES = (".safetensors", INDEX_SUFFIX, ".gguf", *TORCH_SUFFIXES)
+"""Of all files of tensors that are read."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,11 @@ def open_store(path: Path) -> Store:
         return Shards.open(path)
     if path.suffix == ".safetensors":
         return SafetensorsFile.open(path)
-    if path.suffix == ".bin":
+    if path.suffix == ".gguf":
+        return GgufFile.open(path)
+    if path.suffix in TORCH_SUFFIXES:
         return TorchFile.open(path)
-    raise AdapterError(path, "no file of tensors that is read here", do="name a .safetensors file or a .bin file")
+    raise AdapterError(path, "no file of tensors that is read here", do=f"name a file of {', '.join(SUFFIXES)}")
 
 
 def _is_plain(name: Any) -> bool:

@@ -11,10 +11,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank.errors import NumericsError, ResourceError
+from lorarank.errors import AdapterError, NumericsError, ResourceError
 
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 """Stored dtypes whose numbers are read; the 8-bit floats and integers need scales that LoRA files do not carry."""
+
+INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
+"""Stored dtypes that a single number, an alpha, comes in as well."""
 
 MOST_DIMENSIONS = 32
 """What every supported numpy takes."""
@@ -75,12 +78,30 @@ def upcast(raw: NDArray[np.generic], dtype: str) -> NDArray[np.float64]:
 
 
 def raw_dtype(dtype: str) -> np.dtype[np.generic]:
-    """The numpy dtype in which the bytes of a stored float are read; bfloat16, which numpy lacks, as 16-bit integers.
+    """The numpy dtype in which the bytes of a stored number are read; bfloat16, which numpy lacks, as 16-bit integers.
 
-    >>> raw_dtype("float16"), raw_dtype("bfloat16")
-    (dtype('float16'), dtype('uint16'))
+    >>> [raw_dtype(name).str for name in ("float16", "bfloat16", "int64", "int8")]
+    ['<f2', '<u2', '<i8', '|i1']
     """
-    return np.dtype({"float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}[dtype])
+    native: np.dtype[np.generic] = np.dtype("uint16" if dtype == "bfloat16" else dtype)
+    little: np.dtype[np.generic] = native.newbyteorder("<")
+    return little
+
+
+def read_number(store: Store, key: str) -> float:
+    """The only number of a tensor, 0-dimensional or of one element.
+
+    Raises
+    ------
+    AdapterError
+        It has another size, or a dtype that is no plain number.
+    SourceError
+        The file is gone.
+    """
+    tensor = store.tensors[key]
+    if tensor.size != 1 or tensor.dtype not in FLOATS | INTEGERS:
+        raise AdapterError(f"{store.path}: {key}", f"{tensor.dtype} {tensor.shape} where one number is needed")
+    return float(store.read(key).reshape(-1)[0])
 
 
 def read_finite(store: Store, key: str) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""A ``.bin`` file as ``torch.save`` writes it: weights-only loading, never unpickling code (floor 1).
+"""A ``.bin`` or ``.pt`` file as ``torch.save`` writes it: weights-only loading, never unpickling code (floor 1).
 
 The archive is checked first: nothing in it may be compressed, so that it cannot unfold into more than its own size.
 torch is imported here alone, and only when such a file is opened.
@@ -39,7 +39,7 @@ class TorchFile:
     Attributes
     ----------
     path : of the file.
-    tensors : what is stored under each name.
+    tensors : what is stored under each name; of a list, under each position, ``"0"`` first.
     mapped : the tensors themselves.
     """
 
@@ -73,6 +73,8 @@ class TorchFile:
             raise AdapterError(
                 path, f"not a file of tensors: {what}", why="no code from a file is ever run", do=CONVERT
             ) from None
+        if isinstance(loaded, list):
+            loaded = {str(place): value for place, value in enumerate(loaded)}
         if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
         tensors = {key: _stored(key, value, path) for key, value in loaded.items()}

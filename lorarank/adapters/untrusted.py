@@ -13,6 +13,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lorarank.errors import AdapterError, SourceError
 
 MOST_JSON_BYTES = 32_000_000
@@ -46,6 +49,17 @@ def open_regular(path: Path) -> FileIO:
     except (OSError, ValueError) as error:
         raise SourceError(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
     raise SourceError(path, "no regular file")
+
+
+def fill(file: FileIO, raw: NDArray[np.generic]) -> bool:
+    """Fill an array with the bytes that come next; whether there were enough."""
+    rest = raw.reshape(-1).view(np.uint8).data
+    while rest.nbytes:
+        count = file.readinto(rest)
+        if not count:
+            return False
+        rest = rest[count:]
+    return True
 
 
 def read_json(path: Path) -> dict[str, Any]:

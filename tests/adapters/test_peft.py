@@ -31,6 +31,9 @@ A, B = np.ones((4, 6), np.float32), np.ones((6, 4), np.float32)
         "module.base_model.model.h.0.q{}",
         "base_model.model._fsdp_wrapped_module.h.0._fsdp_wrapped_module.q{}",
         "_orig_mod.base_model.model.h.0._checkpoint_wrapped_module.q{}",
+        "module.module.base_model.model.h.0.q{}",
+        "module.h.0.q{}",
+        "base_model.model.h.0.q.base_layer{}",
     ],
 )
 @pytest.mark.parametrize("form", [".lora_{}.weight", ".lora_{}.default.weight", ".lora_{}.my-adapter_2.weight"])
@@ -44,6 +47,46 @@ def test_names_of_modules(stem: str, form: str, make_folder: Make) -> None:
 def test_only_the_first_prefix_is_taken_off(make_folder: Make) -> None:
     tensors = {f"base_model.model.base_model.model.q.lora_{side}.weight": x for side, x in (("A", A), ("B", B))}
     assert adapters.open(make_folder(tensors)).modules[0].name == "base_model.model.q"
+
+
+def test_a_prefix_of_some_modules_is_part_of_their_names(make_folder: Make) -> None:
+    tensors = {f"{stem}q.lora_{side}.weight": x for stem in ("module.", "") for side, x in (("A", A), ("B", B))}
+    assert [module.name for module in adapters.open(make_folder(tensors)).modules] == ["module.q", "q"]
+
+
+SEVERAL = {
+    f"base_model.model.q.lora_{side}.{name}.weight": x * factor
+    for name, factor in (("first", 1), ("second", 2))
+    for side, x in (("A", A), ("B", B))
+} | {
+    "base_model.model.head.modules_to_save.first.weight": A,
+    "base_model.model.head.modules_to_save.second.weight": A,
+    "base_model.model.norm.weight": A[0],
+}
+
+
+@pytest.mark.parametrize("where", ["", "adapter_model.safetensors"])
+def test_one_of_several_adapters_is_named_like_a_file_in_there(where: str, make_folder: Make) -> None:
+    folder = make_folder(SEVERAL) / where
+    with pytest.raises(AdapterError, match=r"several adapters \(first, second\)\. Name one .* like .*tensors/first\."):
+        adapters.open(folder)
+    second = adapters.open(folder / "second")
+    assert second.source == folder
+    (module,) = second.modules
+    np.testing.assert_array_equal(module.factors()[0], 2.0 * A)
+    assert second.carried == ("base_model.model.head.modules_to_save.second.weight", "base_model.model.norm.weight")
+    with pytest.raises(AdapterError, match=r"holds no adapter named third \(found: first, second\)"):
+        adapters.open(str(folder / "third"))
+
+
+def test_further_adapters_in_the_folder_are_noted(make_folder: Make) -> None:
+    folder = make_folder()
+    for i in range(7):
+        (folder / f"adapter-{i}").mkdir()
+        (folder / f"adapter-{i}" / "adapter_config.json").write_text("{}")
+    (note,) = adapters.open(folder).notes
+    assert "adapter-0, adapter-1, adapter-2, adapter-3, adapter-4, …" in note
+    assert adapters.open(folder / "adapter_model.safetensors").notes == ()
 
 
 def test_modules_in_natural_order(make_folder: Make) -> None:
@@ -78,6 +121,12 @@ def test_scaling_of_old_and_sparse_configurations(
     opened = adapters.open(make_folder(config=config, without=without))
     assert {module.scaling for module in opened.modules} == {scaling}
     assert len(opened.notes) == len(without)
+
+
+def test_another_file_beside_the_weights_is_not_taken_for_them(make_folder: Make) -> None:
+    (make_folder() / "README.md").write_text("x")
+    with pytest.raises(AdapterError, match=r"README\.md: no file of tensors\. Name its folder"):
+        adapters.open(make_folder(name="other").parent / "adapter" / "README.md")
 
 
 def test_a_null_base_model_is_none(make_folder: Make) -> None:
@@ -162,10 +211,13 @@ NOT_READ: dict[str, tuple[dict[str, Any], str]] = {
     "a model": ({"config.json": "{}", "model.safetensors": ""}, "a model's folder"),
     "nothing": ({}, r"no adapter in it \(found: nothing\)"),
     "other things": ({"README.md": "x", "data.csv": "y"}, r"found: README\.md, data\.csv"),
-    "a pickle": ({"lora.pt": "x"}, "lora.pt: a pickle of another tool"),
+    "a pickle": ({"lora.pt": "x"}, "lora.pt: no archive as torch writes"),
     "llama.cpp": ({"lora.gguf": "x"}, "GGUF"),
     "several files": ({"a.pt": "x", "b.gguf": "y"}, r"2 files of tensors: a\.pt, b\.gguf"),
-    "no configuration": ({"adapter_model.safetensors": "x"}, r"adapter_config\.json: no such file"),
+    "no configuration": (
+        {"adapter_model.safetensors": "x"},
+        r"adapter_model\.safetensors: no complete",
+    ),
     "no weights": ({"adapter_config.json": '{"peft_type": "LORA", "r": 1}'}, "but no weights"),
     "shards without an index": (
         {"adapter_config.json": '{"peft_type": "LORA", "r": 1}', "adapter_model-00001-of-00002.safetensors": "x"},
@@ -195,22 +247,20 @@ def test_folders_that_are_no_adapter_say_what_they_hold(case: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("lora_unet_mid.lora_down.weight", "kohya"),
-        ("unet.mid.lora.up.weight", "diffusers' layout"),
-        ("mid.attn1.processor.to_k_lora.down.weight", "attention processors"),
-        ("0:down", "cloneofsimo"),
-        ("model.layers.0.q_proj.lora_a", "MLX"),
-        ("layers.0.attn.q_proj.lora_a.weight", "torchtune"),
-        ("transformer.blocks.0.proj.lora_A.weight", "diffusion model"),
-        ("base_model.model.q.lora_A.weight", r"no adapter_config\.json beside it"),
         ("lora_te_fc1.lokr_w1_a", "Kronecker"),
         ("lora_te_fc1.hada_w2_b", "LoHa"),
+        ("lora_te_fc1.a1.weight", "GLoRA"),
         ("base_model.model.k.ia3_l", "rescales"),
         ("base_model.model.k.oft_r", "rotations"),
-        ("w_a_000", r"names of no known adapter \(w_a_000\)"),
+        ("base_model.model.k.vera_lambda_b", "VeRA"),
+        ("base_model.model.k.lora_E", "AdaLoRA"),
+        ("w_a_000", r"w_a_000: none of its 1 factors has a partner w_b; the update needs both"),
+        ("lora_A_0", r"lora_A_0: none of its 1 factors has a partner lora_B"),
+        ("lora_unet_x.diff", "1 differences of whole weights; nothing in it has a rank"),
+        ("embedding", r"its 1 tensors have names of no known adapter \(embedding\)"),
     ],
 )
-def test_other_layouts_are_declined_by_name(key: str, message: str, tmp_path: Path) -> None:
+def test_what_is_no_lora_is_declined_by_name(key: str, message: str, tmp_path: Path) -> None:
     save_file({key: A}, tmp_path / "lora.safetensors")
     with pytest.raises(AdapterError, match=message):
         adapters.open(tmp_path)

@@ -59,7 +59,7 @@ def test_no_pickle_is_executed(place: str, bin_folder: Path, tmp_path: Path) -> 
 
 
 BINS: dict[str, tuple[Any, str]] = {
-    "a list": ([torch.ones(2)], "holds a list, not tensors by name"),
+    "a list": ([torch.ones(2)], r"holds no lora_A and lora_B among its 1 tensors \(0\)"),
     "a tensor": (torch.ones(2), "holds a Tensor, not tensors by name"),
     "numbers for names": ({1: torch.ones(2)}, "not tensors by name"),
     "a number": (GOOD | {"x": 1}, "x: a int where a tensor is needed"),

@@ -1,0 +1,150 @@
+"""A folder or file that may hold an adapter: what every reader looks at to recognise its own (floor 1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+from lorarank.adapters.peft_config import FILE_NAME
+from lorarank.adapters.store import INDEX_SUFFIX, SUFFIXES, open_store
+from lorarank.adapters.tensors import Store
+from lorarank.errors import AdapterError
+
+PEFT_WEIGHTS = ("adapter_model.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model.bin")
+"""In the order in which PEFT looks for them."""
+
+WEIGHTS = (
+    *PEFT_WEIGHTS,
+    "adapter_model.pt",  # torchtune
+    "adapters.safetensors",  # MLX-LM
+    "pytorch_lora_weights.safetensors",  # diffusers
+    "pytorch_lora_weights.bin",
+)
+"""Names that say what a file is; the first that a folder holds is its adapter, whatever else is in it."""
+
+OTHER_FILES = re.compile(
+    r"(?:pytorch_|diffusion_pytorch_|flax_|tf_)?model\b.*|consolidated\b.*|optimizer\b.*|scheduler\b.*|rng_state.*|"
+    r"training_args\.bin|scaler\.pt|random_states.*"
+)
+"""Files of tensors beside an adapter that are none: models, and what trainers keep to resume."""
+
+SHARD = re.compile(r"-\d+-of-\d+\.")
+"""In the names of shards."""
+
+ENDING = 96
+"""Characters at the end of a tensor's name among which the name of a factor is; the longest known have 40."""
+
+MOST_SEEN = 1000
+"""Entries of a folder that are looked at."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is to be opened.
+
+    Attributes
+    ----------
+    path : a folder or file that exists.
+    member : which of several adapters in it is meant; ``None`` where it holds a single one.
+    """
+
+    path: Path
+    member: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """``path``, or the folder that it lies in."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @property
+    def config(self) -> Path | None:
+        """The ``adapter_config.json`` beside the weights, where there is one."""
+        path = self.folder / FILE_NAME
+        return path if path.exists() else None
+
+    @cached_property
+    def weights(self) -> Path | None:
+        """The file of tensors: the one named, one of :data:`WEIGHTS`, or the only one that is an adapter's.
+
+        Raises
+        ------
+        AdapterError
+            A single shard is named.
+        """
+        if self.path.is_file() and self.path.name != FILE_NAME:
+            if SHARD.search(self.path.name) and not self.path.name.endswith(INDEX_SUFFIX):
+                raise AdapterError(self.path, "one shard of several", do=f"name its folder, {self.path.parent}")
+            return self.path if self.path.name.endswith(SUFFIXES) else None
+        for name in WEIGHTS:
+            if (self.folder / name).is_file():
+                return self.folder / name
+        files = tensor_files(self.folder)
+        for suffixes in ((INDEX_SUFFIX,), (".safetensors",), SUFFIXES):
+            found = [path for path in files if path.name.endswith(suffixes) and not SHARD.search(path.name)]
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
+
+    @cached_property
+    def store(self) -> Store | None:
+        """The tensors; ``None`` where there is no file of them.
+
+        Raises
+        ------
+        SourceError, AdapterError, MissingExtraError
+            See :func:`~lorarank.adapters.store.open_store`.
+        """
+        return None if self.weights is None else open_store(self.weights)
+
+    @property
+    def tensors(self) -> Store:
+        """``store`` of a candidate that a reader has recognised by its tensors.
+
+        Raises
+        ------
+        AdapterError
+            There is no file of tensors.
+        """
+        if self.store is None:
+            raise AdapterError(self.path, "holds no file of tensors", do="name the file")
+        return self.store
+
+    @property
+    def keys(self) -> Iterable[str]:
+        """Names of the tensors."""
+        return () if self.store is None else self.store.tensors
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What a safetensors file says of itself, else empty."""
+        return getattr(self.store, "metadata", {})
+
+    def has(self, pattern: re.Pattern[str], start: str | tuple[str, ...] = "") -> bool:
+        """Whether any tensor is a factor by the end of its name, and the name begins as it should."""
+        return any(key.startswith(start) and pattern.fullmatch(ending(key)[1]) for key in self.keys)
+
+
+def ending(key: str) -> tuple[str, str]:
+    """The name of a tensor in two parts, of which the second is long enough for what tells a factor.
+
+    Expressions that begin with anything at all look at the second alone: a file of strangers has room for 30,000 names
+    of a thousand characters, and a dozen expressions would need half a minute for them.
+
+    >>> ending("layers.0.q.lora_A.weight"), ending("x" * 100)[0]
+    (('', 'layers.0.q.lora_A.weight'), 'xxxx')
+    """
+    return key[:-ENDING], key[-ENDING:]
+
+
+def tensor_files(folder: Path) -> list[Path]:
+    """Files of tensors in a folder that may be adapters, sorted by name."""
+    entries = sorted(islice(folder.iterdir(), MOST_SEEN))
+    return [
+        entry
+        for entry in entries
+        if entry.name.endswith(SUFFIXES) and not OTHER_FILES.fullmatch(entry.name) and entry.is_file()
+    ]

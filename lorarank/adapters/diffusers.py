@@ -1,0 +1,116 @@
+"""LoRA as diffusers saves it: ``pytorch_lora_weights.safetensors`` and its forerunners (floor 1).
+
+The names are those of :mod:`lorarank.adapters.attention_names`, each behind the component it belongs to (``unet``,
+``transformer``, ``text_encoder``). Where the file carries ``lora_adapter_metadata``, that is a ``LoraConfig`` of PEFT
+for every component, its fields behind the component's name; else alpha is r, and scaling 1, unless alphas are stored
+(huggingface/diffusers ``loaders/lora_base.py``, ``utils/peft_utils.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.attention_names import NAMED, PEFT, PROCESSOR, role_of
+from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.factors import Named, alpha_scaling, assemble, build, collect
+from lorarank.adapters.foreign import refuse_other_methods
+from lorarank.adapters.peft import modules as peft_modules
+from lorarank.adapters.peft_config import NOTES, parse_config
+from lorarank.adapters.peft_keys import Pair
+from lorarank.adapters.tensors import Store
+from lorarank.adapters.untrusted import parse_object
+from lorarank.errors import AdapterError
+
+HUB_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin")
+"""What is fetched of an adapter on the hub."""
+
+METADATA = "lora_adapter_metadata"
+"""Entry of the file's metadata that holds the configurations, as JSON."""
+
+MOST_COMPONENTS = 8
+"""Of a pipeline; a large one has two transformers and three text encoders."""
+
+COMPONENTS = ("unet.", "transformer.", "transformer_2.", "text_encoder", "prior.", "controlnet.")
+"""How names of tensors begin that are of a component of a pipeline."""
+
+
+def recognises(candidate: Candidate) -> bool:
+    """Whether any tensor is named as diffusers names factors, or the metadata hold its configurations."""
+    return (
+        METADATA in candidate.metadata
+        or candidate.has(NAMED)
+        or candidate.has(PROCESSOR)
+        or candidate.has(PEFT, COMPONENTS)
+    )
+
+
+def read(candidate: Candidate) -> Adapter:
+    """Read an adapter of diffusers.
+
+    Raises
+    ------
+    AdapterError
+        Factors that do not fit, metadata that contradict them, or parts of another method.
+    """
+    form = "attention-processors" if candidate.has(PROCESSOR) else "diffusers"
+    if METADATA not in candidate.metadata:
+        return read_plain(candidate, form, "No alpha is stored: scaling 1, as diffusers loads it.")
+    store = candidate.tensors
+    found, carried = collect(store.tensors, role_of, store.path)
+    path = Path(f"{store.path}: {METADATA}")
+    raw = parse_object(candidate.metadata[METADATA].encode(), path)
+    modules, notes = _configured(store, found, raw, path)
+    return assemble(candidate, form, modules, carried, notes=notes, config=raw)
+
+
+def read_plain(candidate: Candidate, form: str, unscaled: str) -> Adapter:
+    """Read factors in diffusers' names that come without a configuration.
+
+    Parameters
+    ----------
+    candidate : with tensors.
+    form : name of the format.
+    unscaled : note for the modules without an alpha.
+
+    Raises
+    ------
+    AdapterError
+        Factors that do not fit, an unusable alpha, or parts of another method.
+    """
+    store = candidate.tensors
+    refuse_other_methods(store.path, store.tensors)
+    found, carried = collect(store.tensors, role_of, store.path)
+    modules = [build(store, one, alpha_scaling(store, one)) for one in found]
+    notes = [unscaled] if any(one.alpha is None for one in found) else []
+    if any("magnitude_vector" in key for key in carried):
+        notes.append(NOTES["use_dora"])
+    return assemble(candidate, form, modules, carried, notes=notes)
+
+
+def _configured(
+    store: Store, found: Sequence[Named], raw: Mapping[str, Any], path: Path
+) -> tuple[list[LoraModule], list[str]]:
+    """Modules by the configurations of their components, and notes."""
+    prefixes = [""] if "r" in raw else sorted({f"{key.partition('.')[0]}." for key in raw})
+    if len(prefixes) > MOST_COMPONENTS:
+        raise AdapterError(path, f"configures {len(prefixes):,} components, more than any pipeline has")
+    modules: list[LoraModule] = []
+    notes: list[str] = []
+    rest = list(found)
+    for prefix in prefixes:
+        config = parse_config(
+            {"peft_type": "LORA", **{key.removeprefix(prefix): raw[key] for key in raw if key.startswith(prefix)}}, path
+        )
+        own = [one for one in rest if one.module.startswith(prefix)]
+        rest = [one for one in rest if not one.module.startswith(prefix)]
+        pairs = [Pair(one.module.removeprefix(prefix), False, one.A, one.B) for one in own]
+        built, more = peft_modules(store, config, pairs)
+        modules += [replace(module, name=prefix + module.name) for module in built]
+        notes += [*config.notes, *more]
+    if rest:
+        raise AdapterError(f"{store.path}: {rest[0].A}", f"{METADATA} configures no component that it belongs to")
+    return modules, list(dict.fromkeys(notes))

@@ -1,0 +1,281 @@
+"""From named tensors to modules: the part that all layouts of down and up pairs share (floor 1).
+
+A reader says what the key of a tensor is, :func:`collect` brings together what belongs to one module, and
+:func:`build` checks the shapes before anything is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from lorarank.adapters.adapter import Adapter, Factors, LoraModule, natural_order
+from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.peft_config import usable_alpha
+from lorarank.adapters.peft_keys import WRAPPER
+from lorarank.adapters.tensors import FLOATS, Store, read_finite, read_number
+from lorarank.errors import AdapterError
+
+KINDS = {2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}
+"""Dimensions of ``lora_A`` → kind of the module."""
+
+MOST_SPREAD = 2**25
+"""Numbers of a factor that is larger in memory than on disk (268 MB); real ones have a few million at most."""
+
+LIKE_A_FACTOR = re.compile(r"lora_(?:embedding_)?(?:[AaBb]|down|up|mid)\d*(?=$|[._])|_?lora\.(?:down|up)\b")
+"""A name that must be understood: leaving a factor out would be a wrong answer, not a partial one."""
+
+NO_FACTOR = re.compile(r"(?:bias|magnitude_vector|dora_scale|magnitude)$")
+"""Ends of names that :data:`LIKE_A_FACTOR` matches all the same."""
+
+Role = tuple[str, str]
+"""The module that a tensor belongs to, and what it is there: ``A``, ``B``, ``mid`` or ``alpha``."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Keys of the tensors of one module.
+
+    Attributes
+    ----------
+    module : its name.
+    A, B : of the factors.
+    mid : of the core between them, where a convolution is in Tucker form.
+    alpha : of its alpha, where one is stored.
+    """
+
+    module: str
+    A: str
+    B: str
+    mid: str | None = None
+    alpha: str | None = None
+
+
+def collect(
+    keys: Iterable[str], role_of: Callable[[str], Role | None], where: object
+) -> tuple[list[Named], tuple[str, ...]]:
+    """Bring together the tensors of each module.
+
+    Parameters
+    ----------
+    keys : of all tensors.
+    role_of : what a key is, ``None`` where it is no part of a low-rank update.
+    where : the file, for messages.
+
+    Returns
+    -------
+    found : in natural order of the modules.
+    carried : keys that are part of none, in natural order.
+
+    Raises
+    ------
+    AdapterError
+        A factor without its partner, one stored twice, or a name that looks like a factor's and has another form.
+
+    >>> role = {"q.down": ("q", "A"), "q.up": ("q", "B"), "q.alpha": ("q", "alpha")}.get
+    >>> collect(["q.up", "q.alpha", "q.down", "norm"], role, "lora.safetensors")
+    ([Named(module='q', A='q.down', B='q.up', mid=None, alpha='q.alpha')], ('norm',))
+    """
+    parts: dict[str, dict[str, str]] = {}
+    carried: list[str] = []
+    for key in keys:
+        role = role_of(key)
+        if role is None:
+            if "lora" in key and LIKE_A_FACTOR.search(key) and not NO_FACTOR.search(key):
+                raise AdapterError(f"{where}: {key}", "looks like a LoRA factor, but its name has no known form")
+            carried.append(key)
+            continue
+        module, part = WRAPPER.sub("", role[0]), role[1]
+        sides = parts.setdefault(module, {})
+        if part in sides:
+            raise AdapterError(f"{where}: {key}", f"the same tensor of {module} is stored as {sides[part]} too")
+        sides[part] = key
+    found = []
+    for module, sides in parts.items():
+        if "A" in sides and "B" in sides:
+            found.append(Named(module, sides["A"], sides["B"], sides.get("mid"), sides.get("alpha")))
+        elif set(sides) == {"alpha"}:
+            carried.append(sides["alpha"])
+        else:
+            key = sides.get("A") or sides.get("B") or sides["mid"]
+            raise AdapterError(
+                f"{where}: {key}",
+                "a factor without its partner",
+                why="the update needs both",
+                do="download the file again, or save it again",
+            )
+    found.sort(key=lambda one: natural_order(one.module))
+    return found, tuple(sorted(carried, key=natural_order))
+
+
+def factor_shape(store: Store, key: str) -> tuple[int, ...]:
+    """Shape of a tensor that can be a factor: floats of 16 bits or more, at least two dimensions, none empty.
+
+    Raises
+    ------
+    AdapterError
+        It is none, and why.
+    """
+    tensor = store.tensors[key]
+    if tensor.dtype not in FLOATS:
+        raise AdapterError(
+            f"{store.path}: {key}",
+            f"stored as {tensor.dtype}",
+            why="only floats of 16 bits or more hold a factor by themselves",
+            do="convert it to bfloat16, with its scales, where it comes from",
+        )
+    if len(tensor.shape) < 2 or tensor.size == 0:
+        raise AdapterError(
+            f"{store.path}: {key}",
+            f"its shape {tensor.shape} is that of no factor",
+            why="DeepSpeed ZeRO-3 and FSDP leave such stubs where the model was not gathered before saving",
+            do="gather it and save again",
+        )
+    return tensor.shape
+
+
+def dtype_of(store: Store, *keys: str) -> str:
+    """Stored dtypes of some tensors, each once.
+
+    >>> from types import SimpleNamespace as Some
+    >>> dtype_of(Some(tensors={"a": Some(dtype="float16"), "b": Some(dtype="float16")}), "a", "b")
+    'float16'
+    """
+    return ", ".join(dict.fromkeys(store.tensors[key].dtype for key in keys))
+
+
+def alpha_scaling(store: Store, one: Named) -> float:
+    """alpha/r, or 1 where no alpha is stored.
+
+    Raises
+    ------
+    AdapterError
+        The alpha is no usable number.
+    """
+    if one.alpha is None:
+        return 1.0
+    return usable_alpha(read_number(store, one.alpha), f"{store.path}: {one.alpha}") / factor_shape(store, one.A)[0]
+
+
+def build(store: Store, one: Named, scaling: float, *, transposed: str = "", kind: str = "") -> LoraModule:
+    """The module of a pair of factors.
+
+    Parameters
+    ----------
+    store : that holds them.
+    one : ``A`` (r, in) or, of a convolution, (r, in, k, …); ``B`` (out, r) or (out, r, 1, …). With ``mid``
+        (r, r, k, …), ``A`` is (r, in, 1, …).
+    scaling : of their product.
+    transposed : letters of the factors that are stored the other way round, ``A`` (in, r) or ``B`` (r, out).
+    kind : of the module, by default what the number of dimensions says.
+
+    Raises
+    ------
+    AdapterError
+        They do not fit each other, or are no factors.
+    """
+    shape_A, shape_B = factor_shape(store, one.A), factor_shape(store, one.B)
+    flat = len(shape_A) == len(shape_B) == 2
+    fits = flat if transposed else len(shape_A) in KINDS and set(shape_B[2:]) <= {1}
+    down = shape_A[::-1] if "A" in transposed else shape_A
+    up = shape_B[::-1] if "B" in transposed else shape_B
+    if not fits or down[0] != up[1]:
+        raise AdapterError(
+            f"{store.path}: {one.A}",
+            f"its shape {shape_A} does not fit the shape {shape_B} of {one.B}",
+            why="the update is their product",
+        )
+    kernel, dimensions = prod(down[2:]), len(down)
+    if one.mid is not None:
+        shape_mid = factor_shape(store, one.mid)
+        if kernel != 1 or len(shape_mid) not in KINDS or shape_mid[:2] != (down[0], down[0]):
+            raise AdapterError(
+                f"{store.path}: {one.mid}",
+                f"its shape {shape_mid} does not fit between the shapes {shape_A} and {shape_B} of the factors",
+            )
+        kernel, dimensions = prod(shape_mid[2:]), len(shape_mid)
+        if down[0] * down[1] * kernel > MOST_SPREAD:
+            raise AdapterError(f"{store.path}: {one.mid}", f"would spread over {down[0]:,}×{down[1] * kernel:,}")
+    keys = [one.A, one.B] + ([] if one.mid is None else [one.mid])
+    return LoraModule(
+        name=one.module,
+        kind=kind or KINDS[dimensions],
+        r=down[0],
+        in_features=down[1] * kernel,
+        out_features=up[0],
+        scaling=scaling,
+        dtype=dtype_of(store, *keys),
+        parameters=sum(store.tensors[key].size for key in keys),
+        keys=(one.A, one.B),
+        read=partial(_read, store, one, transposed),
+    )
+
+
+def _read(store: Store, one: Named, transposed: str) -> Factors:
+    lora_A, lora_B = read_finite(store, one.A), read_finite(store, one.B)
+    if "A" in transposed:
+        lora_A = np.ascontiguousarray(lora_A.T)
+    if "B" in transposed:
+        lora_B = np.ascontiguousarray(lora_B.T)
+    lora_A, lora_B = lora_A.reshape(len(lora_A), -1), lora_B.reshape(len(lora_B), -1)
+    if one.mid is not None:
+        # the core convolves what A makes of the input: (i, j, k, …) and (j, in) to (i, in, k, …)
+        lora_A = np.tensordot(read_finite(store, one.mid), lora_A, axes=(1, 0))
+        lora_A = np.moveaxis(lora_A, -1, 1).reshape(len(lora_A), -1)
+    return lora_A, lora_B
+
+
+def assemble(
+    candidate: Candidate,
+    form: str,
+    modules: Sequence[LoraModule],
+    carried: Sequence[str],
+    *,
+    notes: Iterable[str] = (),
+    base_model: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    named: bool = False,
+) -> Adapter:
+    """An adapter of some modules.
+
+    Parameters
+    ----------
+    candidate : it was read from.
+    form : name of the format.
+    modules : at least one, each with a name of its own.
+    carried : keys of the tensors that are no part of them.
+    notes, base_model : see :class:`~lorarank.adapters.adapter.Adapter`.
+    config : as stored, by default the metadata of the file.
+    named : whether ``candidate.member`` has been looked for.
+
+    Raises
+    ------
+    AdapterError
+        No module, two of the same name, or one of several adapters asked for where there is but one.
+    """
+    where = candidate.weights or candidate.path
+    if candidate.member is not None and not named:
+        raise AdapterError(where, f"holds no adapter named {candidate.member}, but a single one", do=f"name {where}")
+    if not modules:
+        first = ", ".join(carried[:3]) or "none"
+        raise AdapterError(where, f"holds no pair of factors among its {len(carried)} tensors ({first})")
+    names: set[str] = set()
+    for module in modules:
+        if module.name in names:
+            raise AdapterError(f"{where}: {module.keys[0]}", f"a second update of the module {module.name}")
+        names.add(module.name)
+    return Adapter(
+        source=candidate.path,
+        format=form,
+        base_model=base_model,
+        config=dict(candidate.metadata) if config is None else config,
+        modules=tuple(modules),
+        carried=tuple(carried),
+        notes=tuple(notes),
+    )

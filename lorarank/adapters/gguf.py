@@ -1,0 +1,101 @@
+"""LoRA of llama.cpp: GGUF files with pairs of ``.lora_a`` and ``.lora_b`` (floor 1).
+
+``lora_a`` is (r, in) and ``lora_b`` (out, r), of experts (E, r, in) and (E, out, r); of the embedding of tokens,
+``lora_a`` is (tokens, r). Scaling is alpha/r, and 1 where alpha is 0 or missing (ggml-org/llama.cpp
+``convert_lora_to_gguf.py``, ``src/llama-adapter.cpp``, ``src/llama-adapter.h``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.candidate import Candidate, ending
+from lorarank.adapters.factors import Role, assemble, build, collect, factor_shape
+from lorarank.adapters.gguf_file import GgufFile
+from lorarank.adapters.peft_config import usable_alpha
+from lorarank.adapters.stacks import Stacks
+from lorarank.errors import AdapterError
+
+HUB_FILES = ("*[lL][oO][rR][aA]*.gguf",)
+"""What is fetched of an adapter on the hub."""
+
+FACTOR = re.compile(r"(?P<module>.+?)(?:\.weight)?\.lora_(?P<side>[ab])")
+
+ALPHA = "adapter.lora.alpha"
+
+EMBEDDING = "token_embd"
+
+UNSCALED = "No alpha is stored: scaling 1, as llama.cpp takes it."
+
+PERMUTED = (
+    "Names and the order of rows in attention are llama.cpp's; ranks and singular values do not depend on either."
+)
+
+
+def recognises(candidate: Candidate) -> bool:
+    """Whether it is a GGUF file by its name."""
+    return candidate.weights is not None and candidate.weights.suffix == ".gguf"
+
+
+def role_of(key: str) -> Role | None:
+    """What a tensor is, by its name.
+
+    >>> role_of("blk.0.attn_q.weight.lora_a"), role_of("blk.0.attn_norm.weight")
+    (('blk.0.attn_q', 'A'), None)
+    """
+    start, end = ending(key)
+    match = FACTOR.fullmatch(end)
+    return (start + match["module"], match["side"].upper()) if match else None
+
+
+def read(candidate: Candidate) -> Adapter:
+    """Read an adapter of llama.cpp.
+
+    Raises
+    ------
+    AdapterError
+        A damaged file, a model, another kind of adapter, or factors that do not fit or are quantised.
+    """
+    store = candidate.tensors
+    if not isinstance(store, GgufFile):
+        raise AdapterError(store.path, "no GGUF file")
+    _check_kind(store)
+    alpha = usable_alpha(store.values.get(ALPHA, 0.0), f"{store.path}: {ALPHA}")
+    found, carried = collect(store.tensors, role_of, store.path)
+    stacks = Stacks(store)
+    modules: list[LoraModule] = []
+    for one in found:
+        shape_B = factor_shape(store, one.B)
+        scaling = alpha / shape_B[-1] if alpha else 1.0
+        if len(shape_B) == 3:
+            parent, _, last = one.module.replace("{", "{{").replace("}", "}}").rpartition(".")
+            modules += stacks.modules(one, scaling, f"{parent}.{{}}.{last}" if parent else f"{last}.{{}}")
+        else:
+            turned, kind = ("A", "embedding") if one.module == EMBEDDING else ("", "")
+            modules.append(build(store, one, scaling, transposed=turned, kind=kind))
+    notes = [PERMUTED] if alpha else [UNSCALED, PERMUTED]
+    return assemble(
+        candidate, "gguf", modules, carried, notes=notes, base_model=_base(store.values), config=dict(store.values)
+    )
+
+
+def _check_kind(store: GgufFile) -> None:
+    kind = store.values.get("general.type")
+    if kind != "adapter":
+        what = "a model" if kind in (None, "model") else f"a file of the type {kind}"
+        raise AdapterError(store.path, f"{what} of llama.cpp, not an adapter", do="name the adapter's file")
+    method = store.values.get("adapter.type")
+    if method != "lora":
+        raise AdapterError(store.path, f"an adapter of the type {method} of llama.cpp", why="it is not LoRA")
+
+
+def _base(values: Mapping[str, Any]) -> str | None:
+    """The base model, where the file names it."""
+    for key in ("general.base_model.0.repo_url", "general.base_model.0.name"):
+        base = values.get(key)
+        if isinstance(base, str) and base:
+            return base.removeprefix("https://huggingface.co/")
+    return None

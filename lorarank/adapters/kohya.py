@@ -1,0 +1,107 @@
+"""LoRA of kohya's sd-scripts, LyCORIS and ComfyUI: ``lora_down``, ``lora_up``, ``alpha`` (floor 1).
+
+ΔW = alpha/r · ``lora_up`` @ ``lora_down``, and r where no alpha is stored (kohya-ss/sd-scripts ``networks/lora.py``,
+comfyanonymous/ComfyUI ``comfy/weight_adapter/lora.py``). LyCORIS writes rank stabilisation and its trained scalar into
+the stored alpha and ``lora_up``. Its ``lora_mid`` is the core of a convolution in Tucker form: ``lora_down`` is 1×1,
+the core (r, r, k, k), and what both make together is an ordinary ``lora_down`` (KohakuBlueleaf/LyCORIS
+``lycoris/modules/locon.py``, ``lycoris/functional/general.py``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lorarank.adapters.adapter import Adapter
+from lorarank.adapters.candidate import Candidate, ending
+from lorarank.adapters.factors import Role, alpha_scaling, assemble, build, collect
+from lorarank.adapters.foreign import refuse_other_methods
+from lorarank.adapters.peft_config import NOTES
+
+HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors", "*[lL]y[cC][oO][rR][iI][sS]*.safetensors")
+"""What is fetched of an adapter on the hub."""
+
+FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<part>down|up|mid)(?:\.default)?\.weight")
+
+ALPHA = re.compile(r"(?P<module>.+)\.alpha")
+
+PARTS = {"down": "A", "up": "B", "mid": "mid"}
+
+WHOLE = re.compile(r"\.(?:diff|diff_b|set_weight)$")
+"""Differences of a whole tensor, which extraction writes where it has no factors: norms and biases."""
+
+
+def recognises(candidate: Candidate) -> bool:
+    """Whether any tensor is named as kohya names factors.
+
+    >>> FACTOR.fullmatch("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight")["part"]
+    'down'
+    """
+    return candidate.has(FACTOR)
+
+
+def role_of(key: str) -> Role | None:
+    """What a tensor is, by its name.
+
+    >>> role_of("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight")
+    ('lora_te_text_model_encoder_layers_0_mlp_fc1', 'B')
+    >>> role_of("diffusion_model.blocks.0.ffn.0.alpha")
+    ('diffusion_model.blocks.0.ffn.0', 'alpha')
+    """
+    start, end = ending(key)
+    match = FACTOR.fullmatch(end)
+    if match:
+        return start + match["module"], PARTS[match["part"]]
+    match = ALPHA.fullmatch(end)
+    return (start + match["module"], "alpha") if match else None
+
+
+def indexed(module: str) -> str:
+    """A name with underscores for dots, its dots given back around the numbers in the middle of it.
+
+    Those are places in lists of blocks; whether another underscore was a dot is not stored (``img_attn_qkv`` of
+    HunyuanVideo is ``img_attn.qkv`` in Flux). Every dot put back as an underscore gives the stored name again.
+
+    >>> indexed("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_out_0")
+    'lora_unet_input_blocks.4.1.transformer_blocks.0.attn1_to_out_0'
+    >>> indexed("diffusion_model.blocks.0.self_attn.q")
+    'diffusion_model.blocks.0.self_attn.q'
+    """
+    return module if "." in module else re.sub(r"(\.[0-9]+)_", r"\1.", re.sub(r"_([0-9]+)(?=_)", r".\1", module))
+
+
+def read(candidate: Candidate) -> Adapter:
+    """Read an adapter in kohya's layout.
+
+    Raises
+    ------
+    AdapterError
+        Factors that do not fit, an unusable alpha, or parts of another method.
+    """
+    store = candidate.tensors
+    refuse_other_methods(store.path, store.tensors)
+    found, carried = collect(store.tensors, role_of, store.path)
+    modules = [build(store, replace(one, module=indexed(one.module)), alpha_scaling(store, one)) for one in found]
+    notes = _notes(carried)
+    unscaled = sum(one.alpha is None for one in found)
+    if unscaled:
+        notes.append(f"No alpha is stored for {unscaled} of {len(found)} modules: scaling 1, as every loader takes it.")
+    if any(module.scaling == 0 for module in modules):
+        notes.append(
+            "An alpha of 0 is stored: scaling 0, as ComfyUI and diffusers take it; kohya's own loader takes 1."
+        )
+    base = candidate.metadata.get("ss_sd_model_name")
+    return assemble(candidate, "kohya", modules, carried, notes=notes, base_model=base or None)
+
+
+def _notes(carried: Sequence[str]) -> list[str]:
+    notes = []
+    if any(key.endswith(".dora_scale") for key in carried):
+        notes.append(NOTES["use_dora"])
+    whole = sum(WHOLE.search(key) is not None for key in carried)
+    if whole:
+        notes.append(
+            f"{whole} tensors are differences of a whole weight or bias, which have no rank; they are carried."
+        )
+    return notes

@@ -1,0 +1,121 @@
+"""LoRA of MLX-LM: ``adapters.safetensors`` beside an ``adapter_config.json`` of its own (floor 1).
+
+``lora_a`` is (in, r) and ``lora_b`` (r, out), and ΔWᵀ = scale · ``lora_a`` @ ``lora_b``: the scale is used as it is,
+not divided by r. Of experts, ``lora_a`` is (E, r, in), or (E·r, in) in older files, and ``lora_b`` (E, out, r). Of an
+embedding, ``lora_a`` is (tokens, r) (ml-explore/mlx-lm ``mlx_lm/tuner/lora.py``, ``mlx_lm/tuner/utils.py``). The first
+versions had an alpha beside the scale and multiplied by scale·alpha/r.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.candidate import Candidate, ending
+from lorarank.adapters.factors import Role, assemble, build, collect, factor_shape
+from lorarank.adapters.foreign import refuse_other_methods
+from lorarank.adapters.peft_config import FILE_NAME, NOTES, usable_alpha
+from lorarank.adapters.stacks import Stacks
+from lorarank.adapters.untrusted import read_json
+from lorarank.errors import AdapterError
+
+HUB_FILES = (FILE_NAME, "adapters.safetensors")
+"""What is fetched of an adapter on the hub."""
+
+FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])")
+
+EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|tok_embeddings|word_embeddings|embedding)$")
+"""Names of embeddings, whose factors nothing else tells apart."""
+
+CONFIGURED = frozenset({"fine_tune_type", "lora_parameters", "lora_layers"})
+"""Fields that only MLX-LM's configuration has."""
+
+UNSCALED = f"No scale is stored, which {FILE_NAME} would hold: scaling 1 is assumed."
+
+OLD_FILE = "adapters.npz"
+
+OLD_SCALE = (
+    "The configuration has an alpha: scaling is scale·alpha/r, as the versions of MLX-LM computed that wrote one."
+)
+
+
+def recognises(candidate: Candidate) -> bool:
+    """Whether any tensor is named as MLX-LM names factors, or the configuration is MLX-LM's.
+
+    >>> FACTOR.fullmatch("model.layers.0.self_attn.q_proj.lora_a")["side"]
+    'a'
+    """
+    if candidate.has(FACTOR):
+        return True
+    config = {} if candidate.config is None else read_json(candidate.config)
+    return "peft_type" not in config and not CONFIGURED.isdisjoint(config)
+
+
+def role_of(key: str) -> Role | None:
+    """What a tensor is, by its name.
+
+    >>> role_of("model.layers.0.self_attn.q_proj.lora_b"), role_of("model.norm.weight")
+    (('model.layers.0.self_attn.q_proj', 'B'), None)
+    """
+    start, end = ending(key)
+    match = FACTOR.fullmatch(end)
+    return (start + match["module"], match["side"].upper()) if match else None
+
+
+def read(candidate: Candidate) -> Adapter:
+    """Read an adapter of MLX-LM.
+
+    Raises
+    ------
+    AdapterError
+        Factors that do not fit, a configuration that makes no sense, or a quantised adapter.
+    """
+    config = {} if candidate.config is None else read_json(candidate.config)
+    if (candidate.folder / OLD_FILE).is_file() and candidate.store is None:
+        raise AdapterError(
+            candidate.folder / OLD_FILE,
+            "an archive of numpy arrays, as MLX wrote its first adapters",
+            do="save it again as adapters.safetensors",
+        )
+    store = candidate.tensors
+    if config.get("fine_tune_type") == "full":
+        raise AdapterError(store.path, "whole weights that MLX-LM has fine-tuned", why="they are no adapter")
+    refuse_other_methods(store.path, store.tensors)
+    found, carried = collect(store.tensors, role_of, store.path)
+    scale, alpha = _scale(candidate, config)
+    stacks = Stacks(store)
+    modules: list[LoraModule] = []
+    for one in found:
+        shape_B = factor_shape(store, one.B)
+        stacked = len(shape_B) == 3
+        r = shape_B[-1] if stacked else shape_B[0]
+        scaling = scale if alpha is None else scale * alpha / r
+        if stacked:
+            parent, _, last = one.module.replace("{", "{{").replace("}", "}}").rpartition(".")
+            modules += stacks.modules(one, scaling, f"{parent}.{{}}.{last}" if parent else f"{last}.{{}}")
+        else:
+            kind = "embedding" if EMBEDDING.search(one.module) else ""
+            modules.append(build(store, one, scaling, transposed="AB", kind=kind))
+    notes = [UNSCALED] if "lora_parameters" not in config else [OLD_SCALE] if alpha is not None else []
+    if any(key.endswith(".m") for key in carried):
+        notes.append(NOTES["use_dora"])
+    base = config.get("model")
+    base_model = base if isinstance(base, str) and base else None
+    return assemble(candidate, "mlx", modules, carried, notes=notes, base_model=base_model, config=config)
+
+
+def _scale(candidate: Candidate, config: Mapping[str, Any]) -> tuple[float, float | None]:
+    """The scale, and the alpha of old configurations."""
+    where = f"{candidate.config}: lora_parameters"
+    parameters = config.get("lora_parameters")
+    if parameters is None:
+        return 1.0, None
+    if not isinstance(parameters, dict) or "scale" not in parameters:
+        raise AdapterError(where, "its scale is missing", do=f"take the {FILE_NAME} that was saved with the weights")
+    alpha = parameters.get("alpha")
+    return (
+        usable_alpha(parameters["scale"], f"{where} scale"),
+        None if alpha is None else usable_alpha(alpha, f"{where} alpha"),
+    )

@@ -1,0 +1,193 @@
+"""Pairs of factors in a layout of no known tool: read, and what had to be assumed is noted (floor 1).
+
+First PEFT's and diffusers' names of factors, without what else belongs to these formats. Then any other names that two
+matrices share but for one word, like ``w_a_000`` and ``w_b_000``: which of their dimensions is the rank shows by its
+being shared and narrow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.attention_names import role_of as plain_role
+from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.factors import Named, Role, alpha_scaling, assemble, build, collect, factor_shape
+from lorarank.adapters.foreign import refuse_other_methods
+from lorarank.adapters.peft_config import FILE_NAME, NOTES
+from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, without_wrappers
+from lorarank.adapters.tensors import Store, StoredTensor
+from lorarank.errors import AdapterError, printable
+
+HUB_FILES = ("adapter_model.safetensors", "*[lL][oO][rR][aA]*.safetensors")
+"""What is fetched of an adapter on the hub."""
+
+WORDS = (
+    ("lora_down", "lora_up"),
+    ("lora_A", "lora_B"),
+    ("lora_a", "lora_b"),
+    ("adapter.linear_in", "adapter.linear_out"),  # Megatron and NeMo
+    ("linear_a", "linear_b"),
+    ("w_a", "w_b"),
+)
+"""Words that tell the factors of a module apart: of the one that is applied first, of the other."""
+
+VAGUE_WORDS = (("down", "up"), ("A", "B"), ("a", "b"))
+"""Words that other tensors have in their names too: believed where they pair all matrices of a file."""
+
+MOST_GUESSED = 20_000
+"""Tensors of a file whose names are searched for words; what no tool writes is small."""
+
+LONGEST_GUESSED = 200
+"""Characters of such names."""
+
+NARROW = 2
+"""How many times the rank has to fit into the two other dimensions, where nothing but a word tells of a factor."""
+
+UNCONFIGURED = (
+    f"No {FILE_NAME} lies beside it, so alpha is unknown: scaling 1 is assumed. Ranks and shares of energy of a module "
+    "do not depend on it; norms and comparisons with other adapters do."
+)
+
+
+def recognises(candidate: Candidate) -> bool:
+    """Whether the tensors hold a pair of factors under any names."""
+    store = candidate.store
+    return store is not None and (
+        any(map(_is_of_peft, store.tensors))
+        or any(map(_is_plain, store.tensors))
+        or _role_by_words(store.tensors) is not None
+    )
+
+
+def read(candidate: Candidate) -> Adapter:
+    """Read pairs of factors.
+
+    Raises
+    ------
+    AdapterError
+        Factors without a partner, or of which it cannot be told how they fit.
+    """
+    store = candidate.tensors
+    refuse_other_methods(store.path, store.tensors)
+    named = any(map(_is_of_peft, store.tensors))
+    if named:
+        found, carried = _of_peft(candidate)
+        modules, notes = _scaled(store, found)
+    elif any(map(_is_plain, store.tensors)):
+        found, carried = collect(store.tensors, plain_role, store.path)
+        modules, notes = _scaled(store, found)
+    else:
+        found, carried = collect(store.tensors, _role_by_words(store.tensors) or plain_role, store.path)
+        modules, notes = _guessed(store, found)
+    if any("magnitude_vector" in key for key in carried):
+        notes.append(NOTES["use_dora"])
+    return assemble(candidate, "pairs", modules, carried, notes=notes, named=named)
+
+
+def _is_of_peft(key: str) -> bool:
+    return "lora_" in key and FACTOR.fullmatch(key) is not None
+
+
+def _is_plain(key: str) -> bool:
+    """Whether it is a factor in PEFT's or diffusers' names.
+
+    >>> _is_plain("q.lora_A"), _is_plain("q.alpha")
+    (True, False)
+    """
+    role = plain_role(key) if "lora" in key else None
+    return role is not None and role[1] != "alpha"
+
+
+def _scaled(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], list[str]]:
+    """Modules of factors whose names say how they fit."""
+    modules = [
+        build(store, one, alpha_scaling(store, one), kind="embedding" if "lora_embedding_A" in one.A else "")
+        for one in found
+    ]
+    return modules, [UNCONFIGURED] if any(one.alpha is None for one in found) else []
+
+
+def _of_peft(candidate: Candidate) -> tuple[list[Named], tuple[str, ...]]:
+    store = candidate.tensors
+    pairs, others = pair(store.tensors, str(store.path), candidate.member)
+    alphas = {PREFIX.sub("", key[: -len(".alpha")], count=1): key for key in others if key.endswith(".alpha")}
+    found = [Named(without_wrappers(one.module), one.A, one.B, alpha=alphas.get(one.module)) for one in pairs]
+    used = {one.alpha for one in found}
+    return found, tuple(key for key in others if key not in used)
+
+
+def _role_by_words(tensors: Mapping[str, StoredTensor]) -> Callable[[str], Role | None] | None:
+    """What a tensor is by the one word that it and its partner differ in; ``None`` where there are no partners."""
+    if len(tensors) > MOST_GUESSED:
+        return None
+    for words in (*WORDS, *VAGUE_WORDS):
+        roles = _roles(tensors, words)
+        matrices = [key for key, tensor in tensors.items() if len(tensor.shape) > 1]
+        sides = {side for _, side in roles.values()}
+        if sides == {"A", "B"} and (words in WORDS or all(key in roles for key in matrices)):
+            names = {name for name, side in roles.values() if side == "A"}
+            if names & {name for name, side in roles.values() if side == "B"}:
+                return roles.get
+    return None
+
+
+def _roles(tensors: Mapping[str, StoredTensor], words: tuple[str, str]) -> dict[str, Role]:
+    """The matrices that have one of two words in their names, by what is left of the name without it.
+
+    >>> some = {"w_a_000": StoredTensor("float32", (4, 64)), "w_b_000": StoredTensor("float32", (64, 4))}
+    >>> _roles(some, ("w_a", "w_b"))
+    {'w_a_000': ('w_000', 'A'), 'w_b_000': ('w_000', 'B')}
+    """
+    either = re.compile(rf"(?<![A-Za-z0-9])(?:({re.escape(words[0])})|({re.escape(words[1])}))(?![A-Za-z0-9])")
+    roles: dict[str, Role] = {}
+    for key, tensor in tensors.items():
+        matches = list(either.finditer(key)) if len(tensor.shape) == 2 and len(key) <= LONGEST_GUESSED else []
+        if matches:
+            match = matches[-1]
+            left, right = key[: match.start()], key[match.end() :].removesuffix(".weight")
+            name = left + ("w" if words[0] == "w_a" else "") + right
+            name = re.sub(r"([._:/-])[._:/-]+", r"\1", name).strip("._:/-")
+            roles[key] = name or "module", "A" if match[1] else "B"
+    return roles
+
+
+def _guessed(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], list[str]]:
+    """Modules of factors whose shapes have to say how they fit."""
+    modules: list[LoraModule] = []
+    kinds: dict[str, Named] = {}
+    for one in found:
+        turned = _transposed(factor_shape(store, one.A), factor_shape(store, one.B))
+        if turned is None:
+            raise AdapterError(
+                f"{store.path}: {one.A}",
+                f"its shape {factor_shape(store, one.A)} and the shape {factor_shape(store, one.B)} of {one.B} "
+                "share no dimension that is a rank",
+                why="no known tool names factors so, and nothing else tells how they fit",
+            )
+        kinds.setdefault(turned, one)
+        modules.append(build(store, one, 1.0, transposed=turned))
+    notes = [
+        "A layout of no known tool: scaling 1 is assumed, and names of modules are what the names of factors share."
+    ]
+    for turned, one in kinds.items():
+        form_A, form_B = "(in, r)" if "A" in turned else "(r, in)", "(r, out)" if "B" in turned else "(out, r)"
+        key_A, key_B = printable(one.A), printable(one.B)
+        notes.append(f"Names like {key_A} are taken for lora_A, {form_A}, and like {key_B} for lora_B, {form_B}.")
+    return modules, notes
+
+
+def _transposed(shape_A: tuple[int, ...], shape_B: tuple[int, ...]) -> str | None:
+    """Letters of the factors that are stored the other way round; ``None`` where no shared dimension is narrow.
+
+    >>> _transposed((4, 64), (64, 4)), _transposed((64, 4), (4, 48)), _transposed((4, 64), (4, 48))
+    ('', 'AB', 'B')
+    >>> _transposed((8, 8), (8, 8)) is None
+    True
+    """
+    for turned, axis_A, axis_B in (("", 0, 1), ("AB", 1, 0), ("A", 1, 1), ("B", 0, 0)):
+        r = shape_A[axis_A]
+        if r == shape_B[axis_B] and NARROW * r <= min(shape_A[1 - axis_A], shape_B[1 - axis_B]):
+            return turned
+    return None

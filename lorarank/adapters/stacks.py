@@ -1,0 +1,81 @@
+"""Factors of all experts of a layer in two tensors with three dimensions, as MLX and llama.cpp keep them (floor 1)."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import prod
+
+import numpy as np
+
+from lorarank.adapters.adapter import Factors, LoraModule
+from lorarank.adapters.factors import Named, dtype_of, factor_shape
+from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES
+from lorarank.adapters.tensors import Store, read_finite
+from lorarank.errors import AdapterError
+
+
+class Stacks:
+    """The stacks of a store; the one read last is kept, since its experts are asked for in a row."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._latest: tuple[Named, Factors] | None = None
+        self._experts = 0
+
+    def modules(self, one: Named, scaling: float, name: str) -> list[LoraModule]:
+        """A module for every expert.
+
+        Parameters
+        ----------
+        one : ``A`` (E, r, in) or (E·r, in), ``B`` (E, out, r).
+        scaling : of each product.
+        name : of an expert's module, with ``{}`` where its index goes.
+
+        Raises
+        ------
+        AdapterError
+            The shapes do not fit each other.
+        """
+        shape_A, shape_B = factor_shape(self._store, one.A), factor_shape(self._store, one.B)
+        experts, r = (shape_B[0], shape_B[2]) if len(shape_B) == 3 else (0, 0)
+        rows = prod(shape_A[:-1])
+        if not experts or len(shape_A) not in (2, 3) or rows != experts * r or shape_A[0] not in (experts, rows):
+            raise AdapterError(
+                f"{self._store.path}: {one.A}",
+                f"its shape {shape_A} does not fit the shape {shape_B} of {one.B}",
+                why="the update is their product",
+            )
+        if experts > MOST_EXPERTS:
+            raise AdapterError(f"{self._store.path}: {one.A}", f"{experts:,} experts are more than any model has")
+        self._experts += experts
+        if self._experts > MOST_MODULES:
+            raise AdapterError(
+                self._store.path, f"its experts are more than the {MOST_MODULES:,} modules any model has"
+            )
+        return [
+            LoraModule(
+                name=name.format(expert),
+                kind="parameter",
+                r=r,
+                in_features=shape_A[-1],
+                out_features=shape_B[1],
+                scaling=scaling,
+                dtype=dtype_of(self._store, one.A, one.B),
+                parameters=r * (shape_A[-1] + shape_B[1]),
+                keys=(one.A, one.B),
+                expert=expert,
+                read=partial(self._factors, one, expert, r),
+            )
+            for expert in range(experts)
+        ]
+
+    def _factors(self, one: Named, expert: int, r: int) -> Factors:
+        """``lora_A`` (r, in) and ``lora_B`` (out, r)."""
+        latest = self._latest
+        if latest is None or latest[0] != one:
+            self._latest = None  # so that two stacks are never held at once
+            lora_A = read_finite(self._store, one.A)
+            latest = one, (lora_A.reshape(-1, r, lora_A.shape[-1]), read_finite(self._store, one.B))
+            self._latest = latest
+        lora_A, lora_B = latest[1]
+        return np.array(lora_A[expert]), np.array(lora_B[expert])

@@ -1,0 +1,116 @@
+"""Which file of a folder is the adapter's, and which are fetched from the hub."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lorarank import adapters
+from lorarank.adapters.candidate import Candidate
+from lorarank.errors import AdapterError, SourceError
+
+Make = Callable[..., Path]
+A, B = np.ones((4, 6), np.float32), np.ones((8, 4), np.float32)
+PAIR = {"unet.q.lora_A.weight": A, "unet.q.lora_B.weight": B}
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["a.safetensors"], "a.safetensors"),
+        (["a.safetensors", "b.pt"], "a.safetensors"),
+        (["a.safetensors", "b.gguf"], "a.safetensors"),
+        (["a.safetensors", "b.safetensors"], None),
+        (["a.gguf", "b.pt"], None),
+        (["a.gguf"], "a.gguf"),
+        (["lora.ckpt"], "lora.ckpt"),
+        (["a.safetensors", "pytorch_lora_weights.safetensors"], "pytorch_lora_weights.safetensors"),
+        (["pytorch_lora_weights.bin", "pytorch_lora_weights.safetensors"], "pytorch_lora_weights.safetensors"),
+        (["0000100_adapters.safetensors", "adapters.safetensors"], "adapters.safetensors"),
+        (["adapters.safetensors", "adapter_model.bin"], "adapter_model.bin"),
+        (["adapter_model.safetensors", "optimizer.pt", "rng_state_0.pth", "scheduler.pt"], "adapter_model.safetensors"),
+        (["model.safetensors", "training_args.bin", "lora.safetensors"], "lora.safetensors"),
+        (["model.safetensors.index.json", "model-00001-of-00002.safetensors", "pytorch_model.bin"], None),
+        (["lora-00001-of-00002.safetensors", "lora.safetensors.index.json"], "lora.safetensors.index.json"),
+        (["README.md", "a.npz"], None),
+    ],
+)
+def test_the_file_of_a_folder(names: list[str], chosen: str | None, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    assert Candidate(tmp_path).weights == (None if chosen is None else tmp_path / chosen)
+
+
+def test_shards_of_any_layout(tmp_path: Path) -> None:
+    homes = {}
+    for i, (key, tensor) in enumerate(PAIR.items()):
+        homes[key] = f"pytorch_lora_weights-0000{i + 1}-of-00002.safetensors"
+        save_file({key: tensor}, tmp_path / homes[key])
+    index = tmp_path / "pytorch_lora_weights.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": homes}))
+    for path in (tmp_path, index):
+        assert adapters.open(path).format == "diffusers"
+    with pytest.raises(AdapterError, match="one shard of several"):
+        adapters.open(tmp_path / homes["unet.q.lora_A.weight"])
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(PAIR, "../a.safetensors")}))
+    with pytest.raises(AdapterError, match="no plain name of a safetensors file beside it"):
+        adapters.open(tmp_path)
+
+
+def test_a_symbolic_link_is_followed_and_a_broken_one_named(tmp_path: Path) -> None:
+    save_file(PAIR, tmp_path / "blob")
+    (tmp_path / "snapshot").mkdir()
+    link = tmp_path / "snapshot" / "lora.safetensors"
+    link.symlink_to(tmp_path / "blob")
+    assert len(adapters.open(tmp_path / "snapshot").modules) == 1
+    (tmp_path / "blob").unlink()
+    with pytest.raises((AdapterError, SourceError), match=r"no adapter in it|no such file"):
+        adapters.open(tmp_path / "snapshot")
+    with pytest.raises(SourceError, match="no such file"):
+        adapters.open(link)
+
+
+def test_a_name_behind_what_is_no_adapter(tmp_path: Path) -> None:
+    (tmp_path / "README.md").touch()
+    with pytest.raises(AdapterError, match=r"README\.md: no file of an adapter"):
+        adapters.open(tmp_path / "README.md" / "default")
+    with pytest.raises(SourceError, match="no such file or folder"):
+        adapters.open(tmp_path / "default")
+
+
+@pytest.mark.parametrize(
+    ("name", "fetched"),
+    [
+        ("adapter_config.json", True),
+        ("adapter_model.safetensors", True),
+        ("adapter_0.pt", True),
+        ("adapters.safetensors", True),
+        ("pytorch_lora_weights.safetensors", True),
+        ("my-LoRA_v2.safetensors", True),
+        ("style.Lora.gguf", True),
+        ("model-00001-of-00030.safetensors", False),
+        ("pytorch_model.bin", False),
+        ("model.Q4_K_M.gguf", False),
+    ],
+)
+def test_models_on_the_hub_are_not_fetched(name: str, fetched: bool) -> None:
+    assert any(fnmatch(name, pattern) for reader in adapters.READERS for pattern in reader.hub_files) == fetched
+
+
+@pytest.mark.parametrize("form", ["lora_unet_q.lora_{}.weight", "unet.q.lora.{}.weight", "unet:0:{}", "0.{}"])
+def test_reading_any_layout_needs_numpy_alone(form: str, make_file: Make) -> None:
+    path = make_file({form.format("down"): np.ones((2, 6)), form.format("up"): np.ones((8, 2))})
+    code = (
+        "import sys; from lorarank import adapters; [m.factors() for m in adapters.open(sys.argv[1]).modules]; "
+        "print({'torch', 'scipy', 'safetensors', 'huggingface_hub', 'peft', 'diffusers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

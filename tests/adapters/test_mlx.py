@@ -1,0 +1,152 @@
+"""MLX-LM's layout: transposed factors, a scale that is not divided, stacked experts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lorarank import adapters
+from lorarank.adapters import Adapter
+from lorarank.errors import AdapterError
+
+Make = Callable[..., Path]
+Q = "model.layers.0.self_attn.q_proj"
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+PLAIN = {f"{Q}.lora_a": normal(6, 4), f"{Q}.lora_b": normal(4, 8, seed=1)}
+CONFIG = {
+    "fine_tune_type": "lora",
+    "num_layers": 16,
+    "model": "mlx-community/base",
+    "lora_parameters": {"rank": 4, "scale": 20.0, "dropout": 0.0},
+}
+
+
+@pytest.fixture
+def opened(make_file: Make) -> Callable[..., Adapter]:
+    def open_(tensors: dict[str, np.ndarray], config: Any = CONFIG, name: str = "adapters.safetensors") -> Adapter:
+        path = make_file(tensors, name=name)
+        if config is not None:
+            (path.parent / "adapter_config.json").write_text(json.dumps(config))
+        return adapters.open(path.parent)
+
+    return open_
+
+
+Open = Callable[..., Adapter]
+
+
+def test_a_linear_layer(opened: Open) -> None:
+    adapter = opened(PLAIN)
+    (module,) = adapter.modules
+    assert (adapter.format, adapter.base_model, adapter.notes) == ("mlx", "mlx-community/base", ())
+    assert adapter.config == CONFIG
+    assert (module.name, module.r, module.in_features, module.out_features) == (Q, 4, 6, 8)
+    lora_A, lora_B = module.factors()
+    dense = 20.0 * (PLAIN[f"{Q}.lora_a"].astype(np.float64) @ PLAIN[f"{Q}.lora_b"]).T
+    np.testing.assert_allclose(module.scaling * lora_B @ lora_A, dense, rtol=1e-13)
+    assert lora_A.flags.c_contiguous
+    assert lora_B.flags.c_contiguous
+
+
+def test_an_embedding_is_told_by_its_name(opened: Open) -> None:
+    adapter = opened({"model.embed_tokens.lora_a": normal(40, 4), "model.embed_tokens.lora_b": normal(4, 8)})
+    (module,) = adapter.modules
+    assert (module.kind, module.in_features, module.out_features) == ("embedding", 40, 8)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_stacked_experts(flat: bool, opened: Open) -> None:
+    lora_a, lora_b = normal(3, 2, 6), normal(3, 8, 2, seed=1)
+    stem = "model.layers.0.mlp.switch_mlp.gate_proj"
+    adapter = opened({f"{stem}.lora_a": lora_a.reshape(6, 6) if flat else lora_a, f"{stem}.lora_b": lora_b})
+    assert [m.name for m in adapter.modules] == [f"model.layers.0.mlp.switch_mlp.{i}.gate_proj" for i in range(3)]
+    for i in (2, 0, 1):
+        module = adapter.modules[i]
+        assert (module.expert, module.r, module.in_features, module.out_features) == (i, 2, 6, 8)
+        lora_A, lora_B = module.factors()
+        dense = 20.0 * lora_b[i].astype(np.float64) @ lora_a[i]
+        np.testing.assert_allclose(module.scaling * lora_B @ lora_A, dense, rtol=1e-13)
+    assert adapter.parameters == lora_a.size + lora_b.size
+
+
+def test_the_alpha_of_old_stacks(opened: Open) -> None:
+    parameters = {"rank": 2, "alpha": 16.0, "scale": 10.0}
+    adapter = opened({"x.lora_a": normal(3, 2, 6), "x.lora_b": normal(3, 8, 2)}, {"lora_parameters": parameters})
+    assert {m.scaling for m in adapter.modules} == {80.0}
+
+
+def test_the_alpha_of_old_configurations(opened: Open) -> None:
+    parameters = {"rank": 4, "alpha": 16.0, "scale": 10.0, "dropout": 0.0}
+    adapter = opened(PLAIN, CONFIG | {"lora_parameters": parameters})
+    assert adapter.modules[0].scaling == 40.0
+    assert "scale·alpha/r" in adapter.notes[0]
+
+
+def test_without_a_configuration(opened: Open) -> None:
+    adapter = opened(PLAIN, None, name="0000100_adapters.safetensors")
+    assert adapter.modules[0].scaling == 1.0
+    assert "No scale is stored" in adapter.notes[0]
+
+
+def test_dora_is_said(opened: Open) -> None:
+    adapter = opened(PLAIN | {f"{Q}.m": normal(8)}, CONFIG | {"fine_tune_type": "dora"})
+    assert adapter.carried == (f"{Q}.m",)
+    assert "DoRA" in adapter.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "message"),
+    [
+        (PLAIN, b"{", "lora_parameters: its scale is missing"),
+        (PLAIN, {"rank": 4}, "lora_parameters: its scale is missing"),
+        (PLAIN, {"scale": 1e308}, r"lora_parameters scale: 1e\+308 is no usable alpha"),
+        (PLAIN, {"scale": "20"}, "lora_parameters scale: '20' is no usable alpha"),
+        (PLAIN, {"scale": 1, "alpha": float("inf")}, "lora_parameters alpha: inf is no usable alpha"),
+        ({f"{Q}.lora_a": normal(6, 4), f"{Q}.lora_b": normal(8, 4)}, None, "does not fit the shape"),
+        ({f"{Q}.lora_a": normal(5, 4), f"{Q}.lora_b": normal(3, 8, 2)}, None, "does not fit the shape"),
+        ({f"{Q}.lora_a": normal(2, 3, 4), f"{Q}.lora_b": normal(3, 8, 2)}, None, "does not fit the shape"),
+        ({f"{Q}.lora_a": normal(10001, 2), f"{Q}.lora_b": normal(10001, 1, 1)}, None, "10,001 experts are more"),
+        (PLAIN | {"x.lora_a": normal(6, 4)}, None, r"x\.lora_a: a factor without its partner"),
+        (PLAIN | {f"{Q}.lora_a_scales": normal(6, 4)}, None, "a quantised adapter of MLX"),
+    ],
+)
+def test_what_is_refused(tensors: dict[str, np.ndarray], config: Any, message: str, opened: Open) -> None:
+    whole = CONFIG | {"lora_parameters": [1]} if config == b"{" else CONFIG | {"lora_parameters": config}
+    with pytest.raises(AdapterError, match=message):
+        opened(tensors, CONFIG if config is None else whole)
+
+
+def test_a_full_fine_tune_is_no_adapter(opened: Open) -> None:
+    with pytest.raises(AdapterError, match="whole weights that MLX-LM has fine-tuned; they are no adapter"):
+        opened({f"{Q}.weight": normal(6, 6)}, CONFIG | {"fine_tune_type": "full"})
+
+
+def test_a_configuration_without_weights(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(CONFIG))
+    with pytest.raises(AdapterError, match="holds no file of tensors"):
+        adapters.open(tmp_path)
+    (tmp_path / "adapters.npz").touch()
+    with pytest.raises(AdapterError, match=r"adapters\.npz: an archive of numpy arrays, as MLX wrote its first"):
+        adapters.open(tmp_path)
+
+
+def test_experts_that_unfold(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorarank.adapters.stacks.MOST_MODULES", 100)
+    stacks = {f"{i}.lora_{side}": np.ones((40, 1, 1), np.float16) for i in range(3) for side in "ab"}
+    with pytest.raises(AdapterError, match="its experts are more than the 100 modules any model has"):
+        opened(stacks)
+
+
+def test_braces_in_a_name_are_no_places_to_fill(opened: Open) -> None:
+    adapter = opened({"a{0}.{x!r}.lora_a": normal(1, 2, 6), "a{0}.{x!r}.lora_b": normal(1, 8, 2)})
+    assert adapter.modules[0].name == "a{0}.0.{x!r}"

@@ -1,0 +1,141 @@
+"""Layouts of no known tool: what is read, what is noted, what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lorarank import adapters
+from lorarank.errors import AdapterError
+
+Make = Callable[..., Path]
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+A, B = normal(2, 6), normal(8, 2, seed=1)
+DENSE = B.astype(np.float64) @ A
+
+
+def names(form: str, first: str, second: str) -> tuple[str, str]:
+    return form.format(first), form.format(second)
+
+
+WORDS = {
+    ("w_a_000", "w_b_000"): "w_000",
+    ("blocks.0.attn.linear_a_q.w_a.weight", "blocks.0.attn.linear_a_q.w_b.weight"): "blocks.0.attn.linear_a_q.w",
+    ("encoder.0.lora.down.kernel", "encoder.0.lora.up.kernel"): "encoder.0.lora.kernel",
+    ("decoder.layers.0.linear_qkv.adapter.linear_in.weight", "decoder.layers.0.linear_qkv.adapter.linear_out.weight"): (
+        "decoder.layers.0.linear_qkv"
+    ),
+    ("blocks.0.lora_A_q", "blocks.0.lora_B_q"): "blocks.0.q",
+    ("layer/0/A", "layer/0/B"): "layer/0",
+    ("layer.0.a", "layer.0.b"): "layer.0",
+    ("down_blocks.0.q.down.weight", "down_blocks.0.q.up.weight"): "down_blocks.0.q",
+    ("a", "b"): "module",
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("turned", ["", "A", "B", "AB"])
+def test_two_names_that_differ_in_a_word(turned: str, words: tuple[str, str], make_file: Make) -> None:
+    tensors = {words[0]: A.T if "A" in turned else A, words[1]: B.T if "B" in turned else B}
+    adapter = adapters.open(make_file(tensors))
+    (module,) = adapter.modules
+    assert (adapter.format, module.name, module.scaling, module.r) == ("pairs", WORDS[words], 1.0, 2)
+    lora_A, lora_B = module.factors()
+    np.testing.assert_allclose(lora_B @ lora_A, DENSE, rtol=1e-14)
+    assert "scaling 1 is assumed" in adapter.notes[0]
+    assert f"{words[0]} are taken for lora_A, {'(in, r)' if 'A' in turned else '(r, in)'}" in adapter.notes[1]
+    assert f"{words[1]} for lora_B, {'(r, out)' if 'B' in turned else '(out, r)'}" in adapter.notes[1]
+
+
+FORMS = {
+    "base_model.model.h.0.q.lora_{}.weight": "h.0.q",
+    "module.base_model.model.h.0.q.lora_{}.default.weight": "h.0.q",
+    "blocks.0.q.lora_{}.default.weight": "blocks.0.q",
+    "h.0.q.lora_{}": "h.0.q",
+    "h.0.q.parametrizations.weight.0.lora_{}": "h.0.q.parametrizations.weight.0",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_names_of_peft_without_a_configuration(form: str, make_file: Make) -> None:
+    path = make_file({form.format("A"): A, form.format("B"): B, "head": normal(3)}, name="adapter_model.safetensors")
+    for opened in (path, path.parent):
+        adapter = adapters.open(opened)
+        (module,) = adapter.modules
+        assert (adapter.format, module.name, module.scaling, adapter.carried) == ("pairs", FORMS[form], 1.0, ("head",))
+        assert "alpha is unknown: scaling 1 is assumed" in adapter.notes[0]
+        lora_A, lora_B = module.factors()
+        np.testing.assert_array_equal(lora_A, A.astype(np.float64))
+        np.testing.assert_array_equal(lora_B, B.astype(np.float64))
+
+
+@pytest.mark.parametrize("form", ["base_model.model.q.lora_{}.weight", "q.lora_{}"])
+def test_an_alpha_counts(form: str, make_file: Make) -> None:
+    alpha = form.partition(".lora")[0] + ".alpha"
+    adapter = adapters.open(make_file({form.format("A"): A, form.format("B"): B, alpha: np.array(6.0)}))
+    assert (adapter.modules[0].scaling, adapter.notes, adapter.carried) == (3.0, (), ())
+
+
+def test_embeddings_and_several_adapters(make_file: Make) -> None:
+    tensors = {f"emb.lora_embedding_{side}.{name}": x for name in "xy" for side, x in (("A", A), ("B", B))}
+    path = make_file(tensors)
+    with pytest.raises(AdapterError, match=r"several adapters \(x, y\)\. Name one as if it were a file in it, like"):
+        adapters.open(path)
+    (module,) = adapters.open(path / "y").modules
+    assert (module.kind, module.keys) == ("embedding", ("emb.lora_embedding_A.y", "emb.lora_embedding_B.y"))
+
+
+def test_a_note_cannot_move_the_cursor(make_file: Make) -> None:
+    adapter = adapters.open(make_file({"\x1b[2J.w_a": A, "\x1b[2J.w_b": B}))
+    assert all(note.isprintable() for note in adapter.notes)
+
+
+def test_other_tensors_beside_certain_words_are_carried(make_file: Make) -> None:
+    adapter = adapters.open(make_file({"w_a_000": A, "w_b_000": B, "mask_decoder.x.weight": normal(4, 4)}))
+    assert adapter.carried == ("mask_decoder.x.weight",)
+
+
+LEFT_ALONE: dict[str, dict[str, np.ndarray]] = {
+    "a feed-forward layer": {
+        f"mlp.{name}_proj.weight": normal(*shape)
+        for name, shape in (("gate", (24, 6)), ("up", (24, 6)), ("down", (6, 24)))
+    },
+    "a U-Net": {"down_blocks.0.conv": normal(4, 2), "up_blocks.0.conv": normal(2, 8), "mid.conv": normal(2, 2)},
+    "vectors": {"a": normal(6), "b": normal(6)},
+}
+
+
+@pytest.mark.parametrize("case", LEFT_ALONE)
+def test_models_are_no_pairs(case: str, make_file: Make) -> None:
+    with pytest.raises(AdapterError, match="have names of no known adapter"):
+        adapters.open(make_file(LEFT_ALONE[case]))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"w_a_0": normal(4, 6), "w_b_0": normal(6, 4)}, "share no dimension that is a rank"),
+        ({"w_a_0": normal(3, 9), "w_b_0": normal(8, 2)}, r"shape \(3, 9\) and the shape \(8, 2\) of w_b_0 share no"),
+        ({"w_a_0": A, "w_b_0": B, "w_a_1": A}, "w_a_1: a factor without its partner"),
+        ({"q.lora_A.weight": A, "q.lora_B.weight": normal(8, 3)}, "does not fit"),
+        ({"q.lora_A.weight": A, "q.lora_B.weight": B, "q.lora_E.weight": A}, "an AdaLoRA"),
+    ],
+)
+def test_what_is_refused(tensors: dict[str, np.ndarray], message: str, make_file: Make) -> None:
+    with pytest.raises(AdapterError, match=message):
+        adapters.open(make_file(tensors))
+
+
+def test_a_model_with_a_configuration_is_none(make_file: Make) -> None:
+    path = make_file({"x": A}, name="model.safetensors")
+    (path.parent / "config.json").write_text("{}")
+    with pytest.raises(AdapterError, match="a model's folder"):
+        adapters.open(path.parent)
