@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -209,8 +210,6 @@ def test_hostile_names_stay_text(make_adapter: Make) -> None:
 def test_the_part_of_a_pipeline_before_all_names_is_no_difference(
     make_adapter: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     adapter = adapters.open(make_adapter())
     modules = tuple(replace(module, name=f"unet.{module.name}") for module in adapter.modules)
     prefixed = replace(adapter, format="diffusers", modules=modules)
