@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 
+from lorarank.adapters.adapter import Adapter
 from lorarank.errors import AdapterError
 
 PARTS = ("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3")
 """Parts that a path may name itself."""
+
+BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "mlx"})
+"""Formats that name modules by their paths in a model of transformers or diffusers; others have names of their own."""
 
 STARTS = {
     "unet": ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.", "add_embedding."),
@@ -24,6 +28,26 @@ CLIP = re.compile(r"encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.
 """Modules of CLIP's text model since transformers 5, which leaves ``text_model.`` out."""
 
 CLIP_ROOT = "text_model."
+
+
+def check_named_by_path(adapter: Adapter) -> None:
+    """Refuse an adapter whose modules cannot be found in a model by their names: AdapterError."""
+    if adapter.format not in BY_PATH or any(module.name.startswith("diffusion_model.") for module in adapter.modules):
+        raise AdapterError(
+            adapter.source,
+            f"its modules ({adapter.modules[0].name}, …) are not named by their paths in a model",
+            why="only a tool that loads the model can tell where they belong",
+            do="leave --to out, or convert it with the tool it is from",
+        )
+
+
+def common_part(adapter: Adapter) -> str:
+    """The part of a pipeline before the names of all modules, with its dot; empty where there is none.
+
+    An adapter of PEFT is of one model and names no part.
+    """
+    parts = {module.name.partition(".")[0] for module in adapter.modules}
+    return f"{parts.pop()}." if adapter.format != "peft" and len(parts) == 1 and parts <= set(PARTS) else ""
 
 
 def component(path: str, *, named: bool = True) -> tuple[str, str]:

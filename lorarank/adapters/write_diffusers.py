@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter
-from lorarank.adapters.components import CLIP_ROOT, component
+from lorarank.adapters.components import CLIP_ROOT, check_named_by_path, component
 from lorarank.adapters.layout import Block, Layout, Slot
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
@@ -43,16 +43,20 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     AdapterError
         The adapter is of no diffusion model, or holds what the format has no place for.
     """
+    if any(FLATTENED.match(one.module.keys[0]) for one in replacements):
+        raise AdapterError(
+            adapter.source,
+            "its module names have underscores for dots",
+            why="only diffusers itself can tell where the dots were",
+            do="load it with diffusers and save it from there",
+        )
+    check_named_by_path(adapter)
     parts: dict[str, dict[str, int]] = {}
     named = adapter.format != "peft"
     blocks = []
     for one in replacements:
         module = one.module
         where = f"{adapter.source}: {module.name}"
-        if FLATTENED.match(module.keys[0]):
-            raise AdapterError(
-                where, "its name has underscores for dots", why="only diffusers itself can tell where the dots were"
-            )
         if module.kind in ("embedding", "parameter") or not is_plain(module):
             raise AdapterError(where, f"diffusers has no place for factors of this kind ({module.kind})")
         part, path = component(path_of(module), named=named)

@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import component
+from lorarank.adapters.components import check_named_by_path, component
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
 from lorarank.adapters.safetensors_file import SafetensorsFile
@@ -85,6 +85,7 @@ def _stem(module: LoraModule) -> str:
 
 
 def _named(adapter: Adapter, module: LoraModule, two: bool) -> str:
+    check_named_by_path(adapter)
     part, path = component(path_of(module), named=adapter.format != "peft")
     prefixes = {"unet": UNET, "text_encoder": f"{TEXT}1" if two else TEXT, "text_encoder_2": f"{TEXT}2"}
     if part not in prefixes:

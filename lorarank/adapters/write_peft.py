@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import PARTS
+from lorarank.adapters.components import PARTS, check_named_by_path, common_part
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.peft_config import RESIDUAL_INITS, scaling
@@ -104,6 +104,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
             why="where the dots were, which PEFT needs, only the model itself can tell",
             do="convert it with the tool that loads the model, such as diffusers",
         )
+    check_named_by_path(adapter)
     paths = _paths(adapter)
     changed = any(one.changed for one in replacements) or len(replacements) < len(adapter.modules)
     blocks = [_block(adapter, stack, paths[stack[0].module.name][0], changed) for stack in stacks(replacements)]
@@ -122,18 +123,16 @@ def _paths(adapter: Adapter) -> Paths:
             "it is no LoRA factor, and PEFT's name for it is not known",
             do="leave --to out",
         )
-    paths = {module.name: path_of(module) for module in adapter.modules}
-    parts = {path.partition(".")[0] for path in paths.values()}
-    if len(parts) == 1 and parts <= set(PARTS):
-        return {name: (path.partition(".")[2],) * 2 for name, path in paths.items()}
-    if parts & set(PARTS):
+    common = common_part(adapter)
+    parts = {module.name.partition(".")[0] for module in adapter.modules}
+    if not common and parts & set(PARTS):
         raise AdapterError(
             adapter.source,
             f"it is for several models ({', '.join(sorted(parts))})",
             why="an adapter of PEFT is for one",
             do="write --to diffusers",
         )
-    return {name: (path, path) for name, path in paths.items()}
+    return {module.name: (module.name.removeprefix(common),) * 2 for module in adapter.modules}
 
 
 def alpha_for(r: int, wanted: float, *, rslora: bool) -> int | float:

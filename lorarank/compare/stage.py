@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lorarank import adapters, runs
 from lorarank.adapters import Adapter, LoraModule
+from lorarank.adapters.components import common_part
 from lorarank.compare.options import CompareOptions
 from lorarank.compare.result import Compared, ComparedAdapter, ComparedGroup, ComparedModule, OneSided, Spans
 from lorarank.compare.verdict import verdict
@@ -48,10 +49,10 @@ def compare(first: Source, second: Source, options: CompareOptions | None = None
     """
     options = options or CompareOptions()
     one, two = _open(first), _open(second)
-    mine, yours = ({module.name: module for module in adapter.modules} for adapter in (one, two))
+    mine, yours = _named(one), _named(two)
     one_sided = _one_sided(mine, yours)
     apart = {module.name for module in one_sided}
-    shared = [module for module in one.modules if module.name not in apart]
+    shared = [name for name in mine if name not in apart]
     if not shared:
         raise AdapterError(
             f"{one.source} and {two.source}",
@@ -59,11 +60,11 @@ def compare(first: Source, second: Source, options: CompareOptions | None = None
             why="only updates of the same weights can be compared",
             do="give two adapters of the same base model",
         )
-    modules = tuple(_module(module, yours[module.name], options) for module in shared)
+    modules = tuple(_module(name, mine[name], yours[name], options) for name in shared)
     kinds = dict.fromkeys(module.type for module in modules)
     return Compared(
-        first=_described(one, first, shared, [module.first_norm for module in modules]),
-        second=_described(two, second, shared, [module.second_norm for module in modules]),
+        first=_described(one, first, [mine[name] for name in shared], [module.first_norm for module in modules]),
+        second=_described(two, second, [yours[name] for name in shared], [module.second_norm for module in modules]),
         whole=_group("all", modules),
         types=tuple(_group(kind, [module for module in modules if module.type == kind]) for kind in kinds),
         modules=modules,
@@ -78,6 +79,12 @@ def _open(source: Source) -> Adapter:
     return adapters.open(source)
 
 
+def _named(adapter: Adapter) -> dict[str, LoraModule]:
+    """Modules by name, without the part of a pipeline where that is the same for all: PEFT names none."""
+    part = common_part(adapter)
+    return {module.name.removeprefix(part): module for module in adapter.modules}
+
+
 def _one_sided(mine: Mapping[str, LoraModule], yours: Mapping[str, LoraModule]) -> tuple[OneSided, ...]:
     found = [OneSided(name, "only in the first") for name in mine if name not in yours]
     found += [OneSided(name, "only in the second") for name in yours if name not in mine]
@@ -90,7 +97,7 @@ def _one_sided(mine: Mapping[str, LoraModule], yours: Mapping[str, LoraModule]) 
     return tuple(found)
 
 
-def _module(one: LoraModule, two: LoraModule, options: CompareOptions) -> ComparedModule:
+def _module(name: str, one: LoraModule, two: LoraModule, options: CompareOptions) -> ComparedModule:
     first, second = (Factors(*module.factors(), scaling=module.scaling) for module in (one, two))
     try:
         spectra = [singular_values(*update) for update in (first, second)]
@@ -100,11 +107,11 @@ def _module(one: LoraModule, two: LoraModule, options: CompareOptions) -> Compar
         out, into = (_spans(first, second, k, side) for side in ("out", "in"))
         replicated = replicated_rank(first, second), replicated_rank(second, first)
     except NumericsError as error:
-        raise NumericsError(one.name, error.what, why=error.why, do=error.do) from None
+        raise NumericsError(name, error.what, why=error.why, do=error.do) from None
     overlap = min(out.agreement, into.agreement) if out is not None and into is not None else None
     return ComparedModule(
-        name=one.name,
-        type=module_type(one.name),
+        name=name,
+        type=module_type(name),
         out_features=one.out_features,
         in_features=one.in_features,
         first_r=one.r,

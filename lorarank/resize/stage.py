@@ -184,6 +184,8 @@ def _result(
     resizing = isinstance(options, ResizeOptions)
     metric = options.metric if isinstance(options, ResizeOptions) else "weight"
     measured, unmeasured = loss.measured(opened.run, metric, ranks) if resizing else (None, "")
+    if measured is not None and options.dtype is not None:
+        unmeasured = f"The loss was measured in the run, before the factors were rounded to {options.dtype}."
     return Resized(
         source=opened.source,
         output=str(output),

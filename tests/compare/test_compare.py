@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +205,16 @@ def test_hostile_names_stay_text(make_adapter: Make) -> None:
     for text in (compared.render(found), compared.to_markdown(found), compared.to_csv(found), compared.to_json(found)):
         assert all(character.isprintable() or character == "\n" for character in text)
     assert "\n'=cmd()," in compared.to_csv(found)
+
+
+def test_the_part_of_a_pipeline_before_all_names_is_no_difference(
+    make_adapter: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = adapters.open(make_adapter())
+    modules = tuple(replace(module, name=f"unet.{module.name}") for module in adapter.modules)
+    prefixed = replace(adapter, format="diffusers", modules=modules)
+    opened = {"first": adapter, "second": prefixed}
+    monkeypatch.setattr("lorarank.compare.stage._open", opened.__getitem__)
+    found = compare("first", "second")
+    assert (len(found.modules), found.one_sided) == (6, ())
+    assert found.whole.agreement == pytest.approx(1)

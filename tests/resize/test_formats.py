@@ -202,3 +202,10 @@ def test_the_order_and_alignment_are_those_of_the_reference(saved: Saved, tmp_pa
     lengths = [int.from_bytes(content[:8], "little") for content in (ours, theirs)]
     assert ours[8 + lengths[0] :] == theirs[8 + lengths[1] :]
     assert list(json.loads(ours[8 : 8 + lengths[0]])) == list(json.loads(theirs[8 : 8 + lengths[1]]))
+
+
+@pytest.mark.parametrize("form", ["peft", "diffusers", "kohya"])
+def test_names_that_are_no_paths_are_not_guessed_at(form: str, saved: Saved) -> None:
+    adapter = renamed(adapters.open(saved("unet", **UNET)), "pairs", lambda path: f"w_{len(path)}", "{}.a")
+    with pytest.raises(AdapterError, match="not named by their paths"):
+        laid_out(adapter, form)

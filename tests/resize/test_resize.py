@@ -119,6 +119,9 @@ def test_what_a_run_has_not_measured_is_said(make_run: Make, tmp_path: Path) -> 
     done = resize(run, tmp_path / "a", ResizeOptions(rank=3, metric="loss"))
     assert done.loss is None
     assert "at k = 3 was not measured; beside it the run lost 5.0% of the gain at k = 2, 0.9%" in done.notes[-1]
+    rounded = resize(run, tmp_path / "d", ResizeOptions(rank=2, metric="loss", dtype="bfloat16"))
+    assert rounded.loss is not None
+    assert "before the factors were rounded to bfloat16" in rounded.notes[-1]
     assert "in the metric loss" in resize(run, tmp_path / "b", ResizeOptions(rank=2)).notes[-1]
     per_module = ResizeOptions(energy=0.99, per_module=True)
     mixed = make_run({"a.q_proj": (20, 30, (1.0,)), "b.q_proj": (20, 30, (1.0, 1.0))}, name="mixed")
