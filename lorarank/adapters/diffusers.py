@@ -64,6 +64,8 @@ def read(candidate: Candidate) -> Adapter:
     path = Path(f"{store.path}: {METADATA}")
     raw = parse_object(candidate.metadata[METADATA].encode(), path)
     modules, notes = _configured(store, found, raw, path)
+    if any(one.alpha is not None for one in found):
+        notes.append(f"Alphas are stored beside {METADATA}: the latter counts.")
     return assemble(candidate, form, modules, carried, notes=notes, config=raw)
 
 

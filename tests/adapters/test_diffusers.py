@@ -165,6 +165,13 @@ def test_configurations_in_the_metadata(make_file: Make) -> None:
     assert_is(q, 2.0)
 
 
+def test_alphas_beside_a_configuration_are_said_to_be_unused(make_file: Make) -> None:
+    tensors = both_components() | {"unet.down.to_q.alpha": np.array(100.0)}
+    adapter = adapters.open(make_file(tensors, {"lora_adapter_metadata": json.dumps(CONFIG)}))
+    assert next(m.scaling for m in adapter.modules if m.name == "unet.down.to_q") == 2.0
+    assert "the latter counts" in adapter.notes[0]
+
+
 def test_one_configuration_without_components(make_file: Make) -> None:
     tensors = {"down.to_q.lora_A.weight": A, "down.to_q.lora_B.weight": B}
     metadata = {"lora_adapter_metadata": json.dumps({"r": 4, "lora_alpha": 8, "peft_type": "LORA"})}
