@@ -65,7 +65,7 @@ def facts(audit: Audit) -> list[tuple[str, str]]:
     """The figures of one adapter, as label and text."""
     whole, serving = audit.whole, audit.serving
     base = f", for {printable(audit.base_model)}" if audit.base_model else ""
-    beside = f"; {audit.carried:,} tensors beside them" if audit.carried else ""
+    beside = f"; {audit.carried:,} other tensor{'s' if audit.carried > 1 else ''}" if audit.carried else ""
     found = [
         ("adapter", printable(audit.source)),
         ("format", f"{audit.format}, {printable(' and '.join(audit.dtypes))}{base}"),
