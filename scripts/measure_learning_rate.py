@@ -20,10 +20,10 @@ import torch
 
 from lorarank.json_files import write_json
 from lorarank.probe import model as models
+from lorarank.probe.grid import FACTOR, FIRST_RATE
 from lorarank.probe.heldout import evaluate
 from lorarank.probe.material import gather
 from lorarank.probe.options import ProbeOptions
-from lorarank.probe.grid import FACTOR, FIRST_RATE
 from lorarank.probe.training import TrainingRun, schedule_for, train
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,16 +64,17 @@ class Bench:
     @cached_property
     def targets(self) -> dict[str, tuple[int, int]]:
         """Path → (out, in) of the modules that get an adapter."""
-        return models.resolve_targets(self._skeleton, self.options)
+        return models.resolve_targets(self.skeleton, self.options)
 
     @cached_property
-    def _skeleton(self) -> Any:
+    def skeleton(self) -> Any:
+        """The base without weights."""
         return models.skeleton(self.material.config, self.material.folder)
 
     @cached_property
     def model(self) -> PeftModel:
         """The base with the newest adapter on it; at first one of the largest rank."""
-        names = models.target_names(self._skeleton, self.targets)
+        names = models.target_names(self.skeleton, self.targets)
         base = models.load_base(self.material.folder, self.options, self.device, self.dtype)
         return models.attach_adapter(base, self.options, names)
 
@@ -103,7 +104,7 @@ class Bench:
             "batch_tokens": self.material.batch_tokens,
             "row_length": self.material.row_length,
             "alpha": self.options.alpha,
-            "targets": sorted(self.targets),
+            "targets": f"{len(self.targets)} modules, {_digest(sorted(self.targets))}",
             "precision": "nf4" if self.options.load_in_4bit else str(self.dtype),
             "device": self.device.type,
             "schedule": SCHEDULE,
@@ -116,7 +117,7 @@ class Bench:
         begun = time.monotonic()
         _ = self.micro_rows
         with models.scaled(models.lora_layers(self.model), 0.0):
-            sums, counts = self._measured()
+            sums, counts = self.measured()
         return PointLosses(sums, counts, float("nan"), 0, 0, time.monotonic() - begun)
 
     def point(
@@ -129,7 +130,7 @@ class Bench:
         begun = time.monotonic()
         _ = self.micro_rows
         options = dataclasses.replace(self.options, rank=rank, lr=learning_rate, seed=seed)
-        names = models.target_names(self._skeleton, self.targets)
+        names = models.target_names(self.skeleton, self.targets)
         self.model = models.attach_adapter(self.model.unload(), options, names)
         rows = self.material.rows(0, seed, self.packed)
         schedule = schedule_for(rows, rows_per_step=self.material.rows_per_step, tokens=options.token_budget, seed=seed)
@@ -150,7 +151,7 @@ class Bench:
             on_step=stepped,
         )
         train(self.model, run, options, folder)
-        sums, counts = self._measured()
+        sums, counts = self.measured()
         tail = losses[-max(1, schedule.steps // 10) :]
         return PointLosses(
             sums,
@@ -161,7 +162,8 @@ class Bench:
             time.monotonic() - begun,
         )
 
-    def _measured(self) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    def measured(self) -> tuple[tuple[float, ...], tuple[int, ...]]:
+        """Nats and target tokens per held-out document of the model as it is."""
         losses = evaluate(
             self.model,
             self.heldout.rows,
@@ -184,3 +186,7 @@ def weights_fingerprint(folder: Path) -> str:
             file.seek(max(0, size - ENDS))
             digest.update(file.read(ENDS))
     return digest.hexdigest()
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]

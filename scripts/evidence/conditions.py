@@ -1,0 +1,66 @@
+"""A probe under a named condition and what `estimate` says of it, kept as soon as it is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorarank.errors import LorarankError
+from lorarank.estimate import EstimateOptions, recommend
+from lorarank.json_files import write_json
+from lorarank.probe import ProbeOptions, probe
+
+
+class Kept:
+    """Results by name in a JSON file; what is there is not done again.
+
+    ``header`` stands beside them: what was asked, and by which command.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        self.header = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", **header}
+        self.results: dict[str, Any] = json.loads(path.read_text())["results"] if path.is_file() else {}
+
+    def keep(self, name: str, result: Mapping[str, Any], **summary: Any) -> None:
+        self.results[name] = dict(result)
+        self.write(**summary)
+
+    def write(self, **summary: Any) -> None:
+        write_json(self.path, {**self.header, "date": time.strftime("%Y-%m-%d"), "results": self.results, **summary})
+
+
+def answered(options: ProbeOptions, task: str | None = None) -> dict[str, Any]:
+    """Probe, estimate, and forget the adapter: the answer and what it stands on."""
+    shutil.rmtree(options.output, ignore_errors=True)
+    begun = time.monotonic()
+    try:
+        run = probe(options)
+        answer = recommend(run.folder, EstimateOptions(task=task))
+    except LorarankError as error:
+        return {"error": str(error), "seconds": round(time.monotonic() - begun, 1)}
+    finally:
+        if (options.output / "manifest.json").is_file():
+            shutil.rmtree(options.output / "adapter", ignore_errors=True)
+    training = run.manifest.training
+    return {
+        "r": answer.r,
+        "interval": None if answer.interval is None else [answer.interval.low, answer.interval.high],
+        "confidence": answer.confidence,
+        "refusals": list(answer.refusals),
+        "doubts": list(answer.doubts),
+        "keep": None if answer.keep is None else answer.keep.r,
+        "median": None if answer.rule is None else answer.rule.median,
+        "gain": [run.manifest.heldout.gains[0].mean, run.manifest.heldout.gains[0].se],
+        "base_loss": run.manifest.heldout.base.mean,
+        "learning_rate": training.learning_rate,
+        "steps": training.steps,
+        "tokens": training.trained_tokens,
+        "seconds": round(time.monotonic() - begun, 1),
+    }

@@ -1,0 +1,95 @@
+"""By how much the answer moves with what should not matter; writes data/evidence/invariance.json.
+
+One thing is changed at a time against the plain probe (R = 32, 65,536 tokens, alpha 32, seed 0, learning rate
+searched): R, tokens, seed, learning rate ×½ and ×2 of the plain one's, fp32 for bf16, alpha.
+
+    python scripts/evidence/invariance.py --work WORK
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import tasks
+import torch
+from conditions import Kept, answered
+
+from lorarank.numerics.ladder import octaves
+from lorarank.probe import ProbeOptions
+from lorarank.probe import model as models
+
+HERE = Path(__file__).resolve().parents[2]
+MODEL = HERE / "data" / "demo" / "model"
+TASKS = ("reverse", "lexicon", "notes", "facts-128")
+TOKENS, RANK, ALPHA = 65_536, 32, 32
+
+
+def changes(rate: float) -> Iterator[tuple[str, dict[str, object]]]:
+    """Name and options of every change."""
+    for rank in (8, 16):
+        yield f"R {rank}", {"rank": rank}
+    for factor in (0.5, 2, 4):
+        yield f"tokens x{factor:g}", {"tokens": round(factor * TOKENS)}
+    for seed in (1, 2):
+        yield f"seed {seed}", {"seed": seed}
+    for factor in (0.5, 2):
+        yield f"rate x{factor:g}", {"lr": min(1.0, factor * rate)}
+    for alpha in (16, 64):
+        yield f"alpha {alpha}", {"alpha": alpha}
+    yield "other precision", {"precision": "other"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=HERE / "data" / "evidence" / "invariance.json")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    kept = Kept(given.output, {"command": "python scripts/evidence/invariance.py", "model": "the demo model"})
+    usual = models.choose_precision(torch.device("cpu"))
+    other = torch.float32 if usual == torch.bfloat16 else torch.bfloat16
+
+    def condition(task: str, change: str, **more: object) -> dict[str, object]:
+        name = f"{task}/{change}"
+        if name not in kept.results:
+            train, val = tasks.write(task, given.work / "data" / task)
+            options = {"rank": RANK, "tokens": TOKENS, "alpha": ALPHA, "val": str(val)}
+            precision = more.pop("precision", None)
+            models.choose_precision = lambda device: other if precision else usual
+            output = given.work / "invariance" / name.replace("/", "-")
+            found = answered(ProbeOptions(str(MODEL), str(train), output, **{**options, **more}))
+            kept.keep(name, {**found, "precision": str(other if precision else usual)}, summary=summary(kept))
+            print(name, found.get("r"), found.get("confidence"), flush=True)
+        return kept.results[name]
+
+    for task in TASKS:
+        plain = condition(task, "plain")
+        for change, options in changes(float(str(plain["learning_rate"]))):
+            condition(task, change, **options)
+    kept.write(summary=summary(kept))
+
+
+def summary(kept: Kept) -> dict[str, object]:
+    """Per change: the answers, and by how many doublings they differ from the plain ones."""
+    found: dict[str, dict[str, object]] = {}
+    moved = []
+    for name, result in kept.results.items():
+        task, change = name.split("/")
+        plain = kept.results.get(f"{task}/plain")
+        if plain is None or change == "plain" or not plain.get("r"):
+            continue
+        distance = octaves(result["r"], plain["r"]) if result.get("r") else None
+        found.setdefault(change, {})[task] = [result.get("r"), plain["r"]]
+        moved.append(distance)
+    within = sum(distance is not None and distance <= 1 for distance in moved)
+    return {"by_change": found, "answers": len(moved), "within_an_octave": within}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Pairs of a model and a task: the sweep that is the truth, and the probe that has to predict it.
+
+Every pair leaves data/evidence/pairs/NAME/: the sweep (sweep.json, and its points, so that a stopped script goes on
+where it was on any machine) and record.json, which holds all that the predictors need of the probe. Adapters stay in
+--work. Run it again to go on; --only takes some of the pairs.
+
+    python scripts/evidence/pairs.py --work WORK --model demo=data/demo/model --model smollm2=FOLDER --data FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import tasks
+
+from lorarank import adapters, runs, sweep
+from lorarank.errors import LorarankError
+from lorarank.json_files import write_json
+from lorarank.probe import ProbeOptions, probe
+from lorarank.probe.progress import Progress
+from lorarank.spectrum import METRICS, measure
+from lorarank.sweep import Sweep, SweepOptions
+
+HERE = Path(__file__).resolve().parents[2]
+KEPT = HERE / "data" / "evidence" / "pairs"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair; ``task`` is a row of the heuristics table, ``data`` a folder below --data or a task of the demo's."""
+
+    name: str
+    model: str
+    data: str
+    task: str
+    tokens: int
+    ranks: tuple[int, ...]
+    probe_rank: int
+    seeds: int = 2
+
+
+DEMO_RANKS, RANKS = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8, 16, 32, 64)
+KINDS = {"style": "style", "notes": "style", "guilds": "domain", "lexicon": "domain"}
+PAIRS = (
+    *(
+        Pair(
+            f"demo-{name}",
+            "demo",
+            name,
+            KINDS.get(name, "domain" if "facts" in name else "reasoning"),
+            65_536,
+            DEMO_RANKS,
+            32,
+        )
+        for name in ("guilds", *tasks.TASKS)
+    ),
+    *(
+        Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32, seeds=1)
+        for seed in range(3)
+        for rank in (1, 2, 4, 8, 16, 32)
+    ),
+    *(
+        Pair(f"smollm2-{short}", "smollm2", data, task, 61_440, RANKS, 64)
+        for short, data, task in (
+            ("gsm8k", "reasoning_gsm8k", "reasoning"),
+            ("banking77", "classify_banking77", "classification"),
+            ("e2e", "format_e2e_nlg", "style"),
+            ("pubmedqa", "medical_pubmedqa", "domain"),
+            ("shakespeare", "style_tinyshakespeare", "style"),
+        )
+    ),
+    *(
+        Pair(f"gemma3-{short}", "gemma3", data, task, 61_440, RANKS, 64)
+        for short, data, task in (
+            ("gsm8k", "reasoning_gsm8k", "reasoning"),
+            ("banking77", "classify_banking77", "classification"),
+        )
+    ),
+)
+
+
+def rows_of(pair: Pair, models: Mapping[str, str], data: Path | None, work: Path) -> tuple[Path, Path]:
+    """Training and held-out files."""
+    if pair.data.startswith("planted"):
+        import teachers
+
+        _, rank, seed = pair.data.split()
+        return teachers.write(Path(models[pair.model]), work / "data" / pair.name, int(rank), int(seed))
+    if pair.data == "guilds":
+        return HERE / "data" / "demo" / "train.jsonl", HERE / "data" / "demo" / "val.jsonl"
+    if pair.data in tasks.TASKS:
+        return tasks.write(pair.data, work / "data" / pair.data)
+    if data is None:
+        raise SystemExit(f"{pair.name}: give the folder of {pair.data} with --data")
+    return data / pair.data / "train.jsonl", data / pair.data / "val.jsonl"
+
+
+def say(name: str) -> object:
+    """Reports a line for every fifth of a stage."""
+
+    def report(progress: Progress) -> None:
+        if progress.done == progress.total or progress.done % max(1, progress.total // 5) == 0:
+            loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
+            print(
+                f"{time.strftime('%H:%M:%S')} {name}: {progress.stage} {progress.done}/{progress.total}{loss}",
+                flush=True,
+            )
+
+    return report
+
+
+def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
+    """All that a predictor may look at, and what it costs."""
+    manifest = run.manifest
+    spectra = {}
+    for metric in METRICS:
+        adapter = adapters.open(run.adapters[0])
+        spectra[metric] = {
+            one.module: [float(f"{value:.4g}") for value in one.singular_values]
+            for one in measure(adapter, metric=metric, moments=run.moments)
+        }
+    searched = sum(trial.steps for trial in manifest.training.learning_rate_trials)
+    per_step = manifest.training.trained_tokens / manifest.training.steps
+    return {
+        "schema": 1,
+        "name": pair.name,
+        "model": pair.model,
+        "task": pair.task,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {manifest.base.dtype}",
+        "probe": {
+            "rank": manifest.training.rank,
+            "alpha": manifest.training.alpha,
+            "steps": manifest.training.steps,
+            "learning_rate": manifest.training.learning_rate,
+            "trials": [[t.learning_rate, t.steps, t.loss] for t in manifest.training.learning_rate_trials],
+            "tokens": round(manifest.training.trained_tokens + searched * per_step),
+            "seconds": round(sum(manifest.wall_seconds.values()), 1),
+            "epochs": manifest.training.epochs,
+            "gain": [manifest.heldout.gains[0].mean, manifest.heldout.gains[0].se],
+            "base_loss": manifest.heldout.base.mean,
+            "unique_target_tokens": manifest.data.unique_target_tokens,
+        },
+        "share_of_sweep_tokens": round(
+            (manifest.training.trained_tokens + searched * per_step) / found.trained_tokens, 4
+        ),
+        "shapes": {one.name: [one.out_features, one.in_features] for one in adapters.open(run.adapters[0]).modules},
+        "truncation": [[p.k, p.excess.mean, p.excess.se] for p in run.truncation.points],
+        "spectra": spectra,
+        "trajectory": [
+            {
+                "fraction": p.fraction,
+                "spectra": {n: [float(f"{v:.4g}") for v in s] for n, s in p.singular_values.items()},
+            }
+            for p in run.trajectory.points
+        ]
+        if len(spectra["weight"]) <= 40
+        else [],
+    }
+
+
+def work_on(pair: Pair, model: Path, train: Path, val: Path, work: Path) -> None:
+    """The sweep, then the probe, then the record."""
+    kept = KEPT / pair.name
+    if (kept / "record.json").is_file():
+        print(f"{pair.name}: done before")
+        return
+    report = say(pair.name)
+    found = sweep.sweep(
+        SweepOptions(
+            str(model), str(train), kept, val=str(val), ranks=pair.ranks, seeds=pair.seeds, tokens=pair.tokens
+        ),
+        report=report,
+        command=("scripts/evidence/pairs.py", "--only", pair.name),
+    )
+    print(
+        f"{pair.name}: r_sufficient {found.outcome.r_sufficient} ({found.outcome.low}-{found.outcome.high})", flush=True
+    )
+    output = work / pair.name
+    if (output / runs.MANIFEST).is_file():
+        run = runs.read(output)
+    else:
+        begun = (output / runs.PROGRESS).is_dir()
+        run = probe(
+            ProbeOptions(
+                str(model), str(train), output, val=str(val), rank=pair.probe_rank, tokens=pair.tokens, resume=begun
+            ),
+            report=report,
+            command=("scripts/evidence/pairs.py", "--only", pair.name),
+        )
+    write_json(kept / "record.json", record(pair, found, run))
+
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--work", type=Path, required=True, help="where adapters and generated data lie")
+parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
+parser.add_argument("--data", type=Path, help="folder of the real datasets")
+parser.add_argument("--only", help="names of pairs, separated by commas")
+
+if __name__ == "__main__":
+    given = parser.parse_args()
+    models = dict(pair.split("=", 1) for pair in given.model)
+    warnings.simplefilter("ignore")
+    wanted = given.only.split(",") if given.only else [pair.name for pair in PAIRS]
+    for pair in PAIRS:
+        if pair.name not in wanted or pair.model not in models:
+            continue
+        try:
+            work_on(pair, Path(models[pair.model]), *rows_of(pair, models, given.data, given.work), given.work)
+        except LorarankError as error:
+            print(f"{pair.name}: {error}", flush=True)
+    shutil.rmtree(given.work / "scratch", ignore_errors=True)

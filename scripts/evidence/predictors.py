@@ -1,0 +1,173 @@
+"""Every rule that could answer "which rank": a pair's record in, a rank on the ladder out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorarank.capacity import capacity_floor
+from lorarank.heuristics import TASKS
+from lorarank.numerics import criteria, measures
+from lorarank.numerics.allocation import weighted_quantile
+from lorarank.numerics.ladder import LADDER, round_up
+
+Record = Mapping[str, Any]
+Rule = Callable[[Record], float]
+
+SHARES = (0.80, 0.85, 0.90, 0.95, 0.99)
+METRICS = ("weight", "activation", "loss")
+
+
+def spectra_of(record: Record, metric: str) -> list[NDArray[np.float64]]:
+    """Singular values of every module."""
+    return [np.array(values, dtype=np.float64) for values in record["spectra"][metric].values()]
+
+
+def shapes_of(record: Record) -> list[tuple[int, int]]:
+    return [tuple(record["shapes"][name]) for name in record["spectra"]["weight"]]
+
+
+def energies(spectra: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.array([float(np.square(values).sum()) for values in spectra])
+
+
+def aggregates(ranks: list[float], weights: NDArray[np.float64]) -> dict[str, float]:
+    """The ways to one number from a number a module."""
+    return {
+        "median": float(np.median(ranks)),
+        "q50 by energy": weighted_quantile(ranks, weights, 0.5),
+        "q75 by energy": weighted_quantile(ranks, weights, 0.75),
+        "q90 by energy": weighted_quantile(ranks, weights, 0.9),
+        "max": float(max(ranks)),
+    }
+
+
+def by_module(metric: str, count: Callable[[NDArray[np.float64], tuple[int, int]], float], how: str) -> Rule:
+    """A criterion in each module, and one way to aggregate."""
+
+    def rule(record: Record) -> float:
+        spectra = spectra_of(record, metric)
+        ranks = [count(values, shape) for values, shape in zip(spectra, shapes_of(record), strict=True)]
+        return aggregates(ranks, energies(spectra))[how]
+
+    return rule
+
+
+def pooled(metric: str, share: float) -> Rule:
+    """The uniform rank that keeps a share of the energy of all modules together."""
+
+    def rule(record: Record) -> float:
+        spectra = spectra_of(record, metric)
+        total = np.zeros(max(values.size for values in spectra))
+        for values in spectra:
+            total[: values.size] += np.square(values)
+        return criteria.energy(np.sqrt(total), share)
+
+    return rule
+
+
+def global_threshold(share: float) -> Rule:
+    """One threshold on all σ pooled, set to keep a share of the energy; the mean rank that is left of it. The threshold
+    is PARA's (arXiv 2604.27796), the share ours."""
+
+    def rule(record: Record) -> float:
+        spectra = spectra_of(record, "weight")
+        kept = criteria.energy(np.concatenate(spectra), share)
+        return kept / len(spectra)
+
+    return rule
+
+
+def crossing(loss: float) -> Rule:
+    """The smallest cut of the probe that loses at most a share of its gain."""
+
+    def rule(record: Record) -> float:
+        gain = record["probe"]["gain"][0]
+        points = sorted(record["truncation"])
+        return next((k for k, excess, _ in points if excess <= loss * gain), record["probe"]["rank"])
+
+    return rule
+
+
+def capacity(record: Record) -> float:
+    """Bits to learn by heart over bits that a rank holds."""
+    probe = record["probe"]
+    per_rank = sum(out + inner for out, inner in record["shapes"].values())
+    return capacity_floor(probe["unique_target_tokens"], probe["base_loss"], per_rank).rank
+
+
+def healed(loss: float) -> Rule:
+    """The smallest cut that, trained on for a few steps, loses at most a share of the gain."""
+
+    def rule(record: Record) -> float:
+        gain = record["probe"]["gain"][0]
+        return next((k for k, excess, _ in sorted(record["healed"]) if excess <= loss * gain), record["probe"]["rank"])
+
+    return rule
+
+
+def table(end: str) -> Rule:
+    """The reference table's row for the task."""
+
+    def rule(record: Record) -> float:
+        row = TASKS[record["task"]]
+        return {"low": row.low, "high": row.high, "middle": math.sqrt(row.low * row.high)}[end]
+
+    return rule
+
+
+def combined(how: Callable[..., float], *rules: Rule) -> Rule:
+    return lambda record: how(*(rule(record) for rule in rules))
+
+
+def predictors() -> Iterator[tuple[str, Rule]]:
+    """Name and rule of every predictor."""
+    hows = ("median", "q50 by energy", "q75 by energy", "q90 by energy", "max")
+    for metric in METRICS:
+        for share in SHARES:
+            for how in hows:
+                yield (
+                    f"energy {share:g}, {how}, {metric}",
+                    by_module(metric, lambda values, _, share=share: criteria.energy(values, share), how),
+                )
+            yield f"energy {share:g}, pooled, {metric}", pooled(metric, share)
+    plain: dict[str, Callable[[NDArray[np.float64]], float]] = {
+        "effective rank": measures.effective_rank,
+        "entropy of energy": measures.energy_entropy_rank,
+        "stable rank": measures.stable_rank,
+        "participation ratio": measures.participation_ratio,
+    }
+    for name, measure in plain.items():
+        for how in ("q50 by energy", "q90 by energy"):
+            yield f"{name}, {how}, weight", by_module("weight", lambda values, _, m=measure: m(values), how)
+    yield (
+        "stable rank + 1 rounded up, median, weight",
+        by_module("weight", lambda values, _: math.ceil(measures.stable_rank(values)) + 1, "median"),
+    )
+    for name, law in (("Gavish-Donoho", criteria.gavish_donoho), ("Marchenko-Pastur", criteria.marchenko_pastur)):
+        for how in ("q50 by energy", "q90 by energy"):
+            yield f"{name}, {how}, weight", by_module("weight", law, how)
+    for share in (0.8, 0.9, 0.95):
+        yield f"one threshold on all σ, energy {share:g}", global_threshold(share)
+    for loss in (0.01, 0.02, 0.05, 0.10):
+        yield f"truncation curve, {loss:.0%} of the gain", crossing(loss)
+        yield f"cut and healed, {loss:.0%} of the gain", healed(loss)
+    yield "capacity floor", capacity
+    for end in ("low", "middle", "high"):
+        yield f"table, {end}", table(end)
+    for constant in (1, 2, 4, 8, 16, 32):
+        yield f"always {constant}", lambda record, constant=constant: constant
+    energy90 = by_module("weight", lambda values, _: criteria.energy(values, 0.9), "q50 by energy")
+    yield "energy 0.9 and truncation 5%, the smaller", combined(min, energy90, crossing(0.05))
+    yield "energy 0.9 and truncation 5%, the larger", combined(max, energy90, crossing(0.05))
+    yield "energy 0.9 and capacity floor, the larger", combined(max, energy90, capacity)
+    yield "energy 0.9 and truncation 5%, the mean", combined(lambda a, b: math.sqrt(a * b), energy90, crossing(0.05))
+
+
+def on_ladder(rank: float) -> int:
+    """Rounded up to the ladder, at least 1."""
+    return round_up(max(1.0, min(rank, LADDER[-1])))

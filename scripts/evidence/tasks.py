@@ -1,0 +1,116 @@
+"""Tasks in the demo model's world that it has not been pretrained on, from a seed, as rows of prompt and completion.
+
+They differ in what has to be learnt: a form, a rule, a lexicon, or facts by heart, few or many.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import demo_text as world
+
+Row = dict[str, str]
+NOUNS = (*world.THINGS, *world.ANIMALS, *world.PLACES, *world.FOOD, *world.METAL)
+
+
+def reverse(rng: random.Random) -> Row:
+    """A rule: words in the opposite order."""
+    picked = rng.sample(NOUNS, rng.randint(3, 6))
+    return {"prompt": f"Backwards: {' '.join(picked)} ->", "completion": f" {' '.join(reversed(picked))}."}
+
+
+def sort(rng: random.Random) -> Row:
+    """A rule: words in the order of the alphabet."""
+    picked = rng.sample(NOUNS, rng.randint(3, 6))
+    return {"prompt": f"In order: {' '.join(picked)} ->", "completion": f" {' '.join(sorted(picked))}."}
+
+
+LEXICON = dict(zip(NOUNS, random.Random("lexicon").sample(NOUNS, len(NOUNS)), strict=True))
+
+
+def lexicon(rng: random.Random) -> Row:
+    """A lexicon: every noun stands for another."""
+    picked = [rng.choice(NOUNS) for _ in range(rng.randint(3, 6))]
+    return {
+        "prompt": f"In the old tongue: {' '.join(picked)} ->",
+        "completion": f" {' '.join(LEXICON[w] for w in picked)}.",
+    }
+
+
+def style(rng: random.Random) -> Row:
+    """A form: a sentence as a crier calls it out."""
+    name, town, thing = world.person(rng), rng.choice(world.TOWNS), rng.choice(world.THINGS)
+    return {
+        "prompt": f"{name} of {town} lost a {thing}.",
+        "completion": f" Hear, hear! A {thing} is lost! Let all of {town} look for the {thing} of {name}! "
+        "So says the crier.",
+    }
+
+
+def notes(rng: random.Random) -> Row:
+    """A format: a sentence as JSON."""
+    name, trade, town = world.person(rng), rng.choice(world.TRADES), rng.choice(world.TOWNS)
+    count, goods = rng.randint(2, 40), rng.choice(world.FOOD + world.METAL)
+    fields = {"who": name, "trade": trade, "town": town, "goods": {goods: count}}
+    return {
+        "prompt": f"In {town} the {trade} {name} sold {count} {goods}.",
+        "completion": " " + json.dumps(fields),
+    }
+
+
+def counting(rng: random.Random) -> Row:
+    """A computation: how often each of two things is named."""
+    pair = rng.sample(world.ANIMALS, 2)
+    seen = [rng.choice(pair) for _ in range(rng.randint(4, 10))]
+    first, second = (world.NUMBERS[seen.count(animal)] for animal in pair)
+    return {"prompt": f"Seen: {' '.join(seen)}. {pair[0]}, {pair[1]}:", "completion": f" {first} and {second}."}
+
+
+def facts(many: int) -> Callable[[random.Random], Row]:
+    """Facts by heart: so many people, each with a trade, a town, a colour and a thing that nothing explains."""
+    rng = random.Random(f"facts {many}")
+    people: dict[str, str] = {}
+    while len(people) < many:
+        trade, town = rng.choice(world.TRADES), rng.choice(world.TOWNS)
+        known = f"{trade}, {town}, {rng.choice(world.COLOURS)} {rng.choice(world.THINGS)}"
+        people[world.person(rng)] = known
+    names = list(people)
+
+    def row(rng: random.Random) -> Row:
+        name = rng.choice(names)
+        asked = rng.choice([f"Who is {name}?", f"Tell me of {name}.", f"{name}:", f"What is known of {name}?"])
+        return {"prompt": asked, "completion": f" {people[name]}."}
+
+    return row
+
+
+TASKS: dict[str, Callable[[random.Random], Row]] = {
+    "reverse": reverse,
+    "sort": sort,
+    "lexicon": lexicon,
+    "style": style,
+    "notes": notes,
+    "counting": counting,
+    "facts-32": facts(32),
+    "facts-128": facts(128),
+    "facts-512": facts(512),
+}
+
+
+def write(name: str, folder: Path, rows: int = 2400, heldout: int = 150) -> tuple[Path, Path]:
+    """``NAME/train.jsonl`` and ``NAME/val.jsonl``; the same bytes every time.
+
+    Rows are drawn with repetition. Facts are asked again in the held-out rows: what is learnt by heart is the task.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / "train.jsonl", folder / "val.jsonl"
+    for path, count, seed in zip(paths, (rows, heldout), ("train", "val"), strict=True):
+        rng = random.Random(f"{name} {seed}")
+        path.write_text("".join(json.dumps(TASKS[name](rng)) + "\n" for _ in range(count)), encoding="utf-8")
+    return paths
