@@ -43,9 +43,9 @@ def _headline_of(audit: Audit) -> str:
     if whole.figures is None:
         return f"Nothing could be measured: {tally(audit.findings)}."
     if whole.figures.sigma_1 == 0:
-        return f"The update is zero: all {whole.modules:,} modules do nothing."
+        return f"The update is zero: {_all(whole.modules)} {'do' if whole.modules > 1 else 'does'} nothing."
     return (
-        f"Keep rank {first.uniform} of {_range(*whole.r)}: in all {whole.modules:,} modules it keeps "
+        f"Keep rank {first.uniform} of {_range(*whole.r)}: in {_all(whole.modules)} it keeps "
         f"{percent(first.share)} of the energy. Findings: {tally(audit.findings)}."
     )
 
@@ -65,18 +65,19 @@ def facts(audit: Audit) -> list[tuple[str, str]]:
     """The figures of one adapter, as label and text."""
     whole, serving = audit.whole, audit.serving
     base = f", for {printable(audit.base_model)}" if audit.base_model else ""
-    beside = f"; {audit.carried:,} tensors beside them" if audit.carried else ""
+    beside = f"; {audit.carried:,} other tensor{'s' if audit.carried > 1 else ''}" if audit.carried else ""
     found = [
         ("adapter", printable(audit.source)),
         ("format", f"{audit.format}, {printable(' and '.join(audit.dtypes))}{base}"),
         (
             "size",
-            f"{whole.parameters:,} parameters in {whole.modules:,} modules, r = {_range(*whole.r)}, "
+            f"{whole.parameters:,} parameters in {_modules(whole.modules)}, r = {_range(*whole.r)}, "
             f"scaling {_range(*whole.scaling)}{beside}",
         ),
     ]
-    if whole.figures is not None:
-        found.append(("update", f"‖ΔW‖ = {scientific(whole.figures.norm)}, σ₁ = {scientific(whole.figures.sigma_1)}"))
+    if whole.figures is None:
+        return found
+    found.append(("update", f"‖ΔW‖ = {scientific(whole.figures.norm)}, σ₁ = {scientific(whole.figures.sigma_1)}"))
     found += [
         (
             f"keep {percent(cut.share)}",
@@ -189,6 +190,14 @@ def render(
         for grid in [whole] if page.fits(whole) else parts:
             page.grid(grid)
     return page.text()
+
+
+def _modules(count: int) -> str:
+    return f"{count:,} module{'s' if count > 1 else ''}"
+
+
+def _all(count: int) -> str:
+    return f"all {count:,} modules" if count > 1 else "its one module"
 
 
 def _range(low: float, high: float) -> str:

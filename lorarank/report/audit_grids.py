@@ -167,7 +167,7 @@ def adapter_grid(report: AuditReport) -> Grid:
         Column("r", True, [_ends(*audit.whole.r) for audit in audits], 0),
         Column("modules", True, [f"{audit.whole.modules:,}" for audit in audits], 0),
         Column("‖ΔW‖", True, ["" if one is None else scientific(one.norm) for one in figures], 0),
-        Column("keep", True, [str(audit.reductions[0].uniform) for audit in audits], 0),
+        Column("keep", True, [str(a.reductions[0].uniform) if a.whole.figures is not None else "" for a in audits], 0),
         Column("stable", True, ["" if one is None else f"{one.stable_rank:.1f}" for one in figures], 0),
         Column("less", True, [percent(audit.reductions[0].saved, 0) for audit in audits], 0),
         Column("findings", False, [" ".join(sorted({f.code for f in audit.findings})) for audit in audits], 0),

@@ -14,7 +14,10 @@ def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:
     """Totals, the keep ranks, and the findings by code."""
     page = Page(width, colour)
     new = summary.sources - summary.earlier
-    page.head(f"{summary.sources:,} rows in {printable(summary.output)}.", good=not summary.failed)
+    page.head(
+        f"{summary.sources:,} row{'' if summary.sources == 1 else 's'} in {printable(summary.output)}.",
+        good=not summary.failed,
+    )
     rate = f", {new / summary.seconds:,.1f} a second" if new and summary.seconds > 0 else ""
     facts = [
         ("this run", f"{new:,} sources in {summary.seconds:,.1f} s{rate}; {summary.earlier:,} were there"),

@@ -80,7 +80,7 @@ def test_into_a_table(mixed: Path, tmp_path: Path) -> None:
     output = tmp_path / "rows.jsonl"
     first = run(mixed.parent, "-o", output, "--fail-if", "dead")
     assert first.exit_code == 4
-    assert first.stdout.startswith(f"1 rows in {output}.")
+    assert first.stdout.startswith(f"1 row in {output}.")
     assert json.loads(output.read_text())["dead"] == 1
     assert "0 sources in" in run(mixed.parent, "-o", output).stdout
 

@@ -8,7 +8,9 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from lorarank.audit import AuditOptions, AuditReport, audit_all
@@ -125,6 +127,39 @@ def test_many_sources_are_counted_rather_than_told(make_adapter: Make) -> None:
     text = table.render(audit_all(folders), width=160)
     assert "Findings in" not in text
     assert "LR030  reducible_half   note         6         6" in text
+
+
+def nothing_but_nan(tensors: dict[str, np.ndarray]) -> None:
+    for tensor in tensors.values():
+        tensor[:] = np.nan
+
+
+def untrained(tensors: dict[str, np.ndarray]) -> None:
+    for name, tensor in tensors.items():
+        tensor[:] *= "lora_B" not in name
+
+
+def wider_than_the_matrix(tensors: dict[str, np.ndarray]) -> None:
+    tensors.update({name: tensor[:4] for name, tensor in tensors.items() if "lora_B" in name})
+
+
+@pytest.mark.parametrize(
+    ("how", "first"),
+    [
+        ({"edit": nothing_but_nan}, "Nothing could be measured: 6 errors."),
+        ({"edit": untrained}, "The update is zero: all 6 modules do nothing."),
+        ({"modules": {"q": (3, 2, (1.0,))}, "r": 1}, "Keep rank 1 of 1: in its one module it keeps 90% of the energy."),
+        ({"modules": {"q": (16, 64, (1.0,))}, "edit": wider_than_the_matrix}, "Keep rank 1 of 16: in its one module"),
+    ],
+)
+def test_odd_adapters_are_told_in_every_format(make_adapter: Make, how: dict[str, Any], first: str) -> None:
+    report = audit_all([make_adapter(**how)])
+    text = table.render(report, width=120, per_module=True, by_size=True)
+    assert text.startswith(first)
+    assert export.to_markdown(report, per_module=True).startswith(f"**{first[:20]}")
+    assert json.loads(export.to_json(report, per_module=True))["audits"][0]["whole"]["modules"]
+    assert list(csv.DictReader(io.StringIO(export.to_csv(report))))
+    assert json.loads(to_sarif(report))["runs"]
 
 
 @pytest.mark.parametrize(("length", "width"), [(1, 1), (8, 8), (9, 8), (64, 8), (256, 8)])
