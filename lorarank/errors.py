@@ -7,6 +7,8 @@ obvious, and what to do. The command line catches :class:`LorarankError` in one 
 
 from __future__ import annotations
 
+from typing import Any
+
 EXIT_OK = 0
 EXIT_BUG = 1
 """An error that is ours: please report it."""
@@ -55,6 +57,18 @@ class LorarankError(Exception):
         if do := do or self.advice:
             sentence += f" {do[0].upper()}{do[1:]}."
         super().__init__(printable(sentence, limit=2000))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, so that it arrives whole from another process."""
+        return _again, (type(self), dict(vars(self)), self.args)
+
+
+def _again(kind: type[LorarankError], fields: dict[str, Any], args: tuple[Any, ...]) -> LorarankError:
+    """An error of another process."""
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(fields)
+    return error
 
 
 class SourceError(LorarankError, OSError):

@@ -142,7 +142,7 @@ def seeds() -> list[Seed]:
         Seed(
             "gguf", {"g.gguf": gguf({"blk.0.attn_q.weight.lora_a": A, "blk.0.attn_q.weight.lora_b": B}, 8.0)}, "g.gguf"
         ),
-        Seed("pairs", {"w.safetensors": save({"w_a_0": A.astype(np.float64), "w_b_0": B.astype(np.float64)})}),
+        Seed("pairs", {"w.safetensors": save({"w_a_0": np.ones((2, 6)), "w_b_0": np.ones((6, 2))})}),
     ]
 
 
@@ -221,6 +221,69 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
             length = -(-(end + 2 - 8) // 8) * 8
             data = struct.pack("<Q", length) + data[8 : end + 2].ljust(length) + data[end + 2 :]
     return data
+
+
+VALUES = (0, -1, 1, 2, 3, 64, 10**9, 10**20, 0.5, 1e308, -1e308, True, None, "4", "", "../x", "\x1b[31m", [], {}, [[]])
+DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "U8": 1, "F8_E4M3": 1, "BOOL": 1, "C64": 8}
+
+
+def edited(value: Any, rng: random.Random) -> Any:
+    """A JSON value with one thing in it changed, dropped, doubled or renamed."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(list(value))
+        kind = rng.randrange(6)
+        if kind == 0:
+            return {k: v for k, v in value.items() if k != key}
+        if kind == 1:
+            at = rng.randrange(len(key) + 1)
+            return {(k[:at] + rng.choice(WORDS).decode() + k[at:] if k == key else k): v for k, v in value.items()}
+        if kind == 2:
+            return {**value, key + rng.choice((".0", "_2", ".lora_A.weight", "\n")): value[key]}
+        return {**value, key: edited(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.8:
+        at = rng.randrange(len(value))
+        return [*value[:at], edited(value[at], rng), *value[at + rng.randint(0, 1) :]]
+    return rng.choice(VALUES)
+
+
+def restructured(data: bytes, rng: random.Random) -> bytes:
+    """An edit of what a safetensors header or a JSON file says, well-formed; a header's offsets may be made to fit."""
+    if data[:1] == b"{":
+        return json.dumps(edited(json.loads(data), rng)).encode("utf-8", "surrogatepass")
+    length = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    for _ in range(rng.randint(1, 3)):
+        names = [name for name in header if name != "__metadata__" and isinstance(header[name], dict)]
+        if names and rng.random() < 0.6:
+            entry = dict(header[name := rng.choice(names)])
+            if rng.random() < 0.5:
+                entry["shape"] = [rng.choice((0, 1, 2, 4, 6, 8)) for _ in range(rng.randint(0, 5))]
+            else:
+                entry["dtype"] = rng.choice(list(DTYPES))
+            header[name] = entry
+        else:
+            header = edited(header, rng)
+            if not isinstance(header, dict):
+                break
+    if isinstance(header, dict) and rng.random() < 0.7:
+        at = 0
+        for name, entry in header.items():
+            if name != "__metadata__" and isinstance(entry, dict) and str(entry.get("dtype")) in DTYPES:
+                shape = entry.get("shape")
+                if isinstance(shape, list) and all(type(n) is int and 0 <= n <= 64 for n in shape) and len(shape) < 6:
+                    size = int(np.prod(shape, dtype=np.int64)) * DTYPES[str(entry["dtype"])]
+                    header[name] = {**entry, "data_offsets": [at, at + size]}
+                    at += size
+        body = body.ljust(at, b"\x3c")[:at] if at < 10**6 else body
+    text = json.dumps(header).encode("utf-8", "surrogatepass")
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def mutation(data: bytes, name: str, rng: random.Random) -> bytes:
+    """An edit of bytes or, where the file has a structure that can be parsed, of that."""
+    if name.endswith((".safetensors", ".json")) and rng.random() < 0.5:
+        return restructured(data, rng)
+    return mutated(data, rng)
 
 
 @dataclass
@@ -315,7 +378,7 @@ def by_chance(harness: Harness, mutations: int, seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(mutations):
         number, name = rng.choice(TARGETS)
-        harness.judge(number, name, mutated(SEEDS[number].files[name], rng))
+        harness.judge(number, name, mutation(SEEDS[number].files[name], name, rng))
 
 
 def by_hypothesis(harness: Harness, mutations: int, seed: int) -> None:
@@ -335,7 +398,7 @@ def by_hypothesis(harness: Harness, mutations: int, seed: int) -> None:
     @given(st.sampled_from(TARGETS), st.randoms(use_true_random=False))
     def run(target: tuple[int, str], rng: random.Random) -> None:
         number, name = target
-        harness.judge(number, name, mutated(SEEDS[number].files[name], rng))
+        harness.judge(number, name, mutation(SEEDS[number].files[name], name, rng))
 
     run()
 

@@ -278,4 +278,5 @@ def assemble(
         modules=tuple(modules),
         carried=tuple(carried),
         notes=tuple(notes),
+        store=candidate.store,
     )
