@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from lorarank import json_files, runs
 
@@ -184,6 +184,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         heldout: Any = None,
         edit: Any = lambda tensors: None,
         config: Any = None,
+        whitened: bool = False,  # identity moments; otherwise inputs and gradients are white, and all metrics agree
     ) -> Path:
         modules = modules_of() if modules is None else modules
         seeds = (0,) if replicates is None else tuple(replicates)
@@ -207,12 +208,14 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             json_files.SCHEMA, tuple(runs.TrajectoryPoint(int(120 * f), f, spectra) for f in (0.25, 0.5, 0.75))
         )
         json_files.write_json(folder / runs.TRAJECTORY, trajectory)
-        moments = {
-            key: np.eye(r)
-            for index in range(len(seeds))
-            for module in modules
-            for key in runs.moment_keys(index, module)
-        }
+        moments = {}
+        for index in range(len(seeds)):
+            factors = load_file(folder / runs.adapter_name(index) / "adapter_model.safetensors")
+            for module in modules:
+                A, B = (factors.get(f"base_model.model.{module}.lora_{side}.weight") for side in "AB")
+                known = whitened or A is None or B is None
+                grams = (np.eye(r), np.eye(r)) if known else (A @ A.T, B.T @ B)
+                moments |= dict(zip(runs.moment_keys(index, module), grams, strict=True))
         save_file(moments, folder / runs.MOMENTS)
         json_files.write_json(folder / runs.MANIFEST, manifest)
         return folder

@@ -141,7 +141,11 @@ def _with_advice(
     """Alpha, cost, budget and configuration for a rank, and the sentences about them."""
     training = run.manifest.training
     alpha = readings.alpha_for(r, training.alpha, training.learning_rate)
-    allocation = None if options.budget is None else advice.allocation_for(modules, options.budget)
+    allocation = None
+    if options.budget is not None:
+        # by what the loss feels: ranks by plain energy cut worse than one rank for all (data/evidence/keep-loss.json)
+        felt = measure(adapter, metric="loss", moments=run.moments)
+        allocation = advice.allocation_for(felt, options.budget)
     return dataclasses.replace(
         answered,
         alpha=alpha,

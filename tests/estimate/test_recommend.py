@@ -195,7 +195,7 @@ def test_types_and_layers_add_up_and_types_are_sorted_by_what_they_are_worth(mak
 
 @pytest.mark.parametrize("metric", ["activation", "loss"])
 def test_metrics_read_the_moments(make_run: Make, metric: str) -> None:
-    folder = make_run()
+    folder = make_run(whitened=True)
     weight, other = recommend(folder), recommend(folder, EstimateOptions(metric=metric))
     assert other.metric == metric
     # identity moments whiten both factors, or A alone: B's columns carry the spectrum
