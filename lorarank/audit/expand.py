@@ -9,9 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lorarank import runs
-from lorarank.adapters import peft
 from lorarank.adapters.adapter import natural_order
+from lorarank.adapters.peft_config import FILE_NAME
 from lorarank.errors import SourceError
+
+WEIGHTS = "adapter_model"
+"""What the names of PEFT's weight files begin with."""
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
 """Files that may hold an adapter; everything else in a folder is passed over."""
@@ -72,7 +75,7 @@ def _below(folder: Path) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
         here = Path(place)
-        if peft.recognises(here):
+        if _is_adapter(files):
             yield str(here)
         elif not runs.is_run(here):  # a run's own files are no adapters; those are in folders below
             yield from (str(here / name) for name in sorted(files, key=natural_order) if _may_be(here / name))
@@ -90,4 +93,13 @@ def _may_be(path: Path) -> bool:
 
 def _whole(path: Path) -> str:
     """The folder of a PEFT adapter, where a file is part of one."""
-    return str(path.parent) if path.name.startswith("adapter_model") and peft.recognises(path.parent) else str(path)
+    return str(path.parent) if path.name.startswith(WEIGHTS) else str(path)
+
+
+def _is_adapter(files: Sequence[str]) -> bool:
+    """Whether a folder is one adapter, by the names of its files: a configuration or PEFT's weights.
+
+    >>> _is_adapter(["adapter_config.json", "x"]), _is_adapter(["adapter_model.bin"]), _is_adapter(["a.safetensors"])
+    (True, True, False)
+    """
+    return any(name == FILE_NAME or (name.startswith(WEIGHTS) and name.endswith(SUFFIXES)) for name in files)
