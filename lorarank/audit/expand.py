@@ -10,9 +10,11 @@ from pathlib import Path
 
 from lorarank import runs
 from lorarank.adapters.adapter import natural_order
-from lorarank.adapters.candidate import PEFT_WEIGHTS
 from lorarank.adapters.peft_config import FILE_NAME
 from lorarank.errors import SourceError
+
+WEIGHTS = "adapter_model"
+"""What the names of PEFT's weight files begin with."""
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
 """Files that may hold an adapter; everything else in a folder is passed over."""
@@ -28,11 +30,10 @@ def expand(sources: Sequence[str]) -> list[str]:
     """Every adapter that is meant, once, in the order of the sources and by name within each, ``checkpoint-9`` before
     ``checkpoint-10``.
 
-    A folder with a configuration or weights of PEFT's names is one adapter, and so is any file that is named. A pattern
-    stands for what it matches, ``**`` for any depth, and of its matches only what may be an adapter counts; so it is
-    with several sources, which a shell may have made of a pattern. Any other folder stands for the adapters below it; a
-    single one that holds none stands for itself, so that opening it says what it is. What is no path is taken for a hub
-    id.
+    A folder of PEFT's layout is one adapter, and so is any file that is named. A pattern stands for what it matches,
+    ``**`` for any depth, and of its matches only what may be an adapter counts; so it is with several sources, which a
+    shell may have made of a pattern. Any other folder stands for the adapters below it; a single one that holds none
+    stands for itself, so that opening it says what it is. What is no path is taken for a hub id.
 
     Raises
     ------
@@ -74,15 +75,10 @@ def _below(folder: Path) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
         here = Path(place)
-        if _is_one(here):
+        if _is_adapter(files):
             yield str(here)
         elif not runs.is_run(here):  # a run's own files are no adapters; those are in folders below
             yield from (str(here / name) for name in sorted(files, key=natural_order) if _may_be(here / name))
-
-
-def _is_one(folder: Path) -> bool:
-    """Whether a folder is an adapter as a whole, by the names in it: configuration and weights belong together."""
-    return any((folder / name).is_file() for name in (FILE_NAME, *PEFT_WEIGHTS))
 
 
 def _may_be(path: Path) -> bool:
@@ -97,4 +93,13 @@ def _may_be(path: Path) -> bool:
 
 def _whole(path: Path) -> str:
     """The folder of a PEFT adapter, where a file is part of one."""
-    return str(path.parent) if path.name.startswith("adapter_model") and _is_one(path.parent) else str(path)
+    return str(path.parent) if path.name.startswith(WEIGHTS) else str(path)
+
+
+def _is_adapter(files: Sequence[str]) -> bool:
+    """Whether a folder is one adapter, by the names of its files: a configuration or PEFT's weights.
+
+    >>> _is_adapter(["adapter_config.json", "x"]), _is_adapter(["adapter_model.bin"]), _is_adapter(["a.safetensors"])
+    (True, True, False)
+    """
+    return any(name == FILE_NAME or (name.startswith(WEIGHTS) and name.endswith(SUFFIXES)) for name in files)

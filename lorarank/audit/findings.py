@@ -69,6 +69,17 @@ def of_adapter(
 ) -> Iterator[Finding]:
     """Findings about the whole."""
     yield from _scalings(adapter, modules)
+    if adapter.format == "peft":  # no such engine reads another layout
+        yield from _served(modules, serving)
+    if reduction.saved >= REDUCIBLE:
+        yield found(
+            codes.REDUCIBLE,
+            f"{percent(reduction.share)} of each module's energy takes {reduction.parameters:,} of "
+            f"{sum(module.parameters for module in modules):,} parameters, {percent(reduction.saved, 0)} fewer.",
+        )
+
+
+def _served(modules: Sequence[ModuleAudit], serving: Serving) -> Iterator[Finding]:
     if serving.rescaled:
         low, high = serving.factors
         yield found(
@@ -85,12 +96,6 @@ def of_adapter(
         )
     if serving.refused:
         yield found(codes.SERVED_REFUSED, f"vLLM refuses {' and '.join(serving.refused)}.")
-    if reduction.saved >= REDUCIBLE:
-        yield found(
-            codes.REDUCIBLE,
-            f"{percent(reduction.share)} of each module's energy takes {reduction.parameters:,} of "
-            f"{sum(module.parameters for module in modules):,} parameters, {percent(reduction.saved, 0)} fewer.",
-        )
 
 
 def _scalings(adapter: Adapter, modules: Sequence[ModuleAudit]) -> Iterator[Finding]:

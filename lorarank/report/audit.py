@@ -87,7 +87,7 @@ def facts(audit: Audit) -> list[tuple[str, str]]:
         for cut in audit.reductions
     ]
     found.append(("idle", f"{percent(audit.idle, 1)} of the parameters do nothing"))
-    if not (serving.too_large or serving.rescaled or serving.refused):
+    if audit.format == "peft" and not (serving.too_large or serving.rescaled or serving.refused):
         found.append(("serving", f"up to rank {serving.rank} and without patterns it is the same update"))
     found.append(("not told", "the rank a task needs: an adapter says what was used (lorarank probe measures that)"))
     return found

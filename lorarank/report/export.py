@@ -106,9 +106,8 @@ def cell(value: object) -> object:
     """A value as it may stand in CSV: names printable and no formulas, numbers that are not finite empty."""
     if isinstance(value, str):
         name = printable(value, 1000)
-        return (
-            f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
-        )  # no spreadsheet takes a name for a formula
+        # no spreadsheet takes a name for a formula
+        return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
