@@ -15,7 +15,6 @@ from lorarank.adapters import Adapter, LoraModule
 from lorarank.errors import NumericsError, OptionError, RunError
 from lorarank.module_names import layer_index, module_type
 from lorarank.numerics.linalg import singular_values
-from lorarank.runs import moment_keys
 
 METRICS = ("weight", "activation", "loss")
 """Plain ΔW; ΔW·C^½ with the second moment C of the inputs; G^½·ΔW·C^½ with that of the output gradients too."""
@@ -151,6 +150,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _grams(file: Any, path: Path, module: LoraModule, replicate: int, metric: str) -> Grams:
     """``gram_A`` and, in the loss metric, ``gram_B`` of a module, (r, r) float64 each."""
+    from lorarank.runs import moment_keys  # a bare adapter has no run
+
     keys = moment_keys(replicate, module.name)
     found = [_gram(file, path, key, module.r) for key in (keys if metric == "loss" else keys[:1])]
     return found[0], found[1] if len(found) == 2 else None

@@ -20,7 +20,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_demo" not in path.par
 Make = Callable[..., Path]
 
 FLOORS = {
-    0: {"", "errors", "module_names", "numerics"},
+    0: {"", "errors", "module_names", "numerics", "wording"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
     2: {"capacity", "compare", "estimate", "first_guess", "heuristics", "probe", "resize", "spectrum", "sweep"},
     3: {"audit", "fine_tune"},

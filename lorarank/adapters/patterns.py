@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -139,6 +138,8 @@ class _Plain:
 def _first_involved(keys: Sequence[str], names: Sequence[str], where: str) -> dict[str, str]:
     if not keys or not names:
         return {}
+    import subprocess  # rarely needed, and slow to load
+
     try:
         child = subprocess.run(  # noqa: S603 (our own text, in our own interpreter; the strangers' is its data)
             [sys.executable, "-I", "-c", CHILD],

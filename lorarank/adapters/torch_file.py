@@ -7,7 +7,6 @@ torch is imported here alone, and only when such a file is opened.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +88,8 @@ class TorchFile:
 
 
 def _check_archive(path: Path) -> None:
+    import zipfile  # slow to load, and most adapters are no archives
+
     with open_regular(path) as file:
         size = path.stat().st_size
         if size == 0:

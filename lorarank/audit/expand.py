@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lorarank import runs
 from lorarank.adapters.adapter import natural_order
 from lorarank.adapters.peft_config import FILE_NAME
 from lorarank.errors import SourceError
@@ -72,6 +71,8 @@ def _expanded(source: str, several: bool) -> Iterator[str]:
 
 def _below(folder: Path) -> Iterator[str]:
     """Adapters in a folder and below it; links to folders are not followed, so that no circle is walked."""
+    from lorarank import runs
+
     for place, folders, files in os.walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
         here = Path(place)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank.estimate.rule import median_of
 from lorarank.numerics import criteria, measures
+from lorarank.numerics.pooling import median_of
 
 
 @dataclass(frozen=True)

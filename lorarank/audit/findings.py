@@ -11,9 +11,9 @@ from lorarank.audit.modules import ModuleAudit
 from lorarank.audit.reduction import Reduction
 from lorarank.audit.serving import Serving
 from lorarank.estimate.constants import NOISE_RATIO
-from lorarank.estimate.reasons import percent
 from lorarank.numerics import criteria
 from lorarank.numerics.measures import gaussian_product_participation
+from lorarank.wording import percent
 
 SHARE = 0.90
 """Energy by which saturation and spikes are judged, whatever ``--energy`` asks: a code must not change its meaning."""

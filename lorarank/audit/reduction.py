@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lorarank.audit.modules import ModuleAudit
-from lorarank.estimate.rule import pooled_rank
+from lorarank.numerics.pooling import pooled_rank
 
 
 @dataclass(frozen=True)

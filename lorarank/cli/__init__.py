@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import sys
 from typing import Any
 
 import click
@@ -35,6 +36,9 @@ ONE_THREAD = frozenset({"audit", "compare", "convert", "estimate", "heuristics",
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """What the numerical libraries read when they are loaded."""
 
+TRIM_THRESHOLD, MMAP_THRESHOLD, KEPT_BYTES = -1, -3, 32 * 2**20
+"""glibc's names for two options of its allocator (malloc.h), and the most that the second takes."""
+
 TRACEBACK = "LORARANK_TRACEBACK"
 """Environment variable that shows the traceback of an unexpected error."""
 
@@ -53,6 +57,7 @@ class Door(click.Group):
         if cmd_name in ONE_THREAD:
             for name in THREADS:
                 os.environ.setdefault(name, "1")
+            _keep_memory()
         command: click.Command = importlib.import_module(f"lorarank.cli.{cmd_name}").command
         return command
 
@@ -87,6 +92,23 @@ class Door(click.Group):
                 err=True,
             )
             ctx.exit(EXIT_BUG)
+
+
+def _keep_memory() -> None:
+    """Let the allocator keep what a module leaves for the next one, instead of returning it to the system each time.
+
+    Page faults are a tenth of the time of an audit otherwise. Other C libraries than glibc are left as they are.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+    mallopt(MMAP_THRESHOLD, KEPT_BYTES)
 
 
 @click.group(

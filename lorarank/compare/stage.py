@@ -16,10 +16,10 @@ from lorarank.compare.result import Compared, ComparedAdapter, ComparedGroup, Co
 from lorarank.compare.verdict import verdict
 from lorarank.errors import AdapterError, NumericsError
 from lorarank.estimate.constants import ENERGY
-from lorarank.estimate.rule import median_of
 from lorarank.module_names import module_type
 from lorarank.numerics import criteria
 from lorarank.numerics.linalg import Factors, singular_values
+from lorarank.numerics.pooling import median_of
 from lorarank.numerics.replication import Side, agreement, principal_angles, replicated_rank
 
 Source = str | Path

@@ -10,9 +10,9 @@ import numpy as np
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.errors import OptionError
 from lorarank.estimate.recommendation import Allocation, Alpha, Config, Cost
-from lorarank.estimate.rule import share_kept
 from lorarank.heuristics import LORA_DROPOUT
 from lorarank.numerics.allocation import allocate
+from lorarank.numerics.pooling import share_kept
 from lorarank.spectrum import Spectrum
 
 

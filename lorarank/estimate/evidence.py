@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from lorarank.capacity import capacity_floor
 from lorarank.estimate import constants
-from lorarank.estimate.reasons import percent
 from lorarank.estimate.recommendation import (
     EnergyRule,
     Evidence,
@@ -16,12 +15,14 @@ from lorarank.estimate.recommendation import (
     KeepRank,
     Replication,
 )
-from lorarank.estimate.rule import Spectra, energies, mean_rank
+from lorarank.estimate.rule import mean_rank
 from lorarank.heuristics import Comparison
 from lorarank.numerics import measures
 from lorarank.numerics.ladder import octaves
+from lorarank.numerics.pooling import Spectra, energies
 from lorarank.runs import HeldoutFacts, Loss, Manifest, Run, Trajectory
 from lorarank.spectrum import Spectrum
+from lorarank.wording import percent
 
 
 def gather(run: Run, weight: Sequence[Spectrum], share: float) -> Evidence:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from lorarank.capacity import CapacityFloor
 from lorarank.estimate import constants
-from lorarank.estimate.reasons import percent
 from lorarank.estimate.recommendation import Alpha, EnergyRule, Growth, Interval, KeepRank, Reading
-from lorarank.estimate.rule import Spectra, answer, bracket, median_rank, pooled_rank, share_kept
+from lorarank.estimate.rule import answer, bracket, median_rank
 from lorarank.numerics.ladder import octaves, round_up
+from lorarank.numerics.pooling import Spectra, pooled_rank, share_kept
 from lorarank.runs import Truncation
+from lorarank.wording import percent
 
 
 def energy_rule(spectra: Spectra, energy: float | None) -> EnergyRule:

@@ -17,16 +17,7 @@ from lorarank.estimate.recommendation import (
     TypeSummary,
 )
 from lorarank.numerics.ladder import LADDER, round_up
-
-
-def percent(share: float, digits: int | None = None) -> str:
-    """A share in per cent: as it was given, or with so many digits after the point.
-
-    >>> percent(0.9), percent(0.925), percent(0.01234, 1)
-    ('90%', '92.5%', '1.2%')
-    """
-    return f"{100 * share:.4g}%" if digits is None else f"{100 * share:.{digits}f}%"
-
+from lorarank.wording import directions, percent
 
 LOSS = percent(constants.LOSS_SHARE)
 
@@ -187,7 +178,3 @@ def about_comparison(count: int, replication: Replication | None) -> list[str]:
     if count > 1:
         return ["The adapters do not change the same modules, so they are described apart and not compared."]
     return []
-
-
-def directions(count: float) -> str:
-    return f"{count:g} direction" + ("" if count == 1 else "s")

@@ -17,9 +17,10 @@ from lorarank.estimate.recommendation import (
     Replication,
     TypeSummary,
 )
-from lorarank.estimate.rule import energies, median_of, median_rank, pooled_rank
+from lorarank.estimate.rule import median_rank
 from lorarank.numerics import criteria, measures
 from lorarank.numerics.linalg import Factors
+from lorarank.numerics.pooling import energies, median_of, pooled_rank
 from lorarank.numerics.replication import Likeness, likeness
 from lorarank.runs import Truncation
 from lorarank.spectrum import Spectrum

@@ -8,7 +8,6 @@ from lorarank.audit import Audit, AuditReport, Finding
 from lorarank.audit.codes import CODES
 from lorarank.audit.several import Step
 from lorarank.errors import printable
-from lorarank.estimate.reasons import percent
 from lorarank.report.audit_grids import (
     adapter_grid,
     evolution_grids,
@@ -20,7 +19,8 @@ from lorarank.report.audit_grids import (
     two_grids,
     within,
 )
-from lorarank.report.content import Grid
+from lorarank.report.plain import Grid
+from lorarank.wording import percent
 
 MOST_TOLD = 4
 """Sources whose findings are told in sentences; of more, a table counts them."""
@@ -174,7 +174,7 @@ def render(
     per_module : whether to add the table of all modules.
     by_size : modules with the largest update first, rather than in the adapter's order.
     """
-    from lorarank.report.table import Page  # and with it rich, which no other format needs
+    from lorarank.report.page import Page  # and with it rich, which no other format needs
 
     page = Page(width, colour)
     page.head(headline(report), good=not (report.failed or any(f.level != "note" for f in report.findings)))

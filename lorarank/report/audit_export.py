@@ -15,7 +15,7 @@ from lorarank.audit.figures import RANKS
 from lorarank.audit.modules import ModuleAudit
 from lorarank.report import audit as content
 from lorarank.report.audit_grids import sparkline
-from lorarank.report.export import as_json, cell, escaped, grid_to_markdown
+from lorarank.report.plain import as_json, cell, escaped, grid_to_markdown
 
 MODULE_FIELDS = (
     "name",

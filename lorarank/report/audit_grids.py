@@ -13,8 +13,8 @@ from lorarank.audit.groups import GroupAudit
 from lorarank.audit.modules import ModuleAudit
 from lorarank.audit.several import Evolution, Step
 from lorarank.errors import printable
-from lorarank.estimate.reasons import percent
-from lorarank.report.content import Grid
+from lorarank.report.plain import Grid
+from lorarank.wording import percent
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 8

@@ -5,9 +5,9 @@ from __future__ import annotations
 from lorarank.audit.codes import CODES
 from lorarank.audit.many import Summary
 from lorarank.errors import printable
-from lorarank.estimate.reasons import percent
-from lorarank.report.content import Grid
-from lorarank.report.table import Page
+from lorarank.report.page import Page
+from lorarank.report.plain import Grid
+from lorarank.wording import percent
 
 
 def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:

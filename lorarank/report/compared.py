@@ -11,10 +11,9 @@ from typing import Any
 from lorarank.compare.result import Compared, ComparedAdapter, ComparedGroup, ComparedModule, Spans
 from lorarank.compare.verdict import MEANING, TOOLS
 from lorarank.errors import printable
-from lorarank.estimate.reasons import percent
-from lorarank.report.content import Grid
-from lorarank.report.export import as_json, cell, escaped, grid_to_markdown
-from lorarank.report.table import Page
+from lorarank.report.page import Page
+from lorarank.report.plain import Grid, as_json, cell, escaped, grid_to_markdown
+from lorarank.wording import percent
 
 MOST_SHOWN = 12
 """Modules that a table lists without being asked for all: those with the most to say, the largest together."""

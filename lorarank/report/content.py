@@ -7,22 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from lorarank.errors import printable
-from lorarank.estimate.reasons import directions, percent
 from lorarank.estimate.recommendation import Evidence, KeepRank, Recommendation, TypeSummary
 from lorarank.heuristics import SOURCE
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table: its title, its column headings, which columns hold numbers, and its cells."""
-
-    title: str
-    headings: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: tuple[tuple[str, ...], ...]
+from lorarank.report.plain import Grid
+from lorarank.wording import directions, percent
 
 
 def headline(answer: Recommendation) -> str:

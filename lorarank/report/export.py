@@ -5,16 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
-import math
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from lorarank.errors import printable
 from lorarank.estimate.recommendation import Config, ModuleSummary, Recommendation
 from lorarank.report import content
-from lorarank.report.content import Grid
+from lorarank.report.plain import as_json, cell, escaped, grid_to_markdown
 
 LINE = 100
 """Columns within which a configuration is kept."""
@@ -72,21 +67,6 @@ def to_json(answer: Recommendation, *, command: Sequence[str] = (), per_module: 
     return as_json(plain)
 
 
-def as_json(plain: Any) -> str:
-    """JSON text; ASCII, so that no name in it can move a cursor."""
-    return json.dumps(_finite(plain), indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return value
-
-
 def to_csv(answer: Recommendation) -> str:
     """A row a module: the fields of :class:`~lorarank.estimate.recommendation.ModuleSummary`, and its rank within the
     budget where one was given.
@@ -100,15 +80,6 @@ def to_csv(answer: Recommendation) -> str:
         row = [cell(getattr(module, name)) for name in names]
         writer.writerow(row + ([allocated.get(module.name, 0)] if allocated is not None else []))
     return text.getvalue()
-
-
-def cell(value: object) -> object:
-    """A value as it may stand in CSV: names printable and no formulas, numbers that are not finite empty."""
-    if isinstance(value, str):
-        name = printable(value, 1000)
-        # no spreadsheet takes a name for a formula
-        return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
-    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 def to_markdown(answer: Recommendation, *, per_module: bool = False) -> str:
@@ -127,28 +98,3 @@ def to_markdown(answer: Recommendation, *, per_module: bool = False) -> str:
     if answer.config is not None:
         parts += ["### To paste", f"```python\n{lora_config(answer.config)}\n```"]
     return "\n\n".join(parts) + "\n"
-
-
-def grid_to_markdown(grid: Grid) -> str:
-    """A Markdown table, numbers to the right.
-
-    >>> print(grid_to_markdown(Grid("Types", ("type", "modules"), (False, True), (("q_proj", "30"),))))
-    | type | modules |
-    | --- | ---: |
-    | q\\_proj | 30 |
-    """
-    lines = [
-        grid.headings,
-        tuple("---:" if numeric else "---" for numeric in grid.numeric),
-        *(tuple(escaped(cell) for cell in row) for row in grid.rows),
-    ]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def escaped(text: str) -> str:
-    r"""``text`` with everything escaped that Markdown or HTML could read as more than text.
-
-    >>> escaped("a|b <i> q_proj")
-    'a\\|b \\<i> q\\_proj'
-    """
-    return re.sub(r"([\\`*_\[\]<|~])", r"\\\1", text)

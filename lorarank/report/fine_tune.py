@@ -10,13 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from lorarank.errors import printable
-from lorarank.estimate.reasons import percent
 from lorarank.fine_tune import Extraction, FineTune, MatrixUpdate
 from lorarank.numerics.allocation import weighted_quantile
 from lorarank.report.audit_grids import common_path, scientific, sparkline, within
-from lorarank.report.content import Grid
-from lorarank.report.export import as_json, cell, escaped, grid_to_markdown
-from lorarank.report.table import Page
+from lorarank.report.page import Page
+from lorarank.report.plain import Grid, as_json, cell, escaped, grid_to_markdown
+from lorarank.wording import percent
 
 HEADINGS = ("shape", "‖ΔW‖", "of ‖W‖", "σ₁")
 

@@ -6,12 +6,11 @@ import dataclasses
 
 from lorarank import __version__
 from lorarank.errors import printable
-from lorarank.estimate.reasons import percent
 from lorarank.first_guess import FirstGuess
 from lorarank.heuristics import ALPHA_CONVENTIONS, QLORA_BASE, SOURCE, STARTING_ADVICE, TARGET_SETS, TOO_HIGH, TOO_LOW
-from lorarank.report.content import Grid
-from lorarank.report.export import as_json, escaped, grid_to_markdown
-from lorarank.report.table import Page
+from lorarank.report.page import Page
+from lorarank.report.plain import Grid, as_json, escaped, grid_to_markdown
+from lorarank.wording import percent
 
 
 def headline(guess: FirstGuess) -> str:

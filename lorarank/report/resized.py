@@ -8,11 +8,10 @@ import io
 from collections.abc import Sequence
 
 from lorarank.errors import printable
-from lorarank.estimate.reasons import percent
-from lorarank.report.content import Grid
-from lorarank.report.export import as_json, cell, escaped, grid_to_markdown
-from lorarank.report.table import Page
+from lorarank.report.page import Page
+from lorarank.report.plain import Grid, as_json, cell, escaped, grid_to_markdown
 from lorarank.resize.result import Resized, ResizedModule
+from lorarank.wording import percent
 
 MOST_SHOWN = 12
 """Modules that a table lists without being asked for all: those that lose most."""

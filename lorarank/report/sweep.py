@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lorarank.estimate.reasons import percent
-from lorarank.report.content import Grid
-from lorarank.report.table import Page
+from lorarank.report.page import Page
+from lorarank.report.plain import Grid
 from lorarank.sweep import Sweep
 from lorarank.sweep.outcome import LOSS_SHARE
+from lorarank.wording import percent
 
 
 def render(found: Sweep, *, width: int = 100, colour: bool = False) -> str:

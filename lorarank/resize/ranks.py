@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.errors import OptionError
-from lorarank.estimate.rule import pooled_rank
 from lorarank.numerics import criteria
 from lorarank.numerics.allocation import allocate
+from lorarank.numerics.pooling import pooled_rank
 from lorarank.resize.options import ResizeOptions
 from lorarank.spectrum import Spectrum
 

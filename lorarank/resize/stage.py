@@ -19,9 +19,9 @@ from lorarank.adapters.replacement import Replacement, stored_dtypes
 from lorarank.adapters.write import BAKED, FORMATS, lay_out
 from lorarank.adapters.write_peft import pattern_path, staying
 from lorarank.errors import NumericsError, OptionError
-from lorarank.estimate.rule import energies
 from lorarank.module_names import module_type
 from lorarank.numerics.linalg import truncated_factors
+from lorarank.numerics.pooling import energies
 from lorarank.resize import loss
 from lorarank.resize.options import ConvertOptions, ResizeOptions
 from lorarank.resize.ranks import choose, grouped

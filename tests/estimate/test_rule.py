@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lorarank.errors import OptionError
 from lorarank.estimate import rule
 from lorarank.estimate.options import EstimateOptions
+from lorarank.numerics import pooling
 from lorarank.numerics.ladder import LADDER, octaves, round_up
 
 SPECTRA = st.lists(
@@ -44,7 +45,7 @@ def test_neighbours_on_the_ladder_are_an_octave_apart() -> None:
 
 @given(SPECTRA, SHARES)
 def test_the_pooled_rank_is_the_smallest_that_keeps_the_share(spectra: list[np.ndarray], share: float) -> None:
-    r = rule.pooled_rank(spectra, share)
+    r = pooling.pooled_rank(spectra, share)
     total = sum(float(np.square(values).sum()) for values in spectra)
 
     def kept(rank: int) -> float:
@@ -52,14 +53,14 @@ def test_the_pooled_rank_is_the_smallest_that_keeps_the_share(spectra: list[np.n
 
     assert kept(r) >= share - 1e-12
     assert r == 1 or kept(r - 1) < share + 1e-12
-    assert rule.share_kept(spectra, r) == pytest.approx(kept(r))
+    assert pooling.share_kept(spectra, r) == pytest.approx(kept(r))
 
 
 @given(SPECTRA, SHARES, SHARES)
 def test_more_energy_never_takes_fewer_directions(spectra: list[np.ndarray], one: float, other: float) -> None:
     low, high = sorted((one, other))
     assert rule.answer(spectra, low) <= rule.answer(spectra, high)
-    assert rule.pooled_rank(spectra, low) <= rule.pooled_rank(spectra, high)
+    assert pooling.pooled_rank(spectra, low) <= pooling.pooled_rank(spectra, high)
     assert rule.mean_rank(spectra, low) <= rule.mean_rank(spectra, high) + 1e-9
 
 
@@ -68,13 +69,13 @@ def test_nothing_depends_on_the_scale(scale: float) -> None:
     spectra = [np.array([4.0, 2.0, 1.0]), np.array([1.0, 1.0, 0.5])]
     scaled = [values * scale for values in spectra]
     assert rule.median_rank(scaled, 0.9) == rule.median_rank(spectra, 0.9)
-    assert rule.pooled_rank(scaled, 0.9) == rule.pooled_rank(spectra, 0.9)
-    assert rule.energies(scaled) == pytest.approx(rule.energies(spectra))
+    assert pooling.pooled_rank(scaled, 0.9) == pooling.pooled_rank(spectra, 0.9)
+    assert pooling.energies(scaled) == pytest.approx(pooling.energies(spectra))
 
 
 def test_a_zero_update_has_rank_0_and_no_energy() -> None:
     zero = [np.zeros(4), np.zeros(2)]
-    assert (rule.median_rank(zero, 0.9), rule.pooled_rank(zero, 0.9), rule.share_kept(zero, 1)) == (0, 0, 0)
+    assert (rule.median_rank(zero, 0.9), pooling.pooled_rank(zero, 0.9), pooling.share_kept(zero, 1)) == (0, 0, 0)
 
 
 def test_the_bracket_lies_around_the_share_and_within_0_and_1() -> None:

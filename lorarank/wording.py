@@ -1,0 +1,21 @@
+"""How numbers are said, the same everywhere (floor 0)."""
+
+from __future__ import annotations
+
+
+def percent(share: float, digits: int | None = None) -> str:
+    """A share in per cent: as it was given, or with so many digits after the point.
+
+    >>> percent(0.9), percent(0.925), percent(0.01234, 1)
+    ('90%', '92.5%', '1.2%')
+    """
+    return f"{100 * share:.4g}%" if digits is None else f"{100 * share:.{digits}f}%"
+
+
+def directions(count: float) -> str:
+    """A number of directions, in words.
+
+    >>> directions(1), directions(2.5)
+    ('1 direction', '2.5 directions')
+    """
+    return f"{count:g} direction" + ("" if count == 1 else "s")
