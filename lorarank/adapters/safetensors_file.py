@@ -52,6 +52,10 @@ DTYPES: Mapping[str, tuple[str, int]] = {
 """Name in the header → torch's name, bits of one number."""
 
 
+PIECE = 2**20
+"""Numbers upcast at a time."""
+
+
 @dataclass(frozen=True)
 class SafetensorsFile:
     """A safetensors file whose header has been checked; no handle is kept open.
@@ -127,12 +131,19 @@ class SafetensorsFile:
     def read(self, key: str) -> NDArray[np.float64]:
         """The tensor of that name, upcast; its dtype must be a float of 16 bits or more."""
         tensor = self.tensors[key]
-        raw = np.empty(tensor.shape, raw_dtype(tensor.dtype))
+        numbers = np.empty(tensor.shape)
+        flat = numbers.reshape(-1)
+        piece = np.empty(
+            min(tensor.size, PIECE), raw_dtype(tensor.dtype)
+        )  # beside the result, never a whole second copy
         with open_regular(self.path) as file:
             file.seek(self.starts[key])
-            if not fill(file, raw):
-                raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
-        return upcast(raw, tensor.dtype)
+            for at in range(0, tensor.size, PIECE):
+                part = piece[: tensor.size - at]
+                if not fill(file, part):
+                    raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
+                flat[at : at + PIECE] = upcast(part, tensor.dtype)
+        return numbers
 
 
 class _Place(NamedTuple):
