@@ -57,7 +57,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     for one in replacements:
         module = one.module
         where = f"{adapter.source}: {module.name}"
-        if module.kind in ("embedding", "parameter") or not is_plain(module):
+        if module.kind in ("embedding", "parameter") or not is_plain(adapter, module):
             raise AdapterError(where, f"diffusers has no place for factors of this kind ({module.kind})")
         part, path = component(path_of(module), named=named)
         # as a suffix, which fits with and without CLIP's root

@@ -64,7 +64,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     blocks = []
     for one in replacements:
         module = one.module
-        if module.kind not in ("linear", "conv2d") or not is_plain(module):
+        if module.kind not in ("linear", "conv2d") or not is_plain(adapter, module):
             raise AdapterError(
                 f"{adapter.source}: {module.name}", f"kohya's layout has no place for this kind ({module.kind})"
             )

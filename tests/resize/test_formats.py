@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.utils import set_peft_model_state_dict
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lorarank import adapters
@@ -63,6 +63,25 @@ def test_kohya_reads_the_same_update(saved: Saved, deltas_of: Deltas, tmp_path: 
     assert len(found) == 4
     with safe_open(tmp_path / "out" / "lora.safetensors", "np") as file:
         assert (file.metadata()["ss_network_dim"], file.metadata()["ss_network_alpha"]) == ("Dynamic", "Dynamic")
+
+
+def test_a_convolution_in_tucker_form_becomes_an_ordinary_one(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"down": (4, 5, 1, 1), "mid": (4, 4, 3, 2), "up": (7, 4, 1, 1)}
+    stem = "lora_unet_down_blocks_1_resnets_0_conv1"
+    parts = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
+    tensors = {f"{stem}.lora_{name}.weight": part for name, part in parts.items()} | {
+        f"{stem}.alpha": torch.tensor(2.0)
+    }
+    save_file(tensors, tmp_path / "in.safetensors")
+    dense = 0.5 * torch.einsum("oixy,ijkl,jcxy->ockl", parts["up"], parts["mid"], parts["down"]).double()
+    done = convert(tmp_path / "in.safetensors", tmp_path / "whole.safetensors", ConvertOptions())
+    assert (done.parameters_before, done.parameters) == (20 + 96 + 28, 4 * (30 + 7))
+    np.testing.assert_allclose(kohya_deltas(tmp_path / "whole.safetensors")[stem], dense.numpy(), atol=1e-6)
+    resize(tmp_path / "in.safetensors", tmp_path / "cut.safetensors", ResizeOptions(rank=2))
+    u, s, v = torch.linalg.svd(dense.reshape(7, -1), full_matrices=False)
+    best = (u[:, :2] * s[:2] @ v[:2]).reshape(dense.shape)
+    np.testing.assert_allclose(kohya_deltas(tmp_path / "cut.safetensors")[stem], best.numpy(), atol=1e-6)
 
 
 def test_a_cut_for_kohya_is_that_for_peft(saved: Saved, deltas_of: Deltas, tmp_path: Path) -> None:
