@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import check_named_by_path, component
+from lorarank.adapters.components import ELSEWHERE, check_named_by_path, component
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
 from lorarank.adapters.safetensors_file import SafetensorsFile
@@ -57,7 +57,9 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     ours = adapter.format == "kohya"
     if adapter.carried and not ours:
         raise AdapterError(
-            f"{adapter.source}: {adapter.carried[0]}", "it is no LoRA factor, and kohya's layout has no place for it"
+            f"{adapter.source}: {adapter.carried[0]}",
+            "it is no LoRA factor, and kohya's layout has no place for it",
+            do=ELSEWHERE,
         )
     two = any(path_of(one.module).startswith("text_encoder_2.") for one in replacements)
     scaled = any(one.scaling != 1 for one in replacements)
@@ -66,7 +68,9 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         module = one.module
         if module.kind not in ("linear", "conv2d") or not is_plain(adapter, module):
             raise AdapterError(
-                f"{adapter.source}: {module.name}", f"kohya's layout has no place for this kind ({module.kind})"
+                f"{adapter.source}: {module.name}",
+                f"kohya's layout has no place for this kind ({module.kind})",
+                do=ELSEWHERE,
             )
         blocks.append(_block(adapter, one, _stem(module) or _named(adapter, module, two), scaled))
     blocks += [copied(adapter, key) for key in adapter.carried]

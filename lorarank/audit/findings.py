@@ -71,7 +71,7 @@ def of_adapter(
     yield from _scalings(adapter, modules)
     if adapter.format == "peft":  # no such engine reads another layout
         yield from _served(modules, serving)
-    if reduction.saved >= REDUCIBLE:
+    if reduction.saved >= REDUCIBLE and reduction.parameters:  # an update of zero is dead, not reducible
         yield found(
             codes.REDUCIBLE,
             f"{percent(reduction.share)} of each module's energy takes {reduction.parameters:,} of "

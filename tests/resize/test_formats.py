@@ -134,8 +134,12 @@ def test_diffusers_reads_the_same_update(
     [
         ("llama", {"target_modules": ["q_proj"]}, "no part of a diffusion pipeline"),
         ("gpt2", {"target_modules": ["c_attn"], "fan_in_fan_out": True}, "no part of a diffusion pipeline"),
-        ("llama", {"target_modules": ["embed_tokens"]}, "no place for"),
-        ("unet", {"target_modules": ["to_q"], "modules_to_save": ["conv1"]}, "no place for it"),
+        ("llama", {"target_modules": ["embed_tokens"]}, "no place for .* Leave --to out, or write --to peft"),
+        (
+            "unet",
+            {"target_modules": ["to_q"], "modules_to_save": ["conv1"]},
+            "no place for it. Leave --to out",
+        ),
         ("unet", {"target_modules": ["to_q"], "init_lora_weights": "pissa"}, "initialised with pissa"),
     ],
 )
