@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -81,6 +82,22 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         metadata=_metadata(adapter, replacements),
         notes=(MIXED,) if len(alphas) > 1 else (),
     )
+
+
+def stems(adapter: Adapter) -> dict[str, str]:
+    """Name of each module → what the keys of its tensors begin with in this layout; without those it has no place for.
+
+    >>> module = LoraModule("unet.mid_block.proj", "linear", 1, 3, 2, 0.5, "float32", 5, ("a", "b"),
+    ...                     read=lambda: (None, None))
+    >>> stems(Adapter("in", "diffusers", None, {}, (module,)))
+    {'unet.mid_block.proj': 'lora_unet_mid_block_proj'}
+    """
+    two = any(path_of(module).startswith("text_encoder_2.") for module in adapter.modules)
+    found = {}
+    for module in adapter.modules:
+        with suppress(AdapterError):
+            found[module.name] = _stem(module) or _named(adapter, module, two)
+    return found
 
 
 def _stem(module: LoraModule) -> str:
