@@ -81,11 +81,12 @@ def of_adapter(
 
 def _served(modules: Sequence[ModuleAudit], serving: Serving) -> Iterator[Finding]:
     if serving.rescaled:
-        low, high = serving.factors
+        low, high = (f"{factor:.3g}" for factor in serving.factors)
+        times = low if low == high else f"{low} to {high}"
         yield found(
             codes.SERVED_PATTERNS,
-            f"{serving.rescaled} of {len(modules)} modules would be served at {low:.3g} to {high:.3g} times their "
-            f"scaling, which changes ΔW by {percent(serving.error, 0)} of its norm.",
+            f"{serving.rescaled} of {len(modules)} modules would be served at {times} times their scaling, "
+            f"which changes ΔW by {percent(serving.error, 0)} of its norm.",
         )
     if serving.too_large:
         needs = f"vLLM needs --max-lora-rank {serving.needs}" if serving.needs else "vLLM has no setting for it"

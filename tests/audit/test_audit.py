@@ -136,6 +136,8 @@ def test_patterns_that_an_engine_ignores(make_adapter: Make) -> None:
     assert found.serving.factors == (2.0, 2.0)
     assert found.serving.error == pytest.approx(1.0)
     assert found.quantities["LR020"] == 1
+    (served,) = [finding for finding in found.findings if finding.code == "LR020"]
+    assert "6 of 6 modules would be served at 2 times their scaling, which changes ΔW by 100%" in served.message
 
 
 def test_scalings_that_differ(make_adapter: Make) -> None:
