@@ -40,7 +40,7 @@ def check_named_by_path(adapter: Adapter) -> None:
             adapter.source,
             f"its modules ({adapter.modules[0].name}, …) are not named by their paths in a model",
             why="only a tool that loads the model can tell where they belong",
-            do="leave --to out, or convert it with the tool it is from",
+            do=("leave --to out, or " if adapter.format == "kohya" else "") + "convert it with the tool it is from",
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from lorarank import __version__, adapters, runs
 from lorarank.adapters import Adapter, LoraModule
 from lorarank.adapters.adapter import Factors
+from lorarank.adapters.components import check_named_by_path
 from lorarank.adapters.layout import Layout, Slot, vacant, write
 from lorarank.adapters.replacement import Replacement, core, stored_dtypes
 from lorarank.adapters.write import BAKED, FORMATS, lay_out
@@ -135,6 +136,7 @@ def _laid_out(
 def _form(adapter: Adapter, options: ConvertOptions) -> str:
     form = options.to or adapter.format
     if form not in FORMATS:
+        check_named_by_path(adapter)  # where no other format will do, that is what to say
         raise OptionError(
             "--to", f"the input is in the format {form}, which is not written", do=f"choose among: {', '.join(FORMATS)}"
         )

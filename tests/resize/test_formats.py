@@ -232,3 +232,10 @@ def test_names_that_are_no_paths_are_not_guessed_at(form: str, saved: Saved) -> 
     adapter = renamed(adapters.open(saved("unet", **UNET)), "pairs", lambda path: f"w_{len(path)}", "{}.a")
     with pytest.raises(AdapterError, match="not named by their paths"):
         laid_out(adapter, form)
+
+
+@pytest.mark.parametrize("to", [None, "peft"])
+def test_no_advice_leads_back_to_where_it_came_from(to: str | None, tmp_path: Path) -> None:
+    save_file({"w_a_000": torch.ones(2, 8), "w_b_000": torch.ones(6, 2)}, tmp_path / "in.safetensors")
+    with pytest.raises(AdapterError, match=r"not named by their paths.*\. Convert it with the tool it is from\.$"):
+        resize(tmp_path / "in.safetensors", tmp_path / "out", ResizeOptions(rank=1, to=to))
