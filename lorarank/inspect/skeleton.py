@@ -47,7 +47,7 @@ def from_configuration(path: Path) -> Layers:
         try:
             config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
             with torch.device("meta"):
-                model = _class(transformers, config)._from_config(config)
+                model = _class(transformers, config)(config)
         except Exception as error:  # whatever a stranger's configuration makes transformers do
             text = str(error).strip() or type(error).__name__
             raise ModelError(

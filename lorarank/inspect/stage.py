@@ -100,8 +100,8 @@ def _read(path: Path, model_type: str) -> Layers:
     matrices = {key: tensor for key, tensor in tensors.items() if len(tensor["shape"]) > 1}
     plain = matrices and all(tensor["dtype"] in PLAIN_DTYPES for tensor in matrices.values())
     has_config = (folder / "config.json").is_file()
-    restacked = any(EXPERT.search(key) for key in matrices)
-    if plain and not (restacked and has_config and importlib.util.find_spec("transformers") is not None):
+    mixture = any(".experts." in key for key in matrices)  # stored otherwise than loaded, in older files
+    if plain and not (mixture and has_config and importlib.util.find_spec("transformers") is not None):
         return from_headers(tensors, model_type)
     if not has_config:
         what = "its weights are packed and there is no config.json" if tensors else "neither weights nor config.json"

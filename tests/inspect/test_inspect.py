@@ -238,6 +238,8 @@ def test_headers_and_configuration_agree(tmp_path: Path, architecture: str) -> N
     without = inspect(described(tmp_path / "config", architecture))
     assert (with_weights.basis, without.basis.split(",")[0]) == ("the shapes in the weight files", "config.json")
     assert with_weights.parameters == without.parameters
+    alone = inspect(tmp_path / "weights" / "config.json")
+    assert alone.basis == without.basis
     assert costs(with_weights) == costs(without)
 
 
@@ -254,6 +256,14 @@ def test_experts_stored_one_by_one_are_shown_as_they_are_loaded(
     found = inspect(folder)
     assert found.basis == "the shapes in the weight files"
     assert any("transformers 5 stacks them" in note for note in found.notes)
+
+
+def test_packed_weights_are_told_by_their_configuration(tmp_path: Path) -> None:
+    folder = described(tmp_path, "LlamaForCausalLM")
+    save_file({"model.layers.0.self_attn.q_proj.weight": np.zeros((2048, 1), np.uint8)}, folder / "model.safetensors")
+    found = inspect(folder)
+    assert "meta device" in found.basis
+    assert {(row.out_features, row.in_features) for row in found.types if row.type == "q_proj"} == {(64, 64)}
 
 
 def test_weights_need_no_torch(tmp_path: Path) -> None:
