@@ -6,8 +6,19 @@ from dataclasses import dataclass
 
 from lorarank.errors import OptionError
 
-TOOLS = ("peft", "trl", "axolotl", "llamafactory", "unsloth", "torchtune", "mlx", "vllm")
-"""Tools whose keys are known."""
+NAMES = {
+    "peft": "PEFT",
+    "trl": "TRL",
+    "axolotl": "axolotl",
+    "llamafactory": "LLaMA-Factory",
+    "unsloth": "Unsloth",
+    "torchtune": "torchtune",
+    "mlx": "MLX-LM",
+    "vllm": "vLLM",
+}
+"""Tools whose keys are known → as they write themselves."""
+
+TOOLS = tuple(NAMES)
 
 WITH_PATTERNS = ("peft", "trl", "axolotl", "unsloth")
 """Those among them that take a rank for each module."""

@@ -16,7 +16,7 @@ from lorarank.adapters.peft_config import DEFAULT_ALPHA
 from lorarank.errors import OptionError, RefusedError, printable
 from lorarank.estimate import EstimateOptions, advice, readings, recommend
 from lorarank.estimate.recommendation import Config
-from lorarank.export.options import WITH_PATTERNS, ExportOptions
+from lorarank.export.options import NAMES, WITH_PATTERNS, ExportOptions
 from lorarank.module_names import module_type
 from lorarank.runs import Run
 from lorarank.spectrum import measure
@@ -79,7 +79,7 @@ class Settings:
     @property
     def largest_r(self) -> int:
         """The largest rank of any module."""
-        return max(self.r, *self.lora.get("rank_pattern", {}).values(), 1)
+        return max([self.r, *map(int, self.lora.get("rank_pattern", {}).values())])
 
     @property
     def scaling(self) -> float:
@@ -132,8 +132,8 @@ def _from_run(run: Run, options: ExportOptions) -> Settings:
     allocation = None
     if options.per_module and options.to not in WITH_PATTERNS:
         notes.append(
-            f"{options.to} knows one rank for all modules, so --per-module is left out; a rank for each is taken by "
-            f"{', '.join(WITH_PATTERNS)}."
+            f"{NAMES[options.to]} knows one rank for all modules, so --per-module is left out; a rank for each is "
+            f"taken by {', '.join(NAMES[name] for name in WITH_PATTERNS)}."
         )
     elif options.per_module:
         felt = measure(adapter, metric="loss", moments=run.moments)
@@ -186,7 +186,9 @@ def _from_adapter(adapter: Adapter, source: str | Path, options: ExportOptions) 
     lora = _own(adapter) if adapter.format == "peft" else _measured(adapter)
     notes = [f"What {printable(source)} was trained with; it is no recommendation (lorarank probe measures one)."]
     if adapter.format != "peft":
-        notes.append(f"Read off a {adapter.format} file, which keeps no targets: they are the last parts of its names.")
+        notes.append(
+            f"Read off a file in {adapter.format} format, which keeps no targets: they are the last parts of its names."
+        )
     if options.rank is not None:
         notes.append(f"r = {options.rank} as asked for with --rank, at the adapter's own scaling.")
         lora = _at_rank(lora, options.rank)

@@ -47,7 +47,7 @@ def _about_rate(settings: Settings, tool: str) -> tuple[str, ...]:
         return ()
     return (
         f"Learning rate {settings.learning_rate:g} to start from, with a linear schedule: the probe's, carried over to "
-        f"lora_alpha = {settings.lora['lora_alpha']}. Tune from there.",
+        f"a scaling of {settings.scaling:g}. Tune from there.",
     )
 
 

@@ -9,22 +9,13 @@ from typing import Any
 
 from lorarank.errors import printable
 from lorarank.export import Call, Exported, Script
+from lorarank.export.options import NAMES
 from lorarank.report import python_text
 
 LINE = 100
 """Columns of a comment."""
 
 SEQUENCE = "tag:yaml.org,2002:seq"
-
-NAMES = {
-    "peft": "PEFT",
-    "trl": "TRL",
-    "llamafactory": "LLaMA-Factory",
-    "unsloth": "Unsloth",
-    "mlx": "MLX-LM",
-    "vllm": "vLLM",
-}
-"""As the tools write themselves, where that is not how they are named here."""
 
 
 def to_text(found: Exported, *, command: Sequence[str] = ()) -> str:
@@ -40,7 +31,7 @@ def to_text(found: Exported, *, command: Sequence[str] = ()) -> str:
       rank: 8
     """
     made = f", made by lorarank {found.lorarank}: {shlex.join(command)}" if command else "."
-    head = [f"For {NAMES.get(found.tool, found.tool)}{made}", *found.notes]
+    head = [f"For {NAMES[found.tool]}{made}", *found.notes]
     return "\n\n".join(("\n".join(map(comment, head)), _body(found.document))) + "\n"
 
 

@@ -157,7 +157,7 @@ def test_another_format_is_read_off_its_modules(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     found = exported(tmp_path, "axolotl")
     assert found.settings.lora == {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
-    assert any("Read off a mlx file, which keeps no targets" in note for note in found.notes)
+    assert any("Read off a file in mlx format, which keeps no targets" in note for note in found.notes)
     assert any("replace BASE_MODEL" in note for note in found.notes)
     assert loaded(tmp_path, "mlx")["lora_parameters"]["keys"] == ["self_attn.q_proj", "self_attn.v_proj"]
 

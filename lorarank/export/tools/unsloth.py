@@ -50,7 +50,7 @@ def write(settings: Settings) -> tuple[Script, tuple[str, ...]]:
         Call("model, tokenizer", "FastLanguageModel.from_pretrained", loading),
         Call("model", "FastLanguageModel.get_peft_model", taken, (Name("model"),)),
     )
-    after = ()
+    after: tuple[str, ...] = ()
     if settings.learning_rate is not None:
         after = (f"SFTConfig(learning_rate={settings.learning_rate!r}, lr_scheduler_type='linear') goes with it.",)
     return Script(("from unsloth import FastLanguageModel",), calls, after), (*lost, *notes)

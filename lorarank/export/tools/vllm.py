@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from lorarank.audit.serving import VLLM_RANKS
 from lorarank.errors import OptionError
-from lorarank.export.settings import Settings
-from lorarank.export.translate import base, translate
+from lorarank.export.settings import DEFAULTS, Settings
+from lorarank.export.translate import PATTERNS, base, translate
 
 REFUSED = ("use_dora", "modules_to_save")
 """Fields that it refuses an adapter for."""
 
-READ = ("r", "lora_alpha", "use_rslora", "target_modules", "bias", "lora_dropout", "init_lora_weights")
+READ = ("r", "lora_alpha", "use_rslora", *(name for name in DEFAULTS if name not in (*REFUSED, *PATTERNS)))
 """Fields that it takes from the adapter's own configuration, or that matter in training alone."""
 
 TRAINED = "PATH_OF_THE_TRAINED_ADAPTER"
