@@ -37,6 +37,8 @@ def write(settings: Settings) -> tuple[dict[str, Any], tuple[str, ...]]:
         "scale": settings.scaling,
         "dropout": float(lora.get("lora_dropout", 0.0)),
     }
+    if settings.kind == "run":
+        notes.append("For completions and chats add mask_prompt: true, which puts the loss where the probe had it.")
     if settings.qlora:
         notes.append(
             "MLX-LM trains QLoRA where model is quantised: mlx_lm.convert --hf-path MODEL -q --q-bits 4. It has no nf4."
