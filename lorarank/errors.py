@@ -105,6 +105,12 @@ class RunError(LorarankError, ValueError):
     """A run folder that is unfinished, damaged or in the way."""
 
 
+class RefusedError(LorarankError, ValueError):
+    """The evidence does not carry what was asked for."""
+
+    exit_code = EXIT_REFUSED
+
+
 class ResourceError(LorarankError, RuntimeError):
     """Out of memory or out of disk."""
 

@@ -19,6 +19,9 @@ from lorarank.sources import locate
 NOT_LINEAR = re.compile(r"(^|\.)(lm_head|score|classifier|\w*embed\w*|wte|wpe|shared|relative_attention_bias)\.")
 """Matrices that are no linear layers inside the model: embeddings and output heads."""
 
+TRANSPOSED = frozenset({"gpt2", "imagegpt", "openai-gpt", "gpt_bigcode", "decision_transformer"})
+"""``model_type`` of models whose linear layers are Conv1D, which keeps its weight as (in, out)."""
+
 PLAIN_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 """Stored dtypes whose shapes are those of the weights; packed 4- and 8-bit weights have others."""
 
@@ -77,8 +80,7 @@ def read_shapes(model: str) -> ModelShapes:
     folder = locate(model, allow_patterns=NEEDED_FILES)
     if folder.is_file():
         folder = folder.parent
-    files = sorted(folder.glob("*.safetensors"))
-    tensors = {name: tensor for file in files for name, tensor in _header(file).items()}
+    tensors = read_headers(folder)
     linear = {
         name.removesuffix(".weight"): tuple(tensor["shape"])
         for name, tensor in tensors.items()
@@ -88,6 +90,22 @@ def read_shapes(model: str) -> ModelShapes:
         sizes = (_product(tensor["shape"]) for tensor in tensors.values())
         return ModelShapes(folder, linear, sum(sizes), "the shapes in the weight files")
     return from_config(folder)
+
+
+def read_headers(folder: Path) -> dict[str, Any]:
+    """Tensor name → ``{"dtype", "shape"}`` of all weights in a folder, from the headers of its safetensors files.
+
+    Where there are the files that transformers loads, others beside them are left out: some hold the same weights under
+    other names.
+
+    Raises
+    ------
+    ModelError
+        A file is damaged.
+    """
+    usual = sorted({*folder.glob("model.safetensors"), *folder.glob("model-*-of-*.safetensors")})
+    files = usual or sorted(folder.glob("*.safetensors"))
+    return {name: tensor for file in files for name, tensor in _header(file).items()}
 
 
 def from_config(folder: Path) -> ModelShapes:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+QV_NAMES = frozenset({"q_proj", "v_proj", "q", "v", "query", "value", "c_attn", "query_key_value", "qkv_proj", "Wqkv"})
+"""Query and value projections, or the fused matrix that holds them, by the names of common architectures."""
+
+ATTENTION_PARTS = ("attn", "attention")
+"""A linear module is part of attention when a component of its path contains one of these."""
+
 
 def module_type(name: str) -> str:
     """The last component of a module path, with its parent where it is only a number.

@@ -19,3 +19,15 @@ def directions(count: float) -> str:
     ('1 direction', '2.5 directions')
     """
     return f"{count:g} direction" + ("" if count == 1 else "s")
+
+
+def size(count: int) -> str:
+    """A number of bytes as a person says it.
+
+    >>> size(900), size(2_161_664), size(78_000_000)
+    ('900 B', '2.16 MB', '78 MB')
+    """
+    for unit, unit_bytes in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= unit_bytes:
+            return f"{count / unit_bytes:.3g} {unit}"
+    return f"{count} B"

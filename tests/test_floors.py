@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import lorarank
 from lorarank.cli import COMMANDS
@@ -22,8 +24,19 @@ Make = Callable[..., Path]
 FLOORS = {
     0: {"", "errors", "module_names", "numerics", "wording"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
-    2: {"capacity", "compare", "estimate", "first_guess", "heuristics", "probe", "resize", "spectrum", "sweep"},
-    3: {"audit", "fine_tune"},
+    2: {
+        "capacity",
+        "compare",
+        "estimate",
+        "first_guess",
+        "heuristics",
+        "inspect",
+        "probe",
+        "resize",
+        "spectrum",
+        "sweep",
+    },
+    3: {"audit", "export", "fine_tune"},
     4: {"report"},
     5: {"__main__", "cli"},
 }
@@ -143,6 +156,17 @@ def test_resizing_and_comparing_load_nothing_heavy(make_adapter: Make, tmp_path:
     assert not after("resize", first, "-o", tmp_path / "out", "--params", "1500", "--per-module") & HEAVY
     assert not after("convert", first, "-o", tmp_path / "half", "--dtype", "bfloat16") & HEAVY
     assert not after("compare", first, second) & HEAVY
+
+
+def test_exporting_loads_nothing_heavy(make_run: Make) -> None:
+    folder = make_run()
+    for arguments in (["axolotl"], ["trl", "--qlora"], ["peft", "--per-module"]):
+        assert not after("export", folder, "--to", *arguments) & HEAVY
+
+
+def test_inspecting_weights_loads_nothing_heavy(tmp_path: Path) -> None:
+    save_file({"model.layers.0.mlp.up_proj.weight": np.zeros((8, 4), np.float32)}, tmp_path / "model.safetensors")
+    assert not after("inspect", tmp_path, "--rank", "2") & HEAVY
 
 
 def test_the_reference_table_loads_nothing_heavy() -> None:

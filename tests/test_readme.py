@@ -97,3 +97,14 @@ def test_every_first_run_is_complete(name: str) -> None:
     folders = [path for path in RUNS.iterdir() if path.is_dir()]
     assert len(folders) >= 3
     assert all((folder / name).is_file() for folder in folders)
+
+
+def test_the_exports_shown_hold_the_recommendation() -> None:
+    answer = json.loads((RUNS / "gsm8k" / "recommendation.json").read_text())["config"]
+    yaml = pytest.importorskip("yaml")
+    shown = yaml.safe_load((ROOT / "data" / "evidence" / "export" / "gsm8k-axolotl.txt").read_text())
+    assert (shown["lora_r"], shown["lora_alpha"]) == (answer["r"], answer["lora_alpha"])
+    assert shown["lora_target_modules"] == answer["target_modules"]
+    script = (ROOT / "data" / "evidence" / "export" / "gsm8k-trl-qlora.txt").read_text()
+    assert f"r={answer['r']},\n    lora_alpha={answer['lora_alpha']}," in script
+    ast.parse(script)

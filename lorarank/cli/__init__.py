@@ -25,6 +25,8 @@ COMMANDS = {
     "resize": "Cut an adapter to a smaller rank, and say what that drops.",
     "convert": "Write an adapter in another format, dtype or scaling; its update stays what it is.",
     "compare": "Say what two adapters have in common, and whether they can be merged.",
+    "export": "Write a recommendation, or an adapter's own configuration, for the tool that trains or serves it.",
+    "inspect": "List what LoRA can be put on in a model, and what each rank costs there.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }
@@ -37,7 +39,7 @@ GOES_ON = {
 }
 """What to do after Ctrl-C, where something was kept."""
 
-ONE_THREAD = frozenset({"audit", "compare", "convert", "estimate", "heuristics", "resize"})
+ONE_THREAD = frozenset({"audit", "compare", "convert", "estimate", "export", "heuristics", "inspect", "resize"})
 """Commands whose matrices are so small that threads cost more than they bring. A probe wants them all."""
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lorarank.adapters.store import INDEX_SUFFIX, open_store
 from lorarank.adapters.tensors import FLOATS, Store
 from lorarank.errors import ModelError, ResourceError
-from lorarank.model_shapes import NOT_LINEAR
+from lorarank.model_shapes import NOT_LINEAR, TRANSPOSED
 from lorarank.module_names import layer_index, module_type
 from lorarank.sources import locate
 
@@ -21,9 +21,6 @@ FILES = ("model.safetensors", f"model{INDEX_SUFFIX}")
 """In the order in which transformers looks for them."""
 
 HUB_FILES = ["config.json", "*.safetensors", f"*{INDEX_SUFFIX}"]
-
-TRANSPOSED = frozenset({"gpt2", "imagegpt", "openai-gpt", "gpt_bigcode", "decision_transformer"})
-"""``model_type`` of models whose linear layers are Conv1D, which keeps its weight as (in, out)."""
 
 
 @dataclass(frozen=True)

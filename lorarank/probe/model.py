@@ -14,16 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.pytorch_utils import Conv1D
 
 from lorarank.errors import MissingExtraError, ModelError, OptionError, printable
+from lorarank.module_names import ATTENTION_PARTS, QV_NAMES
 from lorarank.probe.options import ProbeOptions
 
 ADAPTER = "default"
 """PEFT's name for the one adapter on the model."""
-
-QV_NAMES = frozenset({"q_proj", "v_proj", "q", "v", "query", "value", "c_attn", "query_key_value", "qkv_proj", "Wqkv"})
-"""Query and value projections, or the fused matrix that holds them, by the names of common architectures."""
-
-ATTENTION_PARTS = ("attn", "attention")
-"""A linear module is part of attention when a component of its path contains one of these."""
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -6,13 +6,11 @@ import csv
 import dataclasses
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from lorarank.estimate.recommendation import Config, ModuleSummary, Recommendation
-from lorarank.report import content
+from lorarank.report import content, python_text
 from lorarank.report.plain import as_json, cell, escaped, grid_to_markdown
-
-LINE = 100
-"""Columns within which a configuration is kept."""
 
 
 def lora_config(config: Config) -> str:
@@ -28,31 +26,18 @@ def lora_config(config: Config) -> str:
         bias="none",
     )
     """
-    lines = [
-        f"task_type={_quoted(config.task_type)},",
-        f"r={config.r},",
-        f"lora_alpha={config.lora_alpha},",
-        f"lora_dropout={config.lora_dropout},",
-        *_collection("target_modules=[", [_quoted(name) for name in config.target_modules], "],"),
-        f"bias={_quoted(config.bias)},",
-    ]
+    arguments: dict[str, Any] = {
+        "task_type": config.task_type,
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+        "target_modules": config.target_modules,
+        "bias": config.bias,
+    }
     if config.fan_in_fan_out:
-        lines.append("fan_in_fan_out=True,")
-    for name, pattern in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
-        if pattern:
-            lines += _collection(f"{name}={{", [f"{_quoted(key)}: {value}" for key, value in pattern.items()], "},")
-    return "\n".join(("LoraConfig(", *(f"    {line}" for line in lines), ")"))
-
-
-def _collection(begin: str, items: Sequence[str], end: str) -> list[str]:
-    """On one line where it fits, else an item a line."""
-    line = begin + ", ".join(items) + end
-    return [line] if len(line) <= LINE else [begin, *(f"    {item}," for item in items), end]
-
-
-def _quoted(text: str) -> str:
-    """A Python string literal in double quotes, ASCII only."""
-    return '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
+        arguments["fan_in_fan_out"] = True
+    patterns = {"rank_pattern": config.rank_pattern, "alpha_pattern": config.alpha_pattern}
+    return python_text.call("LoraConfig", arguments | {name: pattern for name, pattern in patterns.items() if pattern})
 
 
 def to_json(answer: Recommendation, *, command: Sequence[str] = (), per_module: bool = False) -> str:

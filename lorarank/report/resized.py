@@ -11,7 +11,7 @@ from lorarank.errors import printable
 from lorarank.report.page import Page
 from lorarank.report.plain import Grid, as_json, cell, escaped, grid_to_markdown
 from lorarank.resize.result import Resized, ResizedModule
-from lorarank.wording import percent
+from lorarank.wording import percent, size
 
 MOST_SHOWN = 12
 """Modules that a table lists without being asked for all: those that lose most."""
@@ -164,16 +164,4 @@ def _lost(share: float) -> str:
 
 
 def _size(done: Resized) -> str:
-    return f"{_bytes(done.bytes)}" + (f" of {_bytes(done.bytes_before)}" if done.bytes_before is not None else "")
-
-
-def _bytes(count: int) -> str:
-    """A number of bytes as a person says it.
-
-    >>> _bytes(900), _bytes(2_161_664), _bytes(78_000_000)
-    ('900 B', '2.16 MB', '78 MB')
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} B"
+    return f"{size(done.bytes)}" + (f" of {size(done.bytes_before)}" if done.bytes_before is not None else "")

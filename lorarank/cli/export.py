@@ -1,0 +1,56 @@
+"""``lorarank export`` (floor 5)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lorarank.errors import printable
+from lorarank.export.options import TOOLS, ExportOptions
+
+
+@click.command(
+    epilog="Example: lorarank export run --to axolotl -o lora.yaml\n\n"
+    "Exit codes: 0 exported, 2 bad input, 3 the run carries no recommendation: nothing is exported."
+)
+@click.argument("source", metavar="SOURCE")
+@click.option("--to", type=click.Choice(TOOLS), required=True, help="Whose configuration to write.")
+@click.option(
+    "--per-module", is_flag=True, default=ExportOptions.per_module, help="A rank for each module, where the tool can."
+)
+@click.option(
+    "--budget",
+    type=int,
+    default=ExportOptions.budget,
+    metavar="PARAMS",
+    help="With --per-module: most parameters in all [default: those of one rank for all].",
+)
+@click.option(
+    "--rank",
+    type=int,
+    default=ExportOptions.rank,
+    metavar="R",
+    help="This rank instead of the recommended one, or the adapter's.",
+)
+@click.option(
+    "--qlora", is_flag=True, default=ExportOptions.qlora, help="Base in 4 bits: nf4, double quantisation, bf16 compute."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A new file, instead of standard output.")
+def command(source: str, output: Path | None, **given: Any) -> None:
+    """Write a recommendation, or an adapter's own configuration, for the tool that trains or serves it.
+
+    SOURCE is the folder `lorarank probe` made: what is recommended from it. Or an adapter (a folder, a file or a hub
+    id): what it was trained with.
+    """
+    from lorarank.export import export, write
+    from lorarank.report.exported import to_text
+
+    text = to_text(export(source, ExportOptions(**given)), command=("lorarank", *sys.argv[1:]))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write(output, text)
+        click.echo(f"Written to {printable(output)}.", err=True)

@@ -1,0 +1,52 @@
+"""``lorarank inspect`` (floor 5)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import Any
+
+import click
+
+from lorarank.inspect import Inspection, InspectOptions, inspect
+
+FORMATS = ("table", "json", "markdown", "csv")
+PIPED_WIDTH = 100
+"""Columns where no terminal says how many it has."""
+
+
+@click.command(epilog="Example: lorarank inspect gpt2-folder --rank 16 --target c_attn")
+@click.argument("model", metavar="MODEL")
+@click.option("--rank", type=int, default=InspectOptions.rank, metavar="R", help="This rank alone [default: 1 to 256].")
+@click.option(
+    "--target",
+    default=InspectOptions.target,
+    metavar="PATTERN",
+    help="Which modules target_modules would hit: names with commas, or a regular expression for the whole path.",
+)
+@click.option("--modules", "all_modules", is_flag=True, help="List every module.")
+@click.option(
+    "--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
+)
+def command(model: str, all_modules: bool, kind: str, **given: Any) -> None:
+    """List what LoRA can be put on in a model, and what each rank costs there.
+
+    MODEL is a folder, a config.json, or a hub id (owner/name[@revision]). No weights are loaded, and none are needed:
+    without them the shapes come from the configuration (extra: probe).
+    """
+    click.echo(_rendered(inspect(model, InspectOptions(**given)), kind, all_modules), nl=False)
+
+
+def _rendered(found: Inspection, kind: str, all_modules: bool) -> str:
+    """The inspection in one of :data:`FORMATS`."""
+    from lorarank.report import inspected
+
+    if kind == "json":
+        return inspected.to_json(found, command=("lorarank", *sys.argv[1:]))
+    if kind == "markdown":
+        return inspected.to_markdown(found, all_modules=all_modules)
+    if kind == "csv":
+        return inspected.to_csv(found)
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
+    return inspected.render(found, width=width, colour=terminal, all_modules=all_modules)

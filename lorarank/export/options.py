@@ -1,0 +1,65 @@
+"""What an export can be asked (floor 3): every option with its one default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lorarank.errors import OptionError
+
+NAMES = {
+    "peft": "PEFT",
+    "trl": "TRL",
+    "axolotl": "axolotl",
+    "llamafactory": "LLaMA-Factory",
+    "unsloth": "Unsloth",
+    "torchtune": "torchtune",
+    "mlx": "MLX-LM",
+    "vllm": "vLLM",
+}
+"""Tools whose keys are known → as they write themselves."""
+
+TOOLS = tuple(NAMES)
+
+WITH_PATTERNS = ("peft", "trl", "axolotl", "unsloth")
+"""Those among them that take a rank for each module."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of :func:`lorarank.export.export`.
+
+    Parameters
+    ----------
+    to : one of :data:`TOOLS`.
+    per_module : a rank for each module, as many parameters in all; a run only.
+    budget : of those parameters; ``None`` takes what one rank for all costs.
+    rank : this rank instead of the recommended one, or of the adapter's own.
+    qlora : with the base in 4 bits: nf4, double quantisation, bf16 compute.
+
+    Raises
+    ------
+    OptionError
+        A value out of its range, or a budget without ``per_module``.
+
+    Examples
+    --------
+    >>> ExportOptions("peft").rank is None
+    True
+    """
+
+    to: str
+    per_module: bool = False
+    budget: int | None = None
+    rank: int | None = None
+    qlora: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.to not in TOOLS:
+            raise OptionError(f"--to {self.to}", "no such tool", do=f"choose among: {', '.join(TOOLS)}")
+        for name in ("rank", "budget"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"--{name} {value}", "it must be at least 1")
+        if self.budget is not None and not self.per_module:
+            raise OptionError("--budget", "it is for a rank for each module", do="add --per-module, or give --rank")

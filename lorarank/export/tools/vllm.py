@@ -1,0 +1,50 @@
+"""vLLM: ``vllm serve`` with ``--enable-lora``, ``--max-lora-rank`` and ``--lora-modules``
+(``docs/features/lora.md`` at 05863f1, ``docs/features/quantization/bnb.md`` at 03c1ab5; MaxLoRARanks in
+``vllm/config/lora.py`` at a78dc92; what it reads of an adapter: ``vllm/lora/peft_helper.py`` at 0214369) (floor 3)."""
+
+from __future__ import annotations
+
+from lorarank.audit.serving import VLLM_RANKS
+from lorarank.errors import OptionError
+from lorarank.export.settings import DEFAULTS, Settings
+from lorarank.export.translate import PATTERNS, base, translate
+
+REFUSED = ("use_dora", "modules_to_save")
+"""Fields that it refuses an adapter for."""
+
+READ = ("r", "lora_alpha", "use_rslora", *(name for name in DEFAULTS if name not in (*REFUSED, *PATTERNS)))
+"""Fields that it takes from the adapter's own configuration, or that matter in training alone."""
+
+TRAINED = "PATH_OF_THE_TRAINED_ADAPTER"
+
+
+def write(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of the command.
+
+    Raises
+    ------
+    OptionError
+        A rank above all that it allows.
+    """
+    notes: list[str] = []
+    largest = settings.largest_r
+    allowed = next((rank for rank in VLLM_RANKS if rank >= largest), None)
+    if allowed is None:
+        raise OptionError("--to vllm", f"r = {largest}, and it serves up to {VLLM_RANKS[-1]}", do="cut it with resize")
+    if allowed != largest:
+        notes.append(f"--max-lora-rank {allowed} is the smallest value that vLLM allows for r = {largest}.")
+    refused = [name for name in REFUSED if settings.lora.get(name)]
+    if refused:
+        notes.append(f"vLLM refuses an adapter with {' or '.join(refused)}: this one will not load.")
+    if settings.lora.get("rank_pattern") or settings.lora.get("alpha_pattern"):
+        notes.append(
+            f"vLLM ignores rank_pattern and alpha_pattern: it would scale every module by {settings.scaling:g}. "
+            "lorarank convert --bake-alpha puts each module's scaling into its factors."
+        )
+    _, lost = translate(settings, {}, "vLLM", (*READ, *REFUSED, "rank_pattern", "alpha_pattern"))
+    path = settings.source if settings.kind == "adapter" else TRAINED
+    if settings.kind == "run":
+        notes.append(f"Replace {TRAINED} by the folder that training at r = {settings.r} leaves.")
+    words = ["vllm", "serve", base(settings, notes), "--enable-lora", "--max-lora-rank", str(allowed)]
+    words += ["--quantization", "bitsandbytes"] if settings.qlora else []
+    return (*words, "--lora-modules", f"lora={path}"), (*lost, *notes)

@@ -1,0 +1,39 @@
+"""What an inspection can be asked (floor 2): every option with its one default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lorarank.errors import OptionError
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Options of :func:`lorarank.inspect.inspect`.
+
+    Parameters
+    ----------
+    rank : show this one; ``None`` shows 1, 2, 4, … 256.
+    target : pattern whose hits are told, as for ``LoraConfig.target_modules``; see
+        :func:`lorarank.inspect.targets.parse`.
+
+    Raises
+    ------
+    OptionError
+        A rank below 1, or an empty pattern.
+
+    Examples
+    --------
+    >>> InspectOptions(rank=16).target is None
+    True
+    """
+
+    rank: int | None = None
+    target: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.rank is not None and self.rank < 1:
+            raise OptionError(f"--rank {self.rank}", "it must be at least 1")
+        if self.target is not None and not self.target.strip(" ,"):
+            raise OptionError("--target", "it is empty", do="give module names, or a regular expression")

@@ -1,0 +1,214 @@
+"""From a model's name to what LoRA costs on it (floor 2)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorarank.errors import ModelError, printable
+from lorarank.inspect.layers import EXPERT, LINEAR, Layer, Layers, from_headers
+from lorarank.inspect.options import InspectOptions
+from lorarank.inspect.result import Cost, Inspection, TargetSet, TypeRow
+from lorarank.inspect.skeleton import from_configuration
+from lorarank.inspect.targets import (
+    FUSED,
+    FUSED_MATRICES,
+    SETS,
+    SHORTHAND_RULE,
+    Pattern,
+    in_set,
+    missing,
+    parse,
+    with_experts,
+)
+from lorarank.model_shapes import PLAIN_DTYPES, read_headers
+from lorarank.numerics.ladder import LADDER
+from lorarank.sources import locate
+
+PARAMETERS = frozenset({"experts", "router"})
+"""Kinds that are parameters, which target_modules does not reach."""
+
+HUB_FILES = ["config.json"]
+"""What is fetched of a model on the hub: never its weights."""
+
+
+def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspection:
+    """Everything that LoRA can be put on in a model, and what ranks cost there. No weights are loaded.
+
+    Parameters
+    ----------
+    model : a folder, a ``config.json``, a safetensors file, or a hub id ``owner/name[@revision]``. Where there are
+        safetensors files their headers tell the shapes, without torch; else transformers builds the model from its
+        configuration on the meta device.
+    options : what to ask; defaults where left out.
+
+    Raises
+    ------
+    SourceError
+        There is no such model.
+    ModelError
+        Its shapes cannot be told, or it has nothing to adapt.
+    MissingExtraError
+        It takes transformers, which is not installed.
+    OptionError
+        A pattern that is none.
+    """
+    options = options or InspectOptions()
+    path = locate(model, allow_patterns=HUB_FILES)
+    pattern = None if options.target is None else parse(options.target)
+    model_type = _model_type(path)
+    found = _read(path, model_type)
+    if not any(layer.kind in LINEAR for layer in found.layers):
+        raise ModelError(path, "no linear layer was found in it", do="give a base model")
+    ranks = LADDER if options.rank is None else (options.rank,)
+    sets = [_set(name, [x for x in found.layers if in_set(x, name)], ranks, found.parameters) for name in SETS]
+    if found.family:
+        sets.append(_set("with experts", with_experts(found), ranks, found.parameters, fused=True))
+    notes = list(_notes(found))
+    rule = None
+    if pattern is not None:
+        hit = _hit(pattern, found)
+        rule = SHORTHAND_RULE if _is_shorthand(pattern) else pattern.rule
+        sets = [one for one in sets if one.modules] + [
+            _set(pattern.text, hit, ranks, found.parameters, fused=_is_shorthand(pattern))
+        ]
+        notes += _pattern_notes(pattern, hit, found)
+    return Inspection(
+        source=str(model),
+        model_type=model_type,
+        basis=found.basis,
+        parameters=found.parameters,
+        layers=found.layers,
+        types=_types(found.layers),
+        sets=tuple(one for one in sets if one.modules or pattern is not None),
+        ranks=tuple(ranks),
+        rule=rule,
+        notes=tuple(notes),
+    )
+
+
+def _read(path: Path, model_type: str) -> Layers:
+    """By the headers of weights, where there are plain ones whose names are those of the loaded model."""
+    if path.suffix == ".json" and path.is_file():
+        return from_configuration(path)
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir() and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        raise ModelError(path, "it is an adapter", do="give its base model; lorarank audit looks into adapters")
+    tensors = read_headers(folder)
+    matrices = {key: tensor for key, tensor in tensors.items() if len(tensor["shape"]) > 1}
+    plain = matrices and all(tensor["dtype"] in PLAIN_DTYPES for tensor in matrices.values())
+    has_config = (folder / "config.json").is_file()
+    mixture = any(".experts." in key for key in matrices)  # stored otherwise than loaded, in older files
+    if plain and not (mixture and has_config and importlib.util.find_spec("transformers") is not None):
+        return from_headers(tensors, model_type)
+    if not has_config:
+        what = "its weights are packed and there is no config.json" if tensors else "neither weights nor config.json"
+        raise ModelError(path, what, do="give the folder of a model")
+    return from_configuration(folder)
+
+
+def _model_type(path: Path) -> str:
+    """``model_type`` of the configuration; "" where there is none."""
+    file = path if path.suffix == ".json" else (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        return printable(json.loads(file.read_bytes()).get("model_type") or "", 80)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+
+
+def _set(
+    name: str, layers: Sequence[Layer], ranks: Sequence[int], parameters: int, *, fused: bool = False
+) -> TargetSet:
+    """``fused`` counts a stack of two matrices an expert at twice the rank, as PEFT does."""
+    times = [FUSED_MATRICES if fused and layer.kind == "experts" and layer.type == FUSED else 1 for layer in layers]
+    per_rank = sum(count * layer.parameters_per_rank for count, layer in zip(times, layers, strict=True))
+    return TargetSet(
+        name,
+        tuple(sorted({layer.type for layer in layers})),
+        tuple(layer.name for layer in layers),
+        per_rank,
+        tuple(Cost(r, r * per_rank, r * per_rank / parameters if parameters else 0.0) for r in ranks),
+    )
+
+
+def _types(layers: Sequence[Layer]) -> tuple[TypeRow, ...]:
+    groups: dict[tuple[str, str, int, int, int], list[Layer]] = {}
+    for layer in layers:
+        key = layer.type, layer.kind, layer.stack, layer.out_features, layer.in_features
+        groups.setdefault(key, []).append(layer)
+    return tuple(
+        TypeRow(
+            kind,
+            sort,
+            len(group),
+            stack,
+            out_features,
+            in_features,
+            sum(layer.parameters_per_rank for layer in group),
+            # of some of them at least: fc1 may stand inside and outside of attention
+            tuple(name for name in SETS if any(in_set(layer, name) for layer in group)),
+            group[0].name,
+        )
+        for (kind, sort, stack, out_features, in_features), group in groups.items()
+    )
+
+
+def _is_shorthand(pattern: Pattern) -> bool:
+    return pattern.text.strip().lower() == "all-linear"
+
+
+def _hit(pattern: Pattern, found: Layers) -> list[Layer]:
+    if _is_shorthand(pattern):
+        return with_experts(found) if found.family else [layer for layer in found.layers if in_set(layer, "all-linear")]
+    return [layer for layer in found.layers if layer.kind not in PARAMETERS and pattern.hits(layer.name)]
+
+
+def _notes(found: Layers) -> list[str]:
+    notes = []
+    if any(layer.kind == "Conv1D" for layer in found.layers):
+        notes.append(
+            "Its linear layers are Conv1D, with weights as (in, out): fan_in_fan_out=True goes into LoraConfig."
+        )
+    if any(layer.kind == "experts" for layer in found.layers):
+        notes.append(
+            "Its experts are stacked in one parameter a layer: qv, attention and all-linear do not hold them, and PEFT "
+            "adapts them with target_parameters instead of target_modules, without dropout."
+        )
+    if found.family:
+        notes.append(
+            'PEFT 0.21 adapts what "with experts" counts where target_modules="all-linear": all experts and routers, '
+            f"{FUSED} at twice the rank since it holds two matrices an expert, and no shared experts."
+        )
+    if any(EXPERT.search(layer.name) for layer in found.layers):
+        notes.append(
+            "Its files store every expert by itself; transformers 5 stacks them on loading, and then target_modules do "
+            "not reach them. With transformers installed the loaded model is shown."
+        )
+    return notes
+
+
+def _pattern_notes(pattern: Pattern, hit: Sequence[Layer], found: Layers) -> list[str]:
+    """What PEFT would refuse or silently leave out."""
+    if _is_shorthand(pattern):
+        return []
+    notes = []
+    containers = [path for path in found.containers if pattern.hits(path)]
+    if containers:
+        notes.append(
+            f"PEFT would refuse this pattern: it also hits {len(containers):,} modules that are no layers, "
+            f"{containers[0]} the first of them."
+        )
+    if not hit:
+        kinds = sorted({layer.type for layer in found.layers if layer.kind in LINEAR})
+        notes.append(f"The pattern hits no layer, which PEFT refuses. Linear layers end in: {', '.join(kinds)}.")
+    elif lost := missing(pattern, found.layers):
+        notes.append(f"Nothing ends in {', '.join(lost)}; PEFT leaves such names out without a word.")
+    experts = [layer.name for layer in found.layers if layer.kind == "experts" and pattern.hits(layer.name)]
+    if experts:
+        notes.append(f"It would hit {len(experts):,} stacks of experts if given as target_parameters.")
+    heads = [layer.name for layer in hit if layer.kind in ("head", "embedding")]
+    if heads:
+        notes.append(f"It hits {', '.join(heads)}: output layers and embeddings are large, and may be tied.")
+    return notes

@@ -1,0 +1,107 @@
+"""Which modules a target set or a pattern means (floor 2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorarank.errors import OptionError
+from lorarank.inspect.layers import LINEAR, Layer, Layers
+from lorarank.module_names import ATTENTION_PARTS, QV_NAMES
+
+SETS = ("qv", "attention", "all-linear")
+"""The target sets that a probe knows as well."""
+
+RENAMED = {
+    "mixtral": frozenset({"gate", "w1", "w2", "w3"}),
+    "qwen2_moe": frozenset({"gate", "gate_proj", "up_proj", "down_proj"}),
+}
+"""Families of mixtures of experts that transformers 5 loads with stacked experts → names in them that PEFT maps to the
+parameters of stacks and routers (``peft.utils.transformers_weight_conversion``, 0.21)."""
+
+FUSED, FUSED_MATRICES = "gate_up_proj", 2
+"""The stack that holds two matrices an expert; PEFT gives it as many times the rank, so that each can have its own."""
+
+NAMES = re.compile(r"[\w.\- ]+(,[\w.\- ]+)*", re.ASCII)
+"""Names with commas between them; anything else is a regular expression."""
+
+SUFFIX_RULE = "module names: a path is hit that is one of them, or ends in a dot and one of them"
+REGEX_RULE = "a regular expression: a path is hit that it matches from end to end"
+SHORTHAND_RULE = "PEFT's shorthand: all linear layers but the output layer"
+
+
+def in_set(layer: Layer, name: str) -> bool:
+    """Whether one of :data:`SETS` holds a layer.
+
+    >>> layer = Layer("h.0.attn.c_proj", "Conv1D", 768, 768)
+    >>> [in_set(layer, name) for name in SETS]
+    [False, True, True]
+    """
+    if layer.kind not in LINEAR:
+        return False
+    if name == "qv":
+        return layer.type in QV_NAMES
+    return name == "all-linear" or any(part in layer.name.lower() for part in ATTENTION_PARTS)
+
+
+def with_experts(found: Layers) -> list[Layer]:
+    """What PEFT 0.21 adapts in these families where it is told "all-linear": stacks and routers as well.
+
+    Linear layers that are called as the experts' were, those of shared experts, are not adapted then.
+    """
+    renamed = RENAMED[found.family]
+    return [
+        layer
+        for layer in found.layers
+        if layer.kind in ("experts", "router") or (in_set(layer, "all-linear") and layer.type not in renamed)
+    ]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What ``LoraConfig.target_modules`` would be: a regular expression, or names.
+
+    ``rule`` says how it is read.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    expression: re.Pattern[str] | None
+    rule: str
+
+    def hits(self, path: str) -> bool:
+        """Whether PEFT would adapt the module at ``path``."""
+        if self.expression is not None:
+            return self.expression.fullmatch(path) is not None
+        return any(path == name or path.endswith(f".{name}") for name in self.names)
+
+
+def parse(text: str) -> Pattern:
+    """A pattern by PEFT's own rule (``peft.tuners.tuners_utils.check_target_module_exists``, 0.21).
+
+    A list of names hits the paths that end in one of them, a single string is a regular expression for the whole path.
+    Names alone, with commas between them, are taken for such a list, as everywhere on this command line.
+
+    Raises
+    ------
+    OptionError
+        It is no valid regular expression.
+
+    >>> parse("q_proj,v_proj").hits("model.layers.0.self_attn.q_proj")
+    True
+    >>> parse(r".*\\.q_proj").hits("model.layers.0.self_attn.q_proj"), parse("^q_proj$").hits("h.0.q_proj")
+    (True, False)
+    """
+    if NAMES.fullmatch(text):
+        names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+        return Pattern(text, names, None, SUFFIX_RULE)
+    try:
+        return Pattern(text, (), re.compile(text), REGEX_RULE)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise OptionError(f"--target {text}", f"neither module names nor a regular expression ({error})") from None
+
+
+def missing(pattern: Pattern, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Names of a pattern that hit nothing."""
+    return tuple(name for name in pattern.names if not any(f".{layer.name}".endswith(f".{name}") for layer in layers))

@@ -1,0 +1,210 @@
+"""Runs and adapters: what is recommended, what was trained with, what is refused; and the command."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from lorarank import runs
+from lorarank.cli import main
+from lorarank.errors import OptionError, RefusedError
+from lorarank.estimate import EstimateOptions, recommend
+from lorarank.export import TOOLS, Exported, ExportOptions, export
+from lorarank.report.export import lora_config
+from lorarank.report.exported import to_text
+
+Make = Callable[..., Path]
+
+OWN = {
+    "use_rslora": True,
+    "use_dora": True,
+    "lora_dropout": 0.1,
+    "modules_to_save": ["lm_head"],
+    "rank_pattern": {"layers.0.self_attn.q_proj": 8},
+    "layers_to_transform": [0, 1],
+    "target_modules": ["q_proj", "k_proj", "down_proj"],
+}
+
+
+def exported(source: Path, tool: str, **options: Any) -> Exported:
+    return export(source, ExportOptions(tool, **options))
+
+
+def text_of(source: Path, tool: str, **options: Any) -> str:
+    return to_text(exported(source, tool, **options))
+
+
+def ran(source: Path, tool: str, **options: Any) -> dict[str, Any]:
+    """The variables that a Python export leaves."""
+    found: dict[str, Any] = {}
+    exec(text_of(source, tool, **options), found)
+    return found
+
+
+def loaded(source: Path, tool: str, **options: Any) -> dict[str, Any]:
+    """What a YAML export says."""
+    yaml = pytest.importorskip("yaml")
+    found: dict[str, Any] = yaml.safe_load(text_of(source, tool, **options))
+    return found
+
+
+def test_a_run_exports_what_estimate_prints(make_run: Make) -> None:
+    run = make_run()
+    for options, budget in (({}, None), ({"per_module": True, "budget": 1500}, 1500)):
+        answer = recommend(run, EstimateOptions(budget=budget))
+        assert answer.config is not None
+        text = text_of(run, "peft", **options)
+        shown = next(node for node in ast.parse(text).body if isinstance(node, ast.Assign))
+        assert ast.unparse(shown.value) == ast.unparse(ast.parse(lora_config(answer.config)).body[0])
+        assert f"r = {answer.r} (" in text
+
+
+def refused(make_run: Make) -> Path:
+    return make_run(heldout={"gains": (runs.Loss(-1.0, 0.1),)}, name="refused")
+
+
+def test_a_refusal_exports_nothing_unless_a_rank_is_given(make_run: Make, tmp_path: Path) -> None:
+    run = refused(make_run)
+    with pytest.raises(RefusedError, match="--rank"):
+        exported(run, "peft")
+    output = tmp_path / "lora.py"
+    result = CliRunner().invoke(main, ["export", str(run), "--to", "peft", "-o", str(output)])
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (3, "", 1)
+    assert not output.exists()
+    found = exported(run, "peft", rank=4)
+    assert found.settings.r == 4
+    assert "no recommendation" in found.notes[0]
+
+
+def test_an_adapter_exports_what_it_was_trained_with(make_adapter: Make) -> None:
+    pytest.importorskip("peft")
+    folder = make_adapter(r=8, alpha=16, config=OWN)
+    config = ran(folder, "peft")["peft_config"]
+    for name, value in OWN.items():
+        stored = getattr(config, name)
+        assert (sorted(stored) if isinstance(stored, set) else stored) == (
+            sorted(value) if name == "target_modules" else value
+        ), name
+    assert (config.r, config.lora_alpha) == (8, 16)
+    assert "was trained with; it is no recommendation" in exported(folder, "peft").notes[0]
+
+
+@pytest.mark.parametrize(
+    ("tool", "says"),
+    [
+        ("axolotl", []),
+        ("unsloth", ["hands rank_pattern, use_dora on"]),
+        ("llamafactory", ["one rank for all modules: rank_pattern (1 modules)", "layers_to_transform = [0, 1]"]),
+        ("mlx", ["one rank for all", "modules_to_save"]),
+        ("torchtune", ["one rank for all", "use_rslora = True", "modules_to_save"]),
+        ("vllm", ["refuses an adapter with use_dora or modules_to_save", "ignores rank_pattern"]),
+    ],
+)
+def test_what_a_tool_cannot_express_is_said(make_adapter: Make, tool: str, says: list[str]) -> None:
+    notes = exported(make_adapter(r=8, alpha=16, config=OWN), tool).notes
+    for words in says:
+        assert any(words in note for note in notes), notes
+    if not says:
+        assert len(notes) == 1
+
+
+def test_rank_stabilised_scaling_is_mlx_s_scale(make_adapter: Make) -> None:
+    folder = make_adapter(r=16, alpha=32, config={"use_rslora": True})
+    assert loaded(folder, "mlx")["lora_parameters"]["scale"] == 8.0
+
+
+def test_a_regular_expression_becomes_paths_where_a_tool_takes_names(make_adapter: Make) -> None:
+    folder = make_adapter(config={"target_modules": r".*\.(q|k|down)_proj"})
+    assert loaded(folder, "axolotl")["lora_target_modules"] == r".*\.(q|k|down)_proj"
+    named = loaded(folder, "llamafactory")["lora_target"].split(",")
+    assert "model.layers.1.self_attn.q_proj" in named
+    assert len(named) == 6
+
+
+def test_an_adapter_at_another_rank_keeps_its_scaling(make_adapter: Make) -> None:
+    found = exported(make_adapter(r=8, alpha=16, config={"alpha_pattern": {"q_proj": 8}}), "peft", rank=4).settings
+    assert (found.lora["r"], found.lora["lora_alpha"]) == (4, 8)
+    assert "alpha_pattern" not in found.lora
+
+
+def test_an_adapter_has_no_rank_for_each_module(make_adapter: Make) -> None:
+    with pytest.raises(OptionError, match="--per-module: an adapter says what it was trained with"):
+        exported(make_adapter(), "peft", per_module=True)
+
+
+def test_a_fractional_alpha_is_declined_where_whole_numbers_are_needed(make_adapter: Make) -> None:
+    folder = make_adapter(config={"lora_alpha": 0.5})
+    with pytest.raises(OptionError, match="whole numbers alone"):
+        exported(folder, "axolotl")
+    assert exported(folder, "peft").settings.lora["lora_alpha"] == 0.5
+
+
+def test_another_format_is_read_off_its_modules(tmp_path: Path) -> None:
+    names = [f"model.layers.{index}.self_attn.{kind}_proj" for index in (0, 1) for kind in "qv"]
+    tensors = {f"{name}.lora_a": np.ones((16, 8), np.float32) for name in names}
+    save_file(
+        tensors | {f"{name}.lora_b": np.ones((8, 12), np.float32) for name in names}, tmp_path / "adapters.safetensors"
+    )
+    config = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": {"rank": 8, "scale": 2.0, "dropout": 0.0}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    found = exported(tmp_path, "axolotl")
+    assert found.settings.lora == {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
+    assert any("Read off a file in mlx format, which keeps no targets" in note for note in found.notes)
+    assert any("replace BASE_MODEL" in note for note in found.notes)
+    assert loaded(tmp_path, "mlx")["lora_parameters"]["keys"] == ["self_attn.q_proj", "self_attn.v_proj"]
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_names_from_an_adapter_stay_names(make_adapter: Make, tool: str) -> None:
+    evil = 'x"\nimport os # \x1b[31m\u2028\U0001f600'
+    config = {"base_model_name_or_path": evil, "target_modules": ["q_proj", "k_proj", "down_proj"]}
+    if tool != "torchtune":
+        config["target_modules"].append(evil)  # type: ignore[attr-defined]
+    folder = make_adapter(config=config)
+    text = text_of(folder, tool)
+    assert "\x1b" not in text
+    assert "\u2028" not in text
+    assert not any(line.lstrip().startswith("import os") for line in text.splitlines())
+    if tool in ("peft", "trl", "unsloth"):
+        assert all(isinstance(node, ast.Assign | ast.ImportFrom) for node in ast.parse(text).body)
+    elif tool in ("axolotl", "llamafactory", "mlx"):
+        named = loaded(folder, tool)
+        assert evil in (named.get("base_model"), named.get("model_name_or_path"), named.get("model"))
+
+
+def test_the_command_writes_a_new_file_and_replaces_none(make_run: Make, tmp_path: Path) -> None:
+    run, output = make_run(), tmp_path / "lora.yaml"
+
+    def call(*more: str) -> Any:
+        return CliRunner().invoke(main, ["export", str(run), "--to", "axolotl", *more])
+
+    shown = call()
+    assert shown.exit_code == 0
+    written = call("-o", str(output))
+    assert (written.exit_code, written.stdout) == (0, "")
+    body = output.read_text(encoding="utf-8").partition("\n\n")[2]
+    assert body == shown.stdout.partition("\n\n")[2]
+    again = call("-o", str(output))
+    assert (again.exit_code, "nothing is replaced" in again.stderr.lower()) == (2, True)
+    nowhere = call("-o", str(tmp_path / "nowhere" / "x.yaml"))
+    assert (nowhere.exit_code, len(nowhere.stderr.splitlines())) == (2, 1)
+    assert "--resume" not in nowhere.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"rank": 0}, "at least 1"), ({"budget": 5}, "add --per-module"), ({"per_module": True, "budget": 0}, "at least")],
+)
+def test_options_that_cannot_work(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(OptionError, match=f"(?i){says}"):
+        ExportOptions("peft", **options)
+    with pytest.raises(OptionError, match="Choose among"):
+        ExportOptions("keras")

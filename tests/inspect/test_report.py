@@ -1,0 +1,92 @@
+"""What an inspection looks like, and the command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from lorarank.cli import main
+from lorarank.inspect import InspectOptions, inspect
+from lorarank.report import inspected
+
+SHAPES = {
+    "transformer.wte.weight": (50, 64),
+    "transformer.h.0.attn.c_attn.weight": (64, 192),
+    "transformer.h.0.attn.c_proj.weight": (64, 64),
+    "transformer.h.0.mlp.c_fc.weight": (64, 256),
+    "transformer.h.0.mlp.c_fc.bias": (256,),
+    "transformer.h.0.mlp.c_proj.weight": (256, 64),
+    "lm_head.weight": (50, 64),
+}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A GPT-2 of one layer."""
+    return make(tmp_path / "gpt2")
+
+
+def make(folder: Path, extra: str = "") -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
+    tensors = {key: np.zeros(shape, np.float16) for key, shape in SHAPES.items()}
+    if extra:
+        tensors[f"{extra}.weight"] = np.zeros((4, 4), np.float16)
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def run(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(main, ["inspect", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_whole_page(model: Path, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    golden("gpt2.txt", run("gpt2"))
+    golden("gpt2-rank.txt", run("gpt2", "--rank", "8", "--target", "c_attn,c_proj", "--modules"))
+
+
+def test_formats(model: Path) -> None:
+    plain = json.loads(run(model, "--format", "json"))
+    assert [one["name"] for one in plain["sets"]] == ["qv", "attention", "all-linear"]
+    cost = plain["sets"][2]["costs"][4]
+    per_rank = (64 + 192) + (64 + 64) + 2 * (64 + 256)
+    assert (cost["r"], cost["parameters"], cost["training_bytes"]) == (16, 16 * per_rank, 16 * 16 * per_rank)
+    rows = list(csv.DictReader(io.StringIO(run(model, "--format", "csv"))))
+    assert [(row["type"], row["kind"]) for row in rows] == [
+        ("lm_head", "head"),
+        ("c_attn", "Conv1D"),
+        ("c_proj", "Conv1D"),
+        ("c_fc", "Conv1D"),
+        ("c_proj", "Conv1D"),
+        ("wte", "embedding"),
+    ]
+    assert run(model, "--format", "markdown").startswith("**55,808 parameters; LoRA on all-linear")
+
+
+def test_names_cannot_move_a_cursor(tmp_path: Path) -> None:
+    found = inspect(make(tmp_path / "model", "a\x1b[31m\n.q_proj"), InspectOptions(target=r".*q_proj|.*c_attn|.*h.*"))
+    for text in (
+        inspected.render(found, all_modules=True),
+        inspected.to_markdown(found, all_modules=True),
+        inspected.to_json(found),
+        inspected.to_csv(found),
+    ):
+        assert "\x1b" not in text
+        assert "31m\n" not in text
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    for arguments in ([tmp_path], [tmp_path / "nowhere"], [tmp_path, "--rank", "0"], [tmp_path, "--target", ","]):
+        result = CliRunner().invoke(main, ["inspect", *map(str, arguments)])
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
