@@ -23,7 +23,7 @@ FLOORS = {
     0: {"", "errors", "module_names", "numerics", "wording"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
     2: {"capacity", "compare", "estimate", "first_guess", "heuristics", "probe", "resize", "spectrum", "sweep"},
-    3: {"audit", "fine_tune"},
+    3: {"audit", "dossier", "fine_tune"},
     4: {"report"},
     5: {"__main__", "cli"},
 }
