@@ -33,7 +33,8 @@ MOST_DRAWN = 12
 @dataclass(frozen=True)
 class Part:
     """One module: ``rank`` is its energy rank (``None`` where it could not be measured), ``energy`` its share of the
-    adapter's Σσ², ``singular_values`` descending, scaling included, in the metric of its :class:`Update`.
+    adapter's Σσ², ``singular_values`` descending, scaling included, in the metric of its :class:`Update`;
+    ``agreement`` is that with the replicates, where there are any.
     """
 
     name: str
@@ -48,13 +49,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Cell:
-    """Modules that share layer and type: the energy-weighted median of their ranks; ``None``: nothing was measured."""
+    """Modules that share layer and type: the energy-weighted median of their ranks and mean of their agreements.
+
+    ``rank`` is ``None`` where nothing was measured, ``agreement`` where there are no replicates.
+    """
 
     layer: int | None
     type: str
     modules: int
     rank: float | None
     energy: float
+    agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -218,9 +223,7 @@ def _of_adapters(sources: list[str], options: EstimateOptions, progress: Callabl
     shares = ENERGY if options.energy is None else (options.energy, *(s for s in ENERGY if s != options.energy))
     report = audit_all(expand(sources), AuditOptions(energy=shares), progress=progress)
     updates = tuple(_update_of(one) for one in report.audits[:MOST_DRAWN])
-    return Dossier(
-        "adapters", tuple(sources), heuristics.compare(None, options.task), audits=report, updates=updates
-    )
+    return Dossier("adapters", tuple(sources), heuristics.compare(None, options.task), audits=report, updates=updates)
 
 
 def _needs_run(options: EstimateOptions, what: str) -> None:
@@ -251,10 +254,13 @@ def _update_of(audit: Audit) -> Update:
 def _cell(parts: Sequence[Part]) -> Cell:
     known = [(part.rank, part.energy) for part in parts if part.rank is not None]
     weights = np.array([energy for _, energy in known])
+    agreed = [(part.agreement, part.energy) for part in parts if part.agreement is not None]
+    total = sum(energy for _, energy in agreed)
     return Cell(
         layer=parts[0].layer,
         type=parts[0].type,
         modules=len(parts),
         rank=median_of([rank for rank, _ in known], weights) if known else None,
         energy=float(weights.sum()),
+        agreement=sum(one * energy for one, energy in agreed) / total if total > 0 else None,
     )

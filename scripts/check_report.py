@@ -16,14 +16,16 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 WIDTHS = (375, 768, 1280)
-LINES = r"""() => [...document.querySelectorAll("table[data-search] tbody tr:not([hidden]) th")].map((th) => th.textContent)"""
+LINES = r"""() => [...document.querySelectorAll("table[data-search] tbody tr:not([hidden]) th")]
+  .map((th) => th.textContent)"""
 
 CONTRAST = r"""() => {
   // the ratio of WCAG 2.2, 1.4.3, of every text against what is painted behind it
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgb = (colour) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data]; };
-  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => [r, g, b].map((c) => linear(c / 255))
     .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
   const found = new Map();
   for (const node of document.querySelectorAll("body *")) {

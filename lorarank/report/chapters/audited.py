@@ -62,7 +62,7 @@ def _answer(report: AuditReport) -> Chapter:
     elif report.audits:
         blocks.append(Table(adapter_grid(report)))
     blocks.append(Paragraph(NOT_TOLD))
-    good = not any(finding.level == "error" for finding in report.findings)
+    good = not any(finding.level in ("error", "warning") for finding in report.findings)
     return Chapter("answer", "What was found", (Answer(content.headline(report), good), *blocks))
 
 

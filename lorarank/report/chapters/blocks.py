@@ -59,13 +59,14 @@ class Heat:
     title : of the table.
     corner : heading of the first column; ``columns`` of the others.
     rows : a heading, and a text and level for each column; level 0 has no colour, 1 to 7 ever more.
-    scale : what the levels mean, a text each, from the lowest up.
+    what : the quantity; ``scale`` says what its levels mean, a text each, from the lowest up.
     """
 
     title: str
     corner: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+    what: str
     scale: tuple[tuple[str, int], ...]
 
 

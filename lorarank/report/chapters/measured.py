@@ -21,7 +21,10 @@ def chapter(run: Run) -> Chapter:
     total = manifest.wall_seconds.get("total", sum(manifest.wall_seconds.values()))
     facts = [
         ("command", shlex.join(manifest.command)),
-        ("base", f"{base.source}{revision}, {base.model_type}, {base.parameters:,} parameters, {base.dtype}{quantized}"),
+        (
+            "base",
+            f"{base.source}{revision}, {base.model_type}, {base.parameters:,} parameters, {base.dtype}{quantized}",
+        ),
         (
             "training data",
             f"{data.source}: {data.train_documents:,} documents ({data.kind}), {data.unique_tokens:,} tokens, "
@@ -67,5 +70,5 @@ def chapter(run: Run) -> Chapter:
         rates = [trial.learning_rate for trial in training.learning_rate_trials]
         grid = Grid("The search for the learning rate", ("rate", "steps", "loss afterwards"), (True,) * 3, rows)
         marked = rates.index(training.learning_rate) if training.learning_rate in rates else None
-        blocks.append(Table(grid, marked=marked, mark="the rate of the probe"))
+        blocks.append(Table(grid, marked=marked, mark="chosen"))
     return Chapter("measured", "How it was measured", tuple(blocks))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lorarank.dossier import Dossier
+from lorarank.dossier import Dossier, Update
 from lorarank.errors import printable
 from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.estimate.recommendation import Recommendation
@@ -45,8 +45,8 @@ def parts(found: Dossier, command: Sequence[str]) -> shared.Parts:
         _truncation(answer, run),
         shared.where_it_is(found.updates, [] if kinds is None else [Table(kinds)]),
         shared.spectra(found.updates),
-        shared.cost(found.updates, marked, "the answer", run.manifest.base.parameters),
-        _replication(answer, run),
+        shared.cost(found.updates, marked, "answer", run.manifest.base.parameters),
+        _replication(answer, run, found.updates),
         shared.reference(found),
         _reasons(answer),
         measured.chapter(run),
@@ -109,7 +109,7 @@ def _truncation(answer: Recommendation, run: Run) -> Chapter | None:
     return Chapter("truncation", "What a cut loses", (Paragraph(text), *pictures, numbers))
 
 
-def _replication(answer: Recommendation, run: Run) -> Chapter:
+def _replication(answer: Recommendation, run: Run, updates: Sequence[Update]) -> Chapter:
     pair = answer.replication
     if pair is None:
         count = run.manifest.training.replicates
@@ -119,13 +119,17 @@ def _replication(answer: Recommendation, run: Run) -> Chapter:
     facts = [
         ("replicates", str(pair.adapters)),
         ("agreement", f"{pair.agreement:.3f}, energy-weighted: 1 is the same update, 0 nothing in common"),
-        ("replicated", f"{pair.replicated_median:g} directions in the median module, {pair.replicated_mean:.1f} on average"),
+        (
+            "replicated",
+            f"{pair.replicated_median:g} directions in the median module, {pair.replicated_mean:.1f} on average",
+        ),
     ]
     gains = run.manifest.heldout.gains
     facts += [(f"gain {i}", f"{one.mean:.3f} ± {one.se:.3f} nats per token") for i, one in enumerate(gains, start=1)]
     text = "It measures signal against noise at the probe's size, not the rank a task needs."
     grid = content.adapter_grid(answer)
     tables: list[Block] = [] if grid is None else [Table(grid)]
+    tables += [shared.agreement_map(update, "Agreement by layer and module type") for update in updates]
     return Chapter("replication", "Replication", (Paragraph(text), Facts(tuple(facts)), *tables))
 
 
@@ -133,7 +137,10 @@ def _reasons(answer: Recommendation) -> Chapter:
     found = [Sentences(lines, title) for title, lines in content.sections(answer)]
     if answer.refusals:
         first = tuple(printable(line, 2000) for line in answer.refusals)
-        found = [Sentences(first, "Why there is no recommendation"), *(s for s in found if not s.title.startswith("Further"))]
+        found = [
+            Sentences(first, "Why there is no recommendation"),
+            *(s for s in found if not s.title.startswith("Further")),
+        ]
     return Chapter("reasons", "Every reason", tuple(found))
 
 
@@ -148,10 +155,13 @@ def _modules(answer: Recommendation) -> Chapter | None:
 def _exports(answer: Recommendation, command: Sequence[str]) -> Chapter:
     items = [Code("Table", "text", table.render(answer, width=WIDTH).rstrip("\n"))]
     if answer.config is not None:
-        items.append(Code("PEFT config", "python", f"from peft import LoraConfig\n\n{export.lora_config(answer.config)}"))
+        items.append(
+            Code("PEFT config", "python", f"from peft import LoraConfig\n\n{export.lora_config(answer.config)}")
+        )
     items.append(Code("JSON", "json", export.to_json(answer, command=command).rstrip("\n")))
     text = "The report as text, what to paste into PEFT, and everything but the modules for programs."
     if answer.config is None:
-        text = "The report as text, and everything but the modules for programs. Without a rank there is no configuration."
+        text = (
+            "The report as text, and everything but the modules for programs. Without a rank there is no configuration."
+        )
     return Chapter("exports", "To use it elsewhere", (Paragraph(text), Tabs("Formats", tuple(items))))
-

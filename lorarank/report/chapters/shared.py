@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lorarank.dossier import Dossier, Part, Update
+from lorarank.dossier import Cell, Dossier, Part, Update
 from lorarank.errors import printable
 from lorarank.heuristics import SOURCE, STARTING_ADVICE, TASKS
 from lorarank.numerics.ladder import LADDER
@@ -21,6 +21,9 @@ LEVELS = 7
 MOST_SCREES = 900
 """Scree plots of single modules in one report: with more of them a browser takes its time."""
 
+ROOM = 12
+"""Characters of a name above a small plot."""
+
 UPDATE = "lora_B·lora_A, scaling included"
 
 
@@ -33,25 +36,43 @@ class Parts(NamedTuple):
 
 def heat_map(update: Update, title: str) -> Heat:
     """The energy rank of every layer and module type."""
-    cells, types = update.cells, update.types
-    ranks = [cell.rank for cell in cells.values() if cell.rank is not None]
+    ranks = sorted(cell.rank for cell in update.cells.values() if cell.rank is not None)
     top = max(ranks, default=0.0)
-    rows = []
-    for layer in update.layers:
-        row = []
-        for kind in types:
-            cell = cells.get((layer, kind))
-            if cell is None:
-                row.append(("", 0))
-            elif cell.rank is None:
-                row.append(("?", 0))
-            else:
-                row.append((f"{cell.rank:g}", level(cell.rank, top)))
-        rows.append(("–" if layer is None else str(layer), tuple(row)))
-    scale = dict.fromkeys(level(rank, top) for rank in sorted(ranks))
-    spans = {key: [rank for rank in ranks if level(rank, top) == key] for key in scale}
-    legend = tuple((_span(min(found), max(found)), key) for key, found in spans.items())
-    return Heat(title, "layer", tuple(printable(kind, 60) for kind in types), tuple(rows), legend)
+    spans: dict[int, list[float]] = {}
+    for rank in ranks:
+        spans.setdefault(level(rank, top), []).append(rank)
+    scale = tuple((_span(found[0], found[-1]), key) for key, found in spans.items())
+    return _heat(update, title, "rank", scale, lambda cell: _of_rank(cell, top))
+
+
+def agreement_map(update: Update, title: str) -> Heat:
+    """How far replicates agree, likewise."""
+    scale = tuple((f"{(key - 1) / (LEVELS - 1):.2f}", key) for key in range(1, LEVELS + 1))
+    return _heat(update, title, "agreement", scale, _of_agreement)
+
+
+def _heat(
+    update: Update, title: str, what: str, scale: tuple[tuple[str, int], ...], told: Callable[[Cell], tuple[str, int]]
+) -> Heat:
+    cells, types = update.cells, update.types
+    rows = tuple(
+        (
+            "–" if layer is None else str(layer),
+            tuple(told(cells[layer, kind]) if (layer, kind) in cells else ("", 0) for kind in types),
+        )
+        for layer in update.layers
+    )
+    return Heat(title, "layer", tuple(printable(kind, 60) for kind in types), rows, what, scale)
+
+
+def _of_rank(cell: Cell, top: float) -> tuple[str, int]:
+    return ("?", 0) if cell.rank is None else (f"{cell.rank:g}", level(cell.rank, top))
+
+
+def _of_agreement(cell: Cell) -> tuple[str, int]:
+    if cell.agreement is None:
+        return ("", 0)
+    return f"{cell.agreement:.2f}", 1 + round((LEVELS - 1) * min(max(cell.agreement, 0.0), 1.0))
 
 
 def level(rank: float, top: float) -> int:
@@ -96,7 +117,9 @@ def spectra(updates: Sequence[Update]) -> Chapter | None:
         text += " There are too many modules to draw each: the largest of every type stands for it."
     folds: list[Block] = []
     for number, update in enumerate(updates):
-        inside = tuple(_scree_fold(update, kind, f"s{number}-{index}", drawn) for index, kind in enumerate(update.types))
+        inside = tuple(
+            _scree_fold(update, kind, f"s{number}-{index}", drawn) for index, kind in enumerate(update.types)
+        )
         folds += inside if len(updates) == 1 else [Fold(printable(update.source, 120), inside)]
     return Chapter("spectra", "Spectra", (Paragraph(text), *folds))
 
@@ -104,19 +127,22 @@ def spectra(updates: Sequence[Update]) -> Chapter | None:
 def _scree_fold(update: Update, kind: str, key: str, drawn: bool) -> Fold:
     parts = [part for part in update.parts if part.type == kind]
     shown = parts if drawn else [max(parts, key=lambda part: part.energy)]
+    alone = len({part.layer for part in parts}) == len(parts)
     count = f"{len(parts):,} module{'s' if len(parts) > 1 else ''}"
-    pictures = tuple(Picture(_scree(part, f"{key}-{index}"), "", small=True) for index, part in enumerate(shown))
+    pictures = tuple(Picture(_scree(part, f"{key}-{index}", alone), "", small=True) for index, part in enumerate(shown))
     return Fold(f"{printable(kind, 80)}: {count}", pictures, drawn=True)
 
 
-def _scree(part: Part, key: str) -> str:
-    title = f"layer {part.layer}" if part.layer is not None else printable(part.name, 18)
-    return charts.scree(key, title, part.singular_values, part.rank)
+def _scree(part: Part, key: str, alone: bool) -> str:
+    """By its layer where it is alone there, else by the end of its name."""
+    name = printable(part.name)
+    short = name.removesuffix(f".{printable(part.type)}")
+    short = f"…{short[-ROOM:]}" if len(short) > ROOM else short
+    title = f"layer {part.layer}" if alone and part.layer is not None else short
+    return charts.scree(key, name, title, part.singular_values, part.rank)
 
 
-def cost(
-    updates: Sequence[Update], marked: Sequence[tuple[int, str]], mark: str, base: int | None
-) -> Chapter | None:
+def cost(updates: Sequence[Update], marked: Sequence[tuple[int, str]], mark: str, base: int | None) -> Chapter | None:
     """What every rank of the ladder costs on these modules; ``mark`` says what a marked rank is."""
     if not updates or updates[0].parameters_per_rank < 1:
         return None
@@ -145,7 +171,7 @@ def reference(found: Dossier) -> Chapter:
     grid = Grid("Ranks by kind of task", ("task", "ranks", "start", "why"), (False, True, True, False), rows)
     marked = list(TASKS).index(named.task) if named is not None else None
     told = f"{found.reference.sentence} It is {SOURCE}: rules of thumb from before anything is measured."
-    table = Table(grid, marked=marked, mark="the task that was named")
+    table = Table(grid, marked=marked, mark="your task")
     advice = Paragraph(" ".join(STARTING_ADVICE))
     return Chapter("reference", "Beside the reference table", (Paragraph(told), table, advice))
 

@@ -79,10 +79,9 @@ def truncation(key: str, curve: Truncation, gain: float, keep: int, limit: float
     return picture(key, title, f"Share of the gain lost, with its standard error. {told}.", "".join(parts), 380, 236)
 
 
-def scree(key: str, title: str, values: Sequence[float], rank: int | None, *, small: bool = True) -> str:
-    """σ over σ₁ of one module on a logarithmic axis, and where its energy rank is."""
-    width, height = (150.0, 96.0) if small else (380.0, 236.0)
-    left, bottom, top = (8.0, 80.0, 20.0) if small else (LEFT, BOTTOM, TOP)
+def scree(key: str, name: str, title: str, values: Sequence[float], rank: int | None) -> str:
+    """σ over σ₁ of the module ``name`` on a logarithmic axis, small, and where its energy rank is."""
+    width, height, left, bottom, top = 150.0, 96.0, 8.0, 80.0, 20.0
     first = values[0] if values else 0.0
     count = max(2, len(values))
     frame = Frame(Scale(1, count, left, width - 8), Scale(FLOOR, 1, bottom, top, log=True), width, height)
@@ -96,7 +95,7 @@ def scree(key: str, title: str, values: Sequence[float], rank: int | None, *, sm
     parts += [label(left, bottom + 12, "1", "start"), label(width - 8, bottom + 12, str(len(values)), "end")]
     half = next((i for i, share in shares if share < 0.5), None)
     text = f"{len(values)} singular values" + (f"; below half of the first from {half}" if half else "")
-    return picture(key, title, f"{text}.", "".join(parts), width, height)
+    return picture(key, name, f"{text}.", "".join(parts), width, height)
 
 
 def thinned(count: int) -> list[int]:
@@ -139,11 +138,14 @@ def loss_by_rank(key: str, answer: Outcome, share: float) -> str:
     high = max(*(loss + errors[rank] for rank, loss in losses.items()), best + allowed)
     room = 0.06 * (high - low) or 0.01
     ranks = sorted(losses)
-    frame = Frame(Scale(ranks[0], ranks[-1], LEFT + 8, RIGHT - 8, log=True), Scale(low - room, high + room, BOTTOM, TOP))
+    frame = Frame(
+        Scale(ranks[0], ranks[-1], LEFT + 8, RIGHT - 8, log=True), Scale(low - room, high + room, BOTTOM, TOP)
+    )
     up = steps(low - room, high + room)
     parts = [frame.axes(ranks, up, ("rank r", "loss, nats per token"), (_rank, "{:.3g}".format))]
     y = frame.y(best + allowed)
-    parts.append(element("rect", x=LEFT, y=y, width=RIGHT - LEFT, height=frame.y(best) - y, class_="band"))
+    across = frame.x.end - frame.x.start
+    parts.append(element("rect", x=frame.x.start, y=y, width=across, height=frame.y(best) - y, class_="band"))
     parts.append(path(frame.place((rank, losses[rank]) for rank in ranks), "line"))
     for one in answer.ranks:
         if one.rank not in losses:

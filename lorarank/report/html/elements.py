@@ -114,18 +114,19 @@ def heat(one: Heat) -> str:
     for name, cells in one.rows:
         row = "".join(f'<td class="h{level}">{text(cell)}</td>' for cell, level in cells)
         rows.append(f'<tr><th scope="row">{text(name)}</th>{row}</tr>')
+    what = text(one.what)
     scale = "".join(f'<li class="h{level}">{text(name)}</li>' for name, level in one.scale)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{title}"><table class="heat">'
         f"<caption>{title}</caption><thead><tr>{headings}</tr></thead><tbody>{_lines(rows)}</tbody></table></div>"
-        f'<ul class="scale" aria-label="Colours by rank">{scale}</ul>'
+        f'<ul class="scale" aria-label="Colours by {what}"><li aria-hidden="true">{what}</li>{scale}</ul>'
     )
 
 
 def picture(one: Picture) -> str:
     """A figure; its drawing is markup that this package made."""
     caption = f"<figcaption>{text(one.caption)}</figcaption>" if one.caption else ""
-    return f'<figure{_class("small", one.small)}>{one.svg}{caption}</figure>'
+    return f"<figure{_class('small', one.small)}>{one.svg}{caption}</figure>"
 
 
 def tabs(one: Tabs) -> str:

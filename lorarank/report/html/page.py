@@ -51,7 +51,9 @@ def render(found: Document) -> str:
     (2, True)
     """
     style, script = _asset("style.css"), _asset("controls.js")
-    policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    )
     sections = [chapter(one, number) for number, one in enumerate(found.chapters)]
     contents = "".join(f'<li><a href="#{one.key}">{text(one.title)}</a></li>' for one in found.chapters)
     return PAGE.substitute(
@@ -73,8 +75,9 @@ def inert(data: str) -> str:
     >>> inert('{"a": "</script><!--"}')
     '{"a": "\\u003c/script\\u003e\\u003c!--"}'
     """
-    escapes = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026"}
-    return data.translate(str.maketrans(escapes)).rstrip("\n")
+    for character in "<>&":
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    return data.rstrip("\n")
 
 
 @cache
