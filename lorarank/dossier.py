@@ -14,15 +14,15 @@ import numpy as np
 
 from lorarank import adapters, heuristics, runs
 from lorarank import sweep as sweeping
-from lorarank.audit import Audit, AuditOptions, AuditReport, audit_all
+from lorarank.audit import Audit, AuditOptions, AuditReport, audit_all, kept
 from lorarank.audit.expand import expand
 from lorarank.audit.options import ENERGY
-from lorarank.errors import NumericsError, OptionError
+from lorarank.errors import OptionError
 from lorarank.estimate import EstimateOptions, Recommendation, recommend
 from lorarank.heuristics import Comparison
 from lorarank.numerics.pooling import median_of
 from lorarank.runs import Run
-from lorarank.spectrum import measure
+from lorarank.spectrum import Spectrum, measure
 from lorarank.sweep import Sweep
 
 Source = str | Path
@@ -72,6 +72,11 @@ class Update:
     share, metric : of the energy ranks and singular values.
     parameters_per_rank : Σ(out + in) over its modules.
     parts : its modules, in their order.
+
+    >>> parts = (Part("layers.1.q", "q", 1, 8, 3, 0.8, (2.0, 1.0)), Part("layers.0.q", "q", 0, 8, 1, 0.2, (1.0,)))
+    >>> update = Update("adapter", 0.9, "weight", 256, parts)
+    >>> update.types, update.layers, update.cells[1, "q"].rank
+    (('q',), (0, 1), 3.0)
     """
 
     source: str
@@ -140,7 +145,7 @@ def gather(
     Parameters
     ----------
     sources : the folder of a probe run; or that of a sweep; or one or more adapters, each a folder, a file, a hub id
-        ``owner/name[@revision]``, or a folder of adapters.
+        ``owner/name[@revision]``, or a folder of adapters; or audits that were kept as JSON with their modules.
     options : as of an estimate; for adapters ``energy`` and ``task`` count, and the others need a run.
     progress : called with sources (of a single adapter: modules) done and in all.
 
@@ -186,10 +191,9 @@ def _of_run(folder: Path, options: EstimateOptions) -> Dossier:
     run = runs.read(folder)
     share = answer.rule.share if answer.rule is not None else ENERGY[0]
     first = run.adapters[0]
-    try:
+    spectra: tuple[Spectrum, ...] = ()
+    if answer.modules:  # none where an adapter holds NaN, which the refusal says
         spectra = measure(adapters.open(first), metric=options.metric, moments=run.moments)
-    except NumericsError:  # the refusal says so
-        spectra = ()
     found = {module.name: module for module in answer.modules}
     parts = tuple(
         Part(
@@ -220,10 +224,23 @@ def _of_sweep(folder: Path, options: EstimateOptions) -> Dossier:
 
 def _of_adapters(sources: list[str], options: EstimateOptions, progress: Callable[[int, int], None]) -> Dossier:
     _needs_run(options, "an adapter")
+    if all(kept.is_kept(Path(source)) for source in sources):
+        return _of_audits(sources, options)
     shares = ENERGY if options.energy is None else (options.energy, *(s for s in ENERGY if s != options.energy))
     report = audit_all(expand(sources), AuditOptions(energy=shares), progress=progress)
+    return _of_report(sources, report, options)
+
+
+def _of_audits(sources: list[str], options: EstimateOptions) -> Dossier:
+    if options.energy is not None:
+        raise OptionError("--energy", "an audit that was kept has its own shares", do="leave it out")
+    return _of_report(sources, kept.read([Path(source) for source in sources]), options)
+
+
+def _of_report(sources: list[str], report: AuditReport, options: EstimateOptions) -> Dossier:
     updates = tuple(_update_of(one) for one in report.audits[:MOST_DRAWN])
-    return Dossier("adapters", tuple(sources), heuristics.compare(None, options.task), audits=report, updates=updates)
+    reference = heuristics.compare(None, options.task)
+    return Dossier("adapters", tuple(sources), reference, audits=report, updates=updates)
 
 
 def _needs_run(options: EstimateOptions, what: str) -> None:

@@ -67,7 +67,8 @@ def looks(browser: Browser, report: Path, folder: Path) -> dict[str, Any]:
             wrong = page.evaluate(WRONG) | {"contrast_below_4.5": page.evaluate(CONTRAST), "troubles": troubles}
             found[f"{width} {scheme}"] = {key: value for key, value in wrong.items() if value}
             context.close()
-    page, _ = opened(browser.new_page(), report)
+    page, _ = opened(browser.new_page(viewport={"width": 1100, "height": 1400}), report)
+    page.screenshot(path=folder / f"{report.stem}-top.png")
     page.pdf(path=folder / f"{report.stem}.pdf", format="A4")
     return found
 

@@ -43,8 +43,8 @@ def command(sources: tuple[str, ...], output: Path, kind: str, **given: Any) -> 
     A run has its truncation curve, scree plots, a heat map of ranks, and parameters by rank; an adapter the last three;
     a sweep its curve of loss against rank. Extra: plot.
     """
+    from lorarank.cli.written import write
     from lorarank.dossier import gather
-    from lorarank.json_files import write_bytes
     from lorarank.report import figures
 
     drawn = figures.drawings(gather(sources, EstimateOptions(**given)), kind=kind)
@@ -55,5 +55,5 @@ def command(sources: tuple[str, ...], output: Path, kind: str, **given: Any) -> 
             output, f"it cannot be made ({error.strerror or error})", do="name another folder"
         ) from None
     for name, content in drawn.items():
-        write_bytes(output / f"{name}.{kind}", content)
+        write(output / f"{name}.{kind}", content)
         click.echo(str(output / f"{name}.{kind}"))

@@ -56,11 +56,12 @@ SUFFIXES = (".html", ".htm", ".md")
 def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **given: Any) -> None:
     """Write a report that explains itself: one HTML file with charts, or Markdown.
 
-    SOURCE is the folder of a probe, or of a sweep; or one or more adapters, each a folder, a file or a hub id.
+    SOURCE is the folder of a probe, or of a sweep; or one or more adapters, each a folder, a file or a hub id; or
+    audits that `lorarank audit --per-module --format json` printed into files.
     """
     from lorarank.cli.progress import counted
+    from lorarank.cli.written import write
     from lorarank.dossier import gather
-    from lorarank.json_files import write_bytes
     from lorarank.report import chapters, html, markdown
 
     if output.suffix.lower() not in SUFFIXES:
@@ -69,6 +70,6 @@ def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **giv
         found = gather(sources, EstimateOptions(**given), progress=progress)
     document = chapters.document(found, command=("lorarank", *sys.argv[1:]))
     text = markdown.render(document) if output.suffix.lower() == ".md" else html.render(document)
-    write_bytes(output, text.encode())
+    write(output, text.encode())
     click.echo(f"{document.headline}\nIn {output}, {len(text.encode()) / 1000:,.0f} kB.")
     ctx.exit(EXIT_REFUSED if found.refused else EXIT_OK)

@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorarank.dossier import Dossier, Update
+from lorarank.dossier import Cell, Dossier, Update
 from lorarank.errors import MissingExtraError, printable
 from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.numerics.ladder import LADDER
 from lorarank.runs import Truncation
+from lorarank.sweep.outcome import LOSS_SHARE as SUFFICES
 from lorarank.sweep.outcome import STANDARD_ERRORS, Outcome
 from lorarank.wording import percent
 
@@ -25,6 +26,9 @@ KINDS = ("png", "svg", "pdf")
 
 SIZE = (7.0, 4.2)
 """Inches."""
+
+MOST_TYPES = 24
+"""Module types that one picture has room for."""
 
 
 def drawings(found: Dossier, *, kind: str = "png") -> Mapping[str, bytes]:
@@ -71,8 +75,8 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     ranks = [one.rank for one in answer.ranks]
     losses = [one.loss.mean for one in answer.ranks]
     best = min(losses)
-    allowed = LOSS_SHARE * max(answer.gain.mean, 0.0)
-    axes.axhspan(best, best + allowed, color=BAND, label=f"within {LOSS_SHARE:.0%} of the gain")
+    allowed = SUFFICES * max(answer.gain.mean, 0.0)
+    axes.axhspan(best, best + allowed, color=BAND, label=f"within {SUFFICES:.0%} of the gain")
     errors = [STANDARD_ERRORS * one.excess.se for one in answer.ranks]
     axes.errorbar(
         ranks, losses, yerr=errors, color=INK, marker="o", capsize=3, label="held-out loss, 95% beside the best"
@@ -120,8 +124,13 @@ def truncation_curve(curve: Truncation, gain: float, keep: int, *, kind: str = "
 
 
 def scree(update: Update, *, kind: str = "png") -> bytes:
-    """σ over σ₁ of every module, a small plot a module type, with the ranks of the modules as ticks below."""
-    types = update.types
+    """σ over σ₁ of every module, a small plot a module type, with the ranks of the modules as ticks below.
+
+    Of more than :data:`MOST_TYPES` types, those with the most energy.
+    """
+    energy = {name: sum(part.energy for part in update.parts if part.type == name) for name in update.types}
+    types = sorted(update.types, key=lambda name: -energy[name])[:MOST_TYPES]
+    some = f"; {len(types)} of {len(energy)} module types" if len(types) < len(energy) else ""
     columns = min(4, len(types))
     rows = -(-len(types) // columns)
     figure = _figure((max(SIZE[0], 2.4 * columns), max(2.6, 2.1 * rows)))
@@ -140,7 +149,7 @@ def scree(update: Update, *, kind: str = "png") -> bytes:
         axes.set_ylim(0.001, 1.2)
         axes.set_title(_plain(name), loc="left", fontsize=9)
         _open(axes)
-    figure.supxlabel(f"direction; ticks below: the {percent(update.share)} energy ranks", fontsize=9)
+    figure.supxlabel(f"direction; ticks below: the {percent(update.share)} energy ranks{some}", fontsize=9)
     figure.supylabel("σ / σ₁", fontsize=9)
     return _written(figure, kind)
 
@@ -150,7 +159,7 @@ def heat_map(update: Update, *, kind: str = "png") -> bytes:
     from matplotlib.colors import LogNorm
 
     cells, types, layers = update.cells, update.types, update.layers
-    ranks = [[_rank_of(cells.get((layer, kind_)), math.nan) for layer in layers] for kind_ in types]
+    ranks = [[_rank_of(cells.get((layer, name))) for layer in layers] for name in types]
     top = max((rank for row in ranks for rank in row if rank > 0), default=1.0)
     figure = _figure((max(SIZE[0], 1.6 + 0.27 * len(layers)), 1.2 + 0.34 * len(types)))
     axes = figure.add_subplot()
@@ -184,9 +193,9 @@ def parameters_by_rank(per_rank: int, r: int | None, *, kind: str = "png") -> by
     return _written(figure, kind)
 
 
-def _rank_of(cell: object, otherwise: float) -> float:
-    rank = getattr(cell, "rank", None)
-    return otherwise if rank is None else float(rank)
+def _rank_of(cell: Cell | None) -> float:
+    """NaN where there is nothing, which is drawn as nothing."""
+    return math.nan if cell is None or cell.rank is None else float(cell.rank)
 
 
 def _plain(name: str) -> str:
@@ -220,9 +229,11 @@ def _open(axes: Axes) -> None:
 
 def _ladder(axes: Axes, ranks: Sequence[float]) -> None:
     """Ranks along x, each with its label and at equal distances by doubling."""
+    from matplotlib.ticker import NullLocator
+
     axes.set_xscale("log", base=2)
     axes.set_xticks(ranks, [f"{rank:g}" for rank in ranks])
-    axes.tick_params(axis="x", which="minor", length=0)
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _written(figure: Figure, kind: str) -> bytes:

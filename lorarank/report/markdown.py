@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from lorarank.errors import printable
 from lorarank.report.chapters.blocks import (
@@ -14,6 +15,7 @@ from lorarank.report.chapters.blocks import (
     Fold,
     Heat,
     Paragraph,
+    Picture,
     Sentences,
     Table,
     Tabs,
@@ -38,6 +40,8 @@ def render(found: Document) -> str:
     """
     parts = [f"# {_text(found.title)}"]
     for chapter in found.chapters:
+        if any(map(_drawn, chapter.blocks)) and not any(_tells(block) for block in chapter.blocks):
+            continue
         parts += [f"## {_text(chapter.title)}", *_blocks(chapter.blocks)]
     return "\n\n".join([*parts, _text(found.colophon)]) + "\n"
 
@@ -58,16 +62,36 @@ def _blocks(blocks: Iterable[Block]) -> Iterator[str]:
         elif isinstance(block, Paragraph):
             yield _text(block.text)
         elif isinstance(block, Table):
-            yield from _grid(block.grid)
+            yield from _grid(_with_mark(block))
         elif isinstance(block, Heat):
             yield from _grid(_plain(block))
-        elif isinstance(block, Fold) and not block.drawn:
+        elif isinstance(block, Fold) and not _drawn(block):
             yield f"### {_text(block.title)}"
             yield from _blocks(block.blocks)
         elif isinstance(block, Tabs):
             for item in block.items:
                 yield f"### {_text(item.label)}"
                 yield _fenced(item.text, item.language)
+
+
+def _drawn(block: Block) -> bool:
+    """Whether there is nothing but pictures in it."""
+    return isinstance(block, Fold) and (block.drawn or all(map(_drawn, block.blocks)))
+
+
+def _tells(block: Block) -> bool:
+    """Whether it says more than what a picture shows."""
+    return not isinstance(block, Paragraph | Picture) and not _drawn(block)
+
+
+def _with_mark(table: Table) -> Grid:
+    """The row that stands out says why in its first cell."""
+    if table.marked is None or not table.mark:
+        return table.grid
+    rows = list(table.grid.rows)
+    first, *rest = rows[table.marked]
+    rows[table.marked] = (f"{first} ({table.mark})", *rest)
+    return replace(table.grid, rows=tuple(rows))
 
 
 def _grid(grid: Grid) -> Iterator[str]:

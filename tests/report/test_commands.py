@@ -65,7 +65,8 @@ def test_adapters_folders_of_them_and_sweeps(make_adapter: Make, make_sweep: Mak
         (["SWEEP", "--energy", "0.9"], "--energy"),
         (["RUN", "--energy", "90"], "give 0.9"),
         (["nowhere"], "nowhere"),
-        (["RUN", "-o", "nowhere/report.html"], "nowhere/report.html"),
+        (["RUN", "-o", "nowhere/report.html"], "no folder nowhere"),
+        (["RUN", "-o", "folder.html"], "it is a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -80,13 +81,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     make_run()
     make_adapter()
     make_sweep()
+    (tmp_path / "folder.html").mkdir()
     monkeypatch.chdir(tmp_path)
     names = {"RUN": "run", "ADAPTER": "adapter", "SWEEP": "sweep"}
     result = run("report", *(names.get(argument, argument) for argument in arguments))
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     assert told in result.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "run", "sweep"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "folder.html", "run", "sweep"]
 
 
 def test_plot_writes_every_picture_and_names_it(make_run: Make, tmp_path: Path) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import json
 import re
-import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from lorarank import runs
 from lorarank.dossier import Dossier, gather
@@ -23,21 +21,8 @@ from lorarank.report import chapters, html, markdown
 
 Make = Callable[..., Path]
 Golden = Callable[[str, str], None]
+Tree = Callable[[str], Any]
 KINDS = ("of_run", "of_adapter", "of_several", "of_sweep", "of_hostile")
-
-
-def sibling(name: str) -> ModuleType:
-    """A module beside this test."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tree = sibling("reading").tree
 
 
 def page(found: Dossier) -> str:
@@ -49,7 +34,7 @@ def found(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
 
-def test_every_element_is_closed_and_every_address_is_used_once(found: Dossier) -> None:
+def test_every_element_is_closed_and_every_address_is_used_once(found: Dossier, tree: Tree) -> None:
     root = tree(page(found))
     ids = [node.attributes["id"] for node in root.all() if "id" in node.attributes]
     assert len(ids) == len(set(ids))
@@ -60,7 +45,7 @@ def test_every_element_is_closed_and_every_address_is_used_once(found: Dossier) 
         assert link.attributes["href"].removeprefix("#") in ids
 
 
-def test_nothing_is_asked_of_a_network(found: Dossier) -> None:
+def test_nothing_is_asked_of_a_network(found: Dossier, tree: Tree) -> None:
     made = page(found)
     root = tree(made)
     assert not root.all("link", "img", "iframe", "object", "embed", "base", "form", "audio", "video")
@@ -72,7 +57,7 @@ def test_nothing_is_asked_of_a_network(found: Dossier) -> None:
     assert not re.search(r"url\(|@import", style.text)
 
 
-def test_only_its_own_script_and_style_may_run(found: Dossier) -> None:
+def test_only_its_own_script_and_style_may_run(found: Dossier, tree: Tree) -> None:
     made = page(found)
     root = tree(made)
     (policy,) = root.all("meta", **{"http-equiv": "Content-Security-Policy"})
@@ -85,7 +70,7 @@ def test_only_its_own_script_and_style_may_run(found: Dossier) -> None:
     assert "unsafe" not in policy.attributes["content"]
 
 
-def test_screen_readers_get_captions_scopes_names_and_headings_in_order(found: Dossier) -> None:
+def test_screen_readers_get_captions_scopes_names_and_headings_in_order(found: Dossier, tree: Tree) -> None:
     root = tree(page(found))
     for table in root.all("table"):
         assert table.all("caption")[0].text
@@ -106,7 +91,7 @@ def test_screen_readers_get_captions_scopes_names_and_headings_in_order(found: D
     assert root.all("a")[0].text == "Skip to the answer"
 
 
-def test_the_answer_comes_first(of_run: Dossier) -> None:
+def test_the_answer_comes_first(of_run: Dossier, tree: Tree) -> None:
     (main,) = tree(page(of_run)).all("main")
     first = main.children[0]
     assert first.attributes["id"] == "answer"
@@ -114,7 +99,7 @@ def test_the_answer_comes_first(of_run: Dossier) -> None:
     assert [badge.text for badge in first.all("dd")[:3]] == ["2–4", "medium", "4"]
 
 
-def test_a_run_has_every_chapter(of_run: Dossier) -> None:
+def test_a_run_has_every_chapter(of_run: Dossier, tree: Tree) -> None:
     keys = [section.attributes["id"] for section in tree(page(of_run)).all("section")]
     assert keys == [
         "answer", "truncation", "layers", "spectra", "parameters", "replication", "reference", "reasons", "measured",
@@ -122,14 +107,14 @@ def test_a_run_has_every_chapter(of_run: Dossier) -> None:
     ]  # fmt: skip
 
 
-def test_every_reason_is_there(of_run: Dossier) -> None:
+def test_every_reason_is_there(of_run: Dossier, tree: Tree) -> None:
     assert of_run.answer is not None
     text = tree(page(of_run)).text
     for sentence in (*of_run.answer.reasons, *of_run.answer.doubts):
         assert sentence in text
 
 
-def test_every_module_is_in_the_heat_map_the_spectra_and_the_table(of_run: Dossier) -> None:
+def test_every_module_is_in_the_heat_map_the_spectra_and_the_table(of_run: Dossier, tree: Tree) -> None:
     root = tree(page(of_run))
     assert of_run.answer is not None
     names = [module.name for module in of_run.answer.modules]
@@ -144,7 +129,7 @@ def test_every_module_is_in_the_heat_map_the_spectra_and_the_table(of_run: Dossi
     assert [node.text for node in replication.all("table")[1].all("td")] == ["1.00"] * 6
 
 
-def test_the_task_and_the_answer_are_marked(of_run: Dossier) -> None:
+def test_the_task_and_the_answer_are_marked(of_run: Dossier, tree: Tree) -> None:
     root = tree(page(of_run))
     marked = {section: [row.text for row in root.all("section", id=section)[0].all("tr", **{"class": "marked"})]
               for section in ("reference", "parameters", "truncation")}  # fmt: skip
@@ -153,7 +138,7 @@ def test_the_task_and_the_answer_are_marked(of_run: Dossier) -> None:
     assert marked["truncation"][0].startswith("4 keep rank")
 
 
-def test_the_data_is_the_whole_estimate(found: Dossier) -> None:
+def test_the_data_is_the_whole_estimate(found: Dossier, tree: Tree) -> None:
     (data,) = tree(page(found)).all("script", type="application/json")
     plain = json.loads(data.text)
     if found.answer is not None:
@@ -161,7 +146,7 @@ def test_the_data_is_the_whole_estimate(found: Dossier) -> None:
         assert plain["command"] == ["lorarank", "report", *found.sources]
 
 
-def test_hostile_names_are_text(of_hostile: Dossier) -> None:
+def test_hostile_names_are_text(of_hostile: Dossier, tree: Tree) -> None:
     made = page(of_hostile)
     root = tree(made)
     assert of_hostile.answer is not None
@@ -183,7 +168,7 @@ def test_equal_results_give_equal_bytes(found: Dossier) -> None:
     assert page(found) == page(found)
 
 
-def test_a_refusal_says_so_first_and_has_no_configuration(make_run: Make) -> None:
+def test_a_refusal_says_so_first_and_has_no_configuration(make_run: Make, tree: Tree) -> None:
     refused = gather(make_run(heldout={"gains": (runs.Loss(0.01, 0.02),)}))
     root = tree(page(refused))
     (answer,) = root.all("p", **{"class": "answer bad"})
@@ -194,7 +179,7 @@ def test_a_refusal_says_so_first_and_has_no_configuration(make_run: Make) -> Non
     assert reasons.all("h3")[0].text == "Why there is no recommendation"
 
 
-def test_a_run_that_holds_nan_has_a_report(make_run: Make) -> None:
+def test_a_run_that_holds_nan_has_a_report(make_run: Make, tree: Tree) -> None:
     def spoil(tensors: dict[str, Any]) -> None:
         next(iter(tensors.values()))[:] = float("nan")
 
@@ -203,7 +188,16 @@ def test_a_run_that_holds_nan_has_a_report(make_run: Make) -> None:
     assert not root.all("section", id="spectra")
 
 
-def test_an_adapter_that_holds_nan_or_nothing_has_a_report(make_adapter: Make) -> None:
+def test_a_replicate_that_holds_nan_has_a_report(make_run: Make, tree: Tree) -> None:
+    folder = make_run(replicates=(0, 1))
+    weights = folder / "adapter-1" / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    next(iter(tensors.values()))[:] = float("nan")
+    save_file(tensors, weights)
+    assert "cannot be read as numbers" in tree(page(gather(folder))).all("section", id="answer")[0].text
+
+
+def test_an_adapter_that_holds_nan_or_nothing_has_a_report(make_adapter: Make, tree: Tree) -> None:
     def spoil(tensors: dict[str, Any]) -> None:
         first, *rest = sorted(tensors)
         tensors[first][:] = float("nan")
@@ -217,14 +211,14 @@ def test_an_adapter_that_holds_nan_or_nothing_has_a_report(make_adapter: Make) -
     assert cells.count("0") == 3
 
 
-def test_an_audit_never_names_a_train_rank(of_adapter: Dossier, of_several: Dossier) -> None:
+def test_an_audit_never_names_a_train_rank(of_adapter: Dossier, of_several: Dossier, tree: Tree) -> None:
     for one in (of_adapter, of_several):
         text = tree(page(one)).text
         assert "Train at" not in text
         assert "there is no train rank here" in text
 
 
-def test_several_adapters_stand_side_by_side(of_several: Dossier) -> None:
+def test_several_adapters_stand_side_by_side(of_several: Dossier, tree: Tree) -> None:
     root = tree(page(of_several))
     table = root.all("section", id="answer")[0].all("table")[0]
     assert [row.children[1].text for row in table.all("tr")[1:]] == ["first", "second"]
@@ -232,7 +226,7 @@ def test_several_adapters_stand_side_by_side(of_several: Dossier) -> None:
     assert [node.text for node in root.all("section", id="layers")[0].all("summary")] == ["first", "second"]
 
 
-def test_a_sweep_shows_its_curve(of_sweep: Dossier) -> None:
+def test_a_sweep_shows_its_curve(of_sweep: Dossier, tree: Tree) -> None:
     root = tree(page(of_sweep))
     assert of_sweep.sweep is not None
     curve = root.all("section", id="curve")[0]
@@ -240,17 +234,23 @@ def test_a_sweep_shows_its_curve(of_sweep: Dossier) -> None:
     assert len(curve.all("table")[0].all("tr")) == 5
 
 
+def test_markdown_has_every_chapter_that_is_more_than_pictures(found: Dossier) -> None:
+    document = chapters.document(found)
+    titles = re.findall(r"^## (.*)$", markdown.render(document), flags=re.MULTILINE)
+    assert titles == [chapter.title for chapter in document.chapters if chapter.key != "spectra"]
+
+
 def test_the_markdown_is_what_it_was(of_run: Dossier, golden: Golden) -> None:
     golden("run.md", markdown.render(chapters.document(of_run, command=("lorarank", "report", "run"))))
 
 
-def test_many_modules_are_drawn_by_type(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_modules_are_drawn_by_type(make_adapter: Make, monkeypatch: pytest.MonkeyPatch, tree: Tree) -> None:
     monkeypatch.setattr("lorarank.report.chapters.shared.MOST_SCREES", 3)
     root = tree(page(gather(make_adapter())))
     assert len(root.all("section", id="spectra")[0].all("svg")) == 3
 
 
-def test_the_energy_asked_for_is_the_one_shown(make_adapter: Make) -> None:
+def test_the_energy_asked_for_is_the_one_shown(make_adapter: Make, tree: Tree) -> None:
     found = gather(make_adapter(), EstimateOptions(energy=0.99))
     assert found.updates[0].share == 0.99
     assert "The rank that keeps 99%" in tree(page(found)).text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorarank.audit import AuditReport
-from lorarank.dossier import Dossier
+from lorarank.dossier import MOST_DRAWN, Dossier
 from lorarank.errors import printable
 from lorarank.report import audit as content
 from lorarank.report import audit_export as export
@@ -26,6 +26,9 @@ from lorarank.report.chapters.blocks import (
 
 WIDTH = 140
 """Columns of the report as text, in which an audit's tables are whole."""
+
+MOST_VALUES = 20_000
+"""Singular values that a page carries for programs; with more of them it carries none."""
 
 NOT_TOLD = (
     "An adapter says what was used, not what a task needs: there is no train rank here. lorarank probe measures one."
@@ -50,7 +53,8 @@ def parts(found: Dossier, command: Sequence[str]) -> shared.Parts:
         _modules(report),
         _exports(report, command),
     )
-    data = export.to_json(report, command=command, per_module=True)
+    values = sum(len(m.figures.singular_values) for one in report.audits for m in one.modules if m.figures is not None)
+    data = export.to_json(report, command=command, per_module=values <= MOST_VALUES)
     return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data)
 
 
@@ -91,17 +95,24 @@ def _groups(report: AuditReport) -> list[Table]:
 
 def _modules(report: AuditReport) -> Chapter | None:
     tables: list[Block] = []
-    for one in report.audits:
+    for one in report.audits[:MOST_DRAWN]:
         grid = one_grid(within("modules", [module.name for module in one.modules]), module_columns(one, False))
         table = Table(grid, search="module")
         tables.append(table if len(report.audits) == 1 else Fold(printable(one.source, 120), (table,)))
+    if len(report.audits) > MOST_DRAWN:
+        text = (
+            f"Of {len(report.audits):,} adapters the first {MOST_DRAWN} have their modules here; lorarank audit with "
+            "-o makes a table of all."
+        )
+        tables.insert(0, Paragraph(text))
     return Chapter("modules", "Modules", tuple(tables)) if tables else None
 
 
 def _exports(report: AuditReport, command: Sequence[str]) -> Chapter:
-    items = (
+    items = [
         Code("Table", "text", content.render(report, width=WIDTH).rstrip("\n")),
         Code("JSON", "json", export.to_json(report, command=command).rstrip("\n")),
-        Code("CSV", "text", export.to_csv(report).rstrip("\n")),
-    )
-    return Chapter("exports", "To use it elsewhere", (Tabs("Formats", items),))
+    ]
+    if len(report.audits) <= MOST_DRAWN:
+        items.append(Code("CSV", "text", export.to_csv(report).rstrip("\n")))
+    return Chapter("exports", "To use it elsewhere", (Tabs("Formats", tuple(items)),))

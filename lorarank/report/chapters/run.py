@@ -78,10 +78,9 @@ def _answer(answer: Recommendation) -> Chapter:
 
 def _truncation(answer: Recommendation, run: Run) -> Chapter | None:
     """The curve with its bands, and its numbers."""
-    if answer.keep is None or answer.evidence is None or answer.keep.basis != "truncation curve":
+    if answer.keep is None or answer.keep.basis != "truncation curve":
         return None
-    gain, curve, keep = answer.evidence.gain, run.truncation, answer.keep.r
-    gain = run.manifest.heldout.gains[0].mean if run.manifest.heldout.gains else gain
+    gain, curve, keep = run.manifest.heldout.gains[0].mean, run.truncation, answer.keep.r
     text = (
         "The trained probe with every module cut to its best approximation of rank k, and the share of its gain that "
         "is lost on held-out text; the bands are one and two standard errors. The smallest k that loses at most "

@@ -80,7 +80,18 @@ def truncation(key: str, curve: Truncation, gain: float, keep: int, limit: float
 
 
 def scree(key: str, name: str, title: str, values: Sequence[float], rank: int | None) -> str:
-    """σ over σ₁ of the module ``name`` on a logarithmic axis, small, and where its energy rank is."""
+    """σ over σ₁ of the module ``name`` on a logarithmic axis, small, and where its energy rank is.
+
+    Parameters
+    ----------
+    key : unique in the page.
+    name : the module's, for who cannot see the picture; ``title`` stands above it.
+    values : σ, descending, any length; zeros and what is below :data:`FLOOR` are not drawn.
+    rank : ``None`` where there is none to mark.
+
+    >>> "rank 1" in scree("s", "layers.0.q_proj", "layer 0", (2.0, 1.0), 1)
+    True
+    """
     width, height, left, bottom, top = 150.0, 96.0, 8.0, 80.0, 20.0
     first = values[0] if values else 0.0
     count = max(2, len(values))
@@ -113,7 +124,11 @@ def thinned(count: int) -> list[int]:
 
 
 def parameters(key: str, per_rank: int, marked: Sequence[tuple[int, str]]) -> str:
-    """Trainable parameters against r, both by logarithm, with some ranks marked and named."""
+    """Trainable parameters against r, both by logarithm, with some ranks marked and named.
+
+    >>> parameters("p", 1000, [(8, "r = 8")]).count('class="mark"')
+    1
+    """
     low, high = per_rank * LADDER[0], per_rank * LADDER[-1]
     bottom, top = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
     frame = Frame(Scale(1, LADDER[-1], LEFT, RIGHT, log=True), Scale(bottom, top, BOTTOM, TOP, log=True))

@@ -108,9 +108,21 @@
     return button;
   }
 
+  // only what scrolls is a stop for the keyboard
+  function stops() {
+    for (const frame of document.querySelectorAll(".scroll")) {
+      const scrolls = frame.scrollWidth > frame.clientWidth || frame.scrollHeight > frame.clientHeight;
+      if (scrolls) frame.setAttribute("tabindex", "0");
+      else frame.removeAttribute("tabindex");
+    }
+  }
+
   document.querySelectorAll("table[data-search]").forEach((table, number) => {
     sortable(table);
     filtered(table, number);
   });
   document.querySelectorAll(".tabs").forEach(tabbed);
+  stops();
+  addEventListener("resize", stops);
+  document.addEventListener("toggle", stops, true);
 })();
