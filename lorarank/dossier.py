@@ -29,6 +29,9 @@ Source = str | Path
 MOST_DRAWN = 12
 """Adapters of which every picture is drawn; further ones are in the tables."""
 
+MOST_EMPTY = 4
+"""Cells of a map of layers and types for each that holds something: a map with more of them is white paper."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -103,6 +106,11 @@ class Update:
             members.setdefault((part.layer, part.type), []).append(part)
         return {key: _cell(parts) for key, parts in members.items()}
 
+    @property
+    def crosses(self) -> bool:
+        """Whether layers cross types, so that a map of them shows something."""
+        return len(self.types) * len(self.layers) <= MOST_EMPTY * len(self.cells)
+
 
 @dataclass(frozen=True)
 class Dossier:
@@ -127,6 +135,11 @@ class Dossier:
     audits: AuditReport | None = None
     sweep: Sweep | None = None
     updates: tuple[Update, ...] = ()
+
+    @property
+    def unreadable(self) -> int:
+        """How many of several sources could not be read."""
+        return 0 if self.audits is None else len(self.audits.unreadable)
 
     @property
     def refused(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lorarank.errors import EXIT_OK, EXIT_REFUSED, OptionError
+from lorarank.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED, OptionError
 from lorarank.estimate.options import EstimateOptions
 from lorarank.heuristics import TASKS
 from lorarank.spectrum import METRICS
@@ -18,7 +18,8 @@ SUFFIXES = (".html", ".htm", ".md")
 
 @click.command(
     epilog="Example: lorarank report run --task reasoning -o report.html\n\n"
-    "Exit codes: 0 written, 2 bad input, 3 written, and the report is a refusal."
+    "Exit codes: 0 written, 2 bad input, or written without a source of several that cannot be read, 3 written, and "
+    "the report is a refusal."
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
@@ -72,4 +73,4 @@ def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **giv
     text = markdown.render(document) if output.suffix.lower() == ".md" else html.render(document)
     write(output, text.encode())
     click.echo(f"{document.headline}\nIn {output}, {len(text.encode()) / 1000:,.0f} kB.")
-    ctx.exit(EXIT_REFUSED if found.refused else EXIT_OK)
+    ctx.exit(EXIT_REFUSED if found.refused else EXIT_BAD_INPUT if found.unreadable else EXIT_OK)

@@ -35,7 +35,7 @@ def drawings(found: Dossier, *, kind: str = "png") -> Mapping[str, bytes]:
     """Every picture there is of a run, a sweep or adapters, by name.
 
     A sweep has its curve ``loss``; a run ``truncation``, ``scree``, ``heat-map`` and ``parameters``; an adapter the
-    last three, and of several every one with a number.
+    last three, and of several every one with a number. There is no heat map where layers do not cross types.
 
     Raises
     ------
@@ -53,7 +53,8 @@ def drawings(found: Dossier, *, kind: str = "png") -> Mapping[str, bytes]:
     for number, update in enumerate(found.updates, start=1):
         ending = f"-{number}" if len(found.updates) > 1 else ""
         drawn[f"scree{ending}"] = scree(update, kind=kind)
-        drawn[f"heat-map{ending}"] = heat_map(update, kind=kind)
+        if update.crosses:
+            drawn[f"heat-map{ending}"] = heat_map(update, kind=kind)
         drawn[f"parameters{ending}"] = parameters_by_rank(update.parameters_per_rank, marked, kind=kind)
     return drawn
 

@@ -54,6 +54,16 @@ def test_adapters_folders_of_them_and_sweeps(make_adapter: Make, make_sweep: Mak
         assert output.is_file()
 
 
+def test_a_source_of_several_that_cannot_be_read_is_told_and_exits_with_2(make_adapter: Make, tmp_path: Path) -> None:
+    broken = make_adapter("broken") / "adapter_model.safetensors"
+    broken.write_bytes(b"none")
+    output = tmp_path / "report.html"
+    result = run("report", make_adapter("good"), broken.parent, "-o", output)
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert "1 of them unreadable" in result.stdout
+    assert "LR000" in output.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

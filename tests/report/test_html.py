@@ -250,6 +250,13 @@ def test_many_modules_are_drawn_by_type(make_adapter: Make, monkeypatch: pytest.
     assert len(root.all("section", id="spectra")[0].all("svg")) == 3
 
 
+def test_names_without_layers_and_types_make_no_map(make_adapter: Make, tree: Tree) -> None:
+    modules = {f"blocks.{index}.kind_{index}": (48, 64, (4.0, 2.0)) for index in range(6)}
+    layers = tree(page(gather(make_adapter(modules=modules)))).all("section", id="layers")[0]
+    assert not layers.all("table", **{"class": "heat"})
+    assert "see the modules" in layers.text
+
+
 def test_the_energy_asked_for_is_the_one_shown(make_adapter: Make, tree: Tree) -> None:
     found = gather(make_adapter(), EstimateOptions(energy=0.99))
     assert found.updates[0].share == 0.99

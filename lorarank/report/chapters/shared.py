@@ -99,8 +99,10 @@ def where_it_is(updates: Sequence[Update], tables: Sequence[Table] = ()) -> Chap
     )
     maps: list[Block] = [Paragraph(told)]
     for update in updates:
-        heat = heat_map(update, f"Energy rank by layer and module type, {printable(update.source, 120)}")
-        maps.append(heat if len(updates) == 1 else Fold(printable(update.source, 120), (heat,)))
+        inside: Block = heat_map(update, f"Energy rank by layer and module type, {printable(update.source, 120)}")
+        if not update.crosses:
+            inside = Paragraph("Its names do not cross layers with types, so there is no map: see the modules.")
+        maps.append(inside if len(updates) == 1 else Fold(printable(update.source, 120), (inside,)))
     return Chapter("layers", "Where the rank is: layer by module type", (*maps, *tables))
 
 
