@@ -7,14 +7,17 @@ from typing import Any
 
 import click
 
-from lorarank.errors import ResourceError
+from lorarank.errors import EXIT_BAD_INPUT, ResourceError
 from lorarank.estimate.options import EstimateOptions
 from lorarank.spectrum import METRICS
 
 KINDS = ("png", "svg", "pdf")
 
 
-@click.command(epilog="Example: lorarank plot run -o figures --format svg")
+@click.command(
+    epilog="Example: lorarank plot run -o figures --format svg\n\n"
+    "Exit codes: 0 drawn, 2 bad input, or a source of several that cannot be read."
+)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
     "-o",
@@ -37,7 +40,8 @@ KINDS = ("png", "svg", "pdf")
     show_default=True,
     help="In which metric singular values are taken.",
 )
-def command(sources: tuple[str, ...], output: Path, kind: str, **given: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, kind: str, **given: Any) -> None:
     """Draw what a run, a sweep or adapters show, as PNG, SVG or PDF.
 
     A run has its truncation curve, scree plots, a heat map of ranks, and parameters by rank; an adapter the last three;
@@ -46,8 +50,10 @@ def command(sources: tuple[str, ...], output: Path, kind: str, **given: Any) -> 
     from lorarank.cli.written import write
     from lorarank.dossier import gather
     from lorarank.report import figures
+    from lorarank.report.audit import unreadable_lines
 
-    drawn = figures.drawings(gather(sources, EstimateOptions(**given)), kind=kind)
+    found = gather(sources, EstimateOptions(**given))
+    drawn = figures.drawings(found, kind=kind)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,3 +63,6 @@ def command(sources: tuple[str, ...], output: Path, kind: str, **given: Any) -> 
     for name, content in drawn.items():
         write(output / f"{name}.{kind}", content)
         click.echo(str(output / f"{name}.{kind}"))
+    if found.audits is not None and found.audits.unreadable:
+        click.echo("\n".join(unreadable_lines(found.audits)), err=True)
+        ctx.exit(EXIT_BAD_INPUT)

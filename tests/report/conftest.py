@@ -21,9 +21,9 @@ HOSTILE = (
     "<script>document.title='owned'</script>.q_proj",
     "layers.0.<img src=x onerror=\"document.title='owned'\">.k_proj",
     "layers.1.\"' autofocus onfocus=document.title='owned' x=\".v_proj",
-    "layers.2.</script></pre></table><!--.o_proj",
-    "layers.3.\u202egpj.exe\x1b[31m\u2066.up_proj",
-    "layers.4.&lt;b&gt;$policy${data}|`]]>.down_proj",
+    "layers.0.</script></pre></table><!--.o_proj",
+    "layers.1.\u202egpj.exe\x1b[31m\u2066.up_proj",
+    "layers.0.&lt;b&gt;$policy${data}|`]]>.down_proj",
 )
 """Module names of an adapter that means harm."""
 

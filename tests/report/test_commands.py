@@ -113,6 +113,19 @@ def test_plot_writes_every_picture_and_names_it(make_run: Make, tmp_path: Path) 
     assert all(Path(line).is_file() for line in result.stdout.splitlines())
 
 
+def test_plot_tells_what_it_could_not_read(make_adapter: Make, tmp_path: Path) -> None:
+    broken = make_adapter("broken") / "adapter_model.safetensors"
+    broken.write_bytes(b"none")
+    result = run("plot", make_adapter("good"), broken.parent, "-o", tmp_path / "figures")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    if importlib.util.find_spec("matplotlib") is not None:
+        assert result.stderr.startswith("LR000 ")
+        assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+            "heat-map.png", "parameters.png", "scree.png",
+        ]  # fmt: skip
+
+
 def test_a_report_loads_nothing_heavy(make_run: Make, make_adapter: Make, make_sweep: Make, tmp_path: Path) -> None:
     for source in (make_run(), make_adapter(), make_sweep()):
         code = (
