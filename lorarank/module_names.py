@@ -6,10 +6,14 @@ from __future__ import annotations
 def module_type(name: str) -> str:
     """The last component of a module path, with its parent where it is only a number.
 
-    >>> module_type("model.layers.0.self_attn.q_proj"), module_type("attn.to_out.0")
-    ('q_proj', 'to_out.0')
+    A number behind a single component is a place in a list of modules, and no type.
+
+    >>> module_type("model.layers.0.self_attn.q_proj"), module_type("attn.to_out.0"), module_type("unet.139")
+    ('q_proj', 'to_out.0', 'unet')
     """
     parts = name.split(".")
+    if len(parts) == 2 and parts[1].isdecimal():
+        return parts[0]
     return ".".join(parts[-2:]) if parts[-1].isdecimal() and len(parts) > 1 else parts[-1]
 
 

@@ -14,6 +14,9 @@ HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revis
 LONGEST_HUB_ID = 96
 """The limit that the hub sets."""
 
+FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
+"""What has such a name, in a folder that exists, is a path and no hub id."""
+
 FORMS = "a folder, a file, or a hub id like owner/name or owner/name@revision"
 
 
@@ -49,6 +52,8 @@ def locate(source: str | Path, *, allow_patterns: Sequence[str] | None = None) -
     match = HUB_ID.fullmatch(text)
     if isinstance(source, Path) or text.startswith(("/", ".", "~")) or "\\" in text:
         raise SourceError(text, "no such file or folder")
+    if Path(text).suffix in FILE_SUFFIXES and Path(text).parent.is_dir():
+        raise SourceError(text, "no such file")
     if match is None or ".." in text or "--" in match["id"] or len(match["id"]) > LONGEST_HUB_ID:
         raise SourceError(text, "no such file or folder, and no hub id either", do=f"name {FORMS}")
     return _download(match["id"], match["revision"], allow_patterns)
@@ -67,6 +72,8 @@ def _on_disk(source: str | Path) -> Path | None:
         raise SourceError(source, "no name that a file can have", do=f"name {FORMS}") from None
     if exists:
         raise SourceError(source, "neither a folder nor a regular file")
+    if path.is_symlink():
+        raise SourceError(source, "a symbolic link that leads nowhere")
     return None
 
 

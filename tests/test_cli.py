@@ -167,6 +167,17 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
 
 
+def test_ctrl_c_says_how_to_go_on_where_something_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lorarank.cli.sweep as module
+
+    def raises(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.sweeping, "sweep", raises)
+    result = run("sweep", "base", "--data", "x.jsonl", "-o", "out")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "Interrupted. The same command goes on.")
+
+
 def test_running_out_of_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     result = failing(monkeypatch, MemoryError())
     assert result.exit_code == 2

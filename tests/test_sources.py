@@ -112,6 +112,25 @@ def test_odd_names(source: str, message: str) -> None:
         locate(source)
 
 
+@pytest.mark.parametrize("target", ["gone", "link"])
+def test_a_link_that_leads_nowhere(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
+    Path("a/link").symlink_to(target)
+    with pytest.raises(SourceError, match="a/link: a symbolic link that leads nowhere"):
+        locate("a/link")
+
+
+def test_a_missing_file_of_a_folder_here_is_not_asked_for_on_the_hub(
+    hub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loras").mkdir()
+    with pytest.raises(SourceError, match=r"loras/a.safetensors: no such file\. Check the path"):
+        locate("loras/a.safetensors")
+    assert not hub
+
+
 def response(status: int) -> Any:
     """As much of an answer as the hub's errors look at, whichever HTTP library they come from."""
     return SimpleNamespace(status_code=status, headers={}, request=None)

@@ -29,6 +29,9 @@ CLIP = re.compile(r"encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.
 
 CLIP_ROOT = "text_model."
 
+ELSEWHERE = "leave --to out, or write --to peft"
+"""What to do where a format of diffusion pipelines cannot hold an adapter."""
+
 
 def check_named_by_path(adapter: Adapter) -> None:
     """Refuse an adapter whose modules cannot be found in a model by their names: AdapterError."""
@@ -37,7 +40,7 @@ def check_named_by_path(adapter: Adapter) -> None:
             adapter.source,
             f"its modules ({adapter.modules[0].name}, …) are not named by their paths in a model",
             why="only a tool that loads the model can tell where they belong",
-            do="leave --to out, or convert it with the tool it is from",
+            do=("leave --to out, or " if adapter.format == "kohya" else "") + "convert it with the tool it is from",
         )
 
 
@@ -80,5 +83,5 @@ def component(path: str, *, named: bool = True) -> tuple[str, str]:
         path,
         "a module of no part of a diffusion pipeline that is known here",
         why="this format is for UNets, diffusion transformers and their text encoders",
-        do="leave --to out, or write --to peft",
+        do=ELSEWHERE,
     )

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from lorarank.adapters.candidate import MOST_SEEN, Candidate, tensor_files
-from lorarank.adapters.peft_config import FILE_NAME
+from lorarank.adapters.peft_config import FILE_NAME, OTHER_METHOD
 from lorarank.adapters.safetensors_file import SafetensorsFile
 from lorarank.errors import AdapterError
 
@@ -26,8 +26,6 @@ NOT_LORA: Sequence[tuple[str, str]] = (
 
 OTHER = re.compile(r"\.(?:hada_|lokr_|ia3_|on_input|b?oft_|vera_|[ab]1\.weight|lora_E|lora_[ab]_scales)")
 """What all of these have in their names, to look at once."""
-
-OTHER_METHOD = "name an adapter that was trained with LoRA"
 
 HALVES: Sequence[tuple[str, str, str]] = (
     (r"lora_[Aa](?=$|[._])", r"lora_[Bb](?=$|[._])", "lora_B"),
@@ -147,8 +145,12 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
 
 
 def _declined_tensors(path: Path, keys: Sequence[str]) -> AdapterError:
-    what = f"its {len(keys)} tensors have names of no known adapter ({_listed(keys) or 'none'})"
-    return _verdict(path, keys) or AdapterError(path, what, do=ADVICE)
+    if not keys:
+        return AdapterError(path, "holds no tensors")
+    what = f"its {len(keys)} tensors have names of no known adapter ({_listed(keys)})"
+    model = all(key.endswith((".weight", ".bias")) for key in keys)
+    advice = f"{ADVICE}; a full fine-tune is for --base" if model else ADVICE
+    return _verdict(path, keys) or AdapterError(path, what, do=advice)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -44,6 +44,9 @@ NOT_LORA: Mapping[str, str] = {
 }
 """``peft_type`` → why its update is not what is measured here."""
 
+OTHER_METHOD = "name an adapter that was trained with LoRA"
+"""What to do about any of them."""
+
 VARIANTS: Mapping[str, str] = {
     "use_qalora": "QA-LoRA averages groups of inputs before lora_A",
     "use_bdlora": "BD-LoRA stores block-diagonal factors",
@@ -181,8 +184,10 @@ def _check_type(raw: Mapping[str, Any], path: Path) -> None:
     if name is None:
         raise AdapterError(where, "is missing", do="take the adapter_config.json that was saved with the weights")
     if isinstance(name, str) and name in NOT_LORA:
-        raise AdapterError(where, f"{name} is not LoRA", why=f"{NOT_LORA[name]}, so it has no rank to choose")
-    raise AdapterError(where, f"{kind!r} is not LoRA", why="only LoRA's update is scaling·lora_B·lora_A")
+        why = f"{NOT_LORA[name]}, so it has no rank to choose"
+        raise AdapterError(where, f"{name} is not LoRA", why=why, do=OTHER_METHOD)
+    why = "only LoRA's update is scaling·lora_B·lora_A"
+    raise AdapterError(where, f"{kind!r} is not LoRA", why=why, do=OTHER_METHOD)
 
 
 def _rank(value: Any, where: str) -> int:

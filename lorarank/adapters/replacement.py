@@ -51,15 +51,26 @@ def stored_dtypes(module: LoraModule) -> tuple[str, str]:
     return names[0], names[-1]
 
 
-def is_plain(module: LoraModule) -> bool:
-    """Whether the two factors are stored as they are read. A grouped convolution or a fused projection of old PEFT
-    stores ``lora_B`` without its zeros: its groups have columns of their own, and no other factors fit in there.
+def is_plain(adapter: Adapter, module: LoraModule) -> bool:
+    """Whether two ordinary factors can stand in the place of the stored ones. A grouped convolution or a fused
+    projection of old PEFT stores ``lora_B`` without its zeros: its groups have columns of their own, and no other
+    factors fit in there. A convolution in Tucker form becomes an ordinary one: its core goes into ``lora_A``.
 
     >>> module = LoraModule("c", "conv2d", 4, 36, 8, 1.0, "float32", 160, ("a", "b"), read=lambda: (None, None))
-    >>> is_plain(module)
+    >>> is_plain(Adapter("in", "peft", None, {}, (module,)), module)
     False
     """
+    if core(adapter, module) is not None:
+        return True
     return module.parameters == module.r * (module.in_features + module.out_features)
+
+
+def core(adapter: Adapter, module: LoraModule) -> tuple[int, ...] | None:
+    """Shape of the core between the factors of a convolution in Tucker form (kohya's ``lora_mid``); else ``None``."""
+    key = module.keys[0].replace(".lora_down.", ".lora_mid.")
+    if adapter.store is None or key == module.keys[0] or key not in adapter.store.tensors:
+        return None
+    return adapter.store.tensors[key].shape
 
 
 def kernel(adapter: Adapter, module: LoraModule) -> tuple[int, ...]:
@@ -74,7 +85,9 @@ def kernel(adapter: Adapter, module: LoraModule) -> tuple[int, ...]:
         return (module.in_features,)
     if adapter.store is None:
         raise AdapterError(f"{adapter.source}: {module.name}", "the kernel of this convolution is not known")
-    return adapter.store.tensors[module.keys[0]].shape[1:]
+    channels, *window = adapter.store.tensors[module.keys[0]].shape[1:]
+    between = core(adapter, module)
+    return (channels, *(window if between is None else between[2:]))
 
 
 def stacks(replacements: Sequence[Replacement]) -> list[list[Replacement]]:

@@ -25,6 +25,13 @@ from lorarank.errors import AdapterError
 
 LENGTH_BYTES = 8
 
+STAND_INS = {
+    b"version ": ("a pointer of Git LFS", "fetch the file itself with: git lfs pull"),
+    b"<!DOCTYP": ("a web page", "download the file itself, not the page about it"),
+    b"<!doctyp": ("a web page", "download the file itself, not the page about it"),
+}
+"""First bytes of what people have in the place of the file → what it is, and what to do."""
+
 DTYPES: Mapping[str, tuple[str, int]] = {
     "BOOL": ("bool", 8),
     "U8": ("uint8", 8),
@@ -88,7 +95,10 @@ class SafetensorsFile:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise AdapterError(path, "the file is empty", do="download it again")
-            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            head = file.read(LENGTH_BYTES)
+            if head in STAND_INS:
+                raise AdapterError(path, f"{STAND_INS[head][0]}, no safetensors file", do=STAND_INS[head][1])
+            length = int.from_bytes(head, "little")
             if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
                 raise AdapterError(
                     path,

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter
-from lorarank.adapters.components import CLIP_ROOT, check_named_by_path, component
+from lorarank.adapters.components import CLIP_ROOT, ELSEWHERE, check_named_by_path, component
 from lorarank.adapters.layout import Block, Layout, Slot
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
@@ -57,8 +57,8 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     for one in replacements:
         module = one.module
         where = f"{adapter.source}: {module.name}"
-        if module.kind in ("embedding", "parameter") or not is_plain(module):
-            raise AdapterError(where, f"diffusers has no place for factors of this kind ({module.kind})")
+        if module.kind in ("embedding", "parameter") or not is_plain(adapter, module):
+            raise AdapterError(where, f"diffusers has no place for this kind ({module.kind})", do=ELSEWHERE)
         part, path = component(path_of(module), named=named)
         # as a suffix, which fits with and without CLIP's root
         parts.setdefault(part, {})[path.removeprefix(CLIP_ROOT)] = one.r
@@ -68,7 +68,8 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         path = key.removeprefix(ROOT)
         found = next((name for name in (MAGNITUDE, BIAS) if name in path), None)
         if found is None:
-            raise AdapterError(f"{adapter.source}: {key}", "it is no LoRA factor, and diffusers has no place for it")
+            what = "it is no LoRA factor, and diffusers has no place for it"
+            raise AdapterError(f"{adapter.source}: {key}", what, do=ELSEWHERE)
         extra.add(found)
         stem, mark, rest = path.partition(f".{found}")
         blocks.append(copied(adapter, key, ".".join(component(stem, named=named)) + mark + rest))

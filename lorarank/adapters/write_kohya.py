@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import check_named_by_path, component
+from lorarank.adapters.components import ELSEWHERE, check_named_by_path, component
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
 from lorarank.adapters.safetensors_file import SafetensorsFile
@@ -57,16 +58,20 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     ours = adapter.format == "kohya"
     if adapter.carried and not ours:
         raise AdapterError(
-            f"{adapter.source}: {adapter.carried[0]}", "it is no LoRA factor, and kohya's layout has no place for it"
+            f"{adapter.source}: {adapter.carried[0]}",
+            "it is no LoRA factor, and kohya's layout has no place for it",
+            do=ELSEWHERE,
         )
     two = any(path_of(one.module).startswith("text_encoder_2.") for one in replacements)
     scaled = any(one.scaling != 1 for one in replacements)
     blocks = []
     for one in replacements:
         module = one.module
-        if module.kind not in ("linear", "conv2d") or not is_plain(module):
+        if module.kind not in ("linear", "conv2d") or not is_plain(adapter, module):
             raise AdapterError(
-                f"{adapter.source}: {module.name}", f"kohya's layout has no place for this kind ({module.kind})"
+                f"{adapter.source}: {module.name}",
+                f"kohya's layout has no place for this kind ({module.kind})",
+                do=ELSEWHERE,
             )
         blocks.append(_block(adapter, one, _stem(module) or _named(adapter, module, two), scaled))
     blocks += [copied(adapter, key) for key in adapter.carried]
@@ -77,6 +82,22 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         metadata=_metadata(adapter, replacements),
         notes=(MIXED,) if len(alphas) > 1 else (),
     )
+
+
+def stems(adapter: Adapter) -> dict[str, str]:
+    """Name of each module → what the keys of its tensors begin with in this layout; without those it has no place for.
+
+    >>> module = LoraModule("unet.mid_block.proj", "linear", 1, 3, 2, 0.5, "float32", 5, ("a", "b"),
+    ...                     read=lambda: (None, None))
+    >>> stems(Adapter("in", "diffusers", None, {}, (module,)))
+    {'unet.mid_block.proj': 'lora_unet_mid_block_proj'}
+    """
+    two = any(path_of(module).startswith("text_encoder_2.") for module in adapter.modules)
+    found = {}
+    for module in adapter.modules:
+        with suppress(AdapterError):
+            found[module.name] = _stem(module) or _named(adapter, module, two)
+    return found
 
 
 def _stem(module: LoraModule) -> str:

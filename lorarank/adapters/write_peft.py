@@ -164,7 +164,7 @@ def _block(adapter: Adapter, stack: Sequence[Replacement], path: str, changed: b
     first = stack[0]
     module = first.module
     # a fused projection of PEFT before 0.3 becomes an ordinary linear layer as soon as anything is written anew
-    if not is_plain(module) and not (changed and module.kind == "linear"):
+    if not is_plain(adapter, module) and not (changed and module.kind == "linear"):
         if adapter.format != "peft" or any(one.changed for one in stack):
             raise AdapterError(
                 f"{adapter.source}: {module.name}",

@@ -71,7 +71,7 @@ def of_adapter(
     yield from _scalings(adapter, modules)
     if adapter.format == "peft":  # no such engine reads another layout
         yield from _served(modules, serving)
-    if reduction.saved >= REDUCIBLE:
+    if reduction.saved >= REDUCIBLE and reduction.parameters:  # an update of zero is dead, not reducible
         yield found(
             codes.REDUCIBLE,
             f"{percent(reduction.share)} of each module's energy takes {reduction.parameters:,} of "
@@ -81,11 +81,12 @@ def of_adapter(
 
 def _served(modules: Sequence[ModuleAudit], serving: Serving) -> Iterator[Finding]:
     if serving.rescaled:
-        low, high = serving.factors
+        low, high = (f"{factor:.3g}" for factor in serving.factors)
+        times = low if low == high else f"{low} to {high}"
         yield found(
             codes.SERVED_PATTERNS,
-            f"{serving.rescaled} of {len(modules)} modules would be served at {low:.3g} to {high:.3g} times their "
-            f"scaling, which changes ΔW by {percent(serving.error, 0)} of its norm.",
+            f"{serving.rescaled} of {len(modules)} modules would be served at {times} times their scaling, "
+            f"which changes ΔW by {percent(serving.error, 0)} of its norm.",
         )
     if serving.too_large:
         needs = f"vLLM needs --max-lora-rank {serving.needs}" if serving.needs else "vLLM has no setting for it"

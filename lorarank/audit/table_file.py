@@ -130,6 +130,8 @@ class TableFile:
             for row in rows:
                 self._check(row)
                 yield _typed(row)
+        except RunError:
+            raise
         except (ValueError, csv.Error, RecursionError) as error:
             raise RunError(self._lines, f"no table of an audit ({printable(error, 100)})", do=_ANOTHER) from None
 

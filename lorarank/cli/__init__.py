@@ -32,6 +32,13 @@ COMMANDS = {
 }
 """Every command with the first sentence of its help."""
 
+GOES_ON = {
+    "probe": "The same command with --resume goes on.",
+    "sweep": "The same command goes on.",
+    "audit": "With -o, the same command goes on.",
+}
+"""What to do after Ctrl-C, where something was kept."""
+
 ONE_THREAD = frozenset({"audit", "compare", "convert", "estimate", "heuristics", "plot", "report", "resize"})
 """Commands whose matrices are so small that threads cost more than they bring. A probe wants them all."""
 
@@ -80,7 +87,7 @@ class Door(click.Group):
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            click.echo(f"Interrupted. {GOES_ON.get(ctx.invoked_subcommand or '', '')}".rstrip(), err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except MemoryError:
             click.echo("Error: out of memory. Close other programs, or use a larger machine.", err=True)

@@ -104,6 +104,12 @@ def command(
     if base is not None:
         click.echo(_fine_tune(base, sources, options, kind, per_module or by_size, by_size), nl=False)
         return
+    if output is not None and (kind != "table" or per_module or by_size):
+        raise OptionError(
+            f"-o {output}",
+            "holds a row an adapter, in the format that its name says",
+            do="leave out --format, --per-module and --sort, or send their report to a file with >",
+        )
     found = expand(sources)
     if output is not None:
         ctx.exit(_to_table(found, output, options, jobs, ray))

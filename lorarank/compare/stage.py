@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from lorarank import adapters, runs
 from lorarank.adapters import Adapter, LoraModule
 from lorarank.adapters.components import common_part
+from lorarank.adapters.write_kohya import stems
+from lorarank.adapters.write_peft import FLATTENED
 from lorarank.compare.options import CompareOptions
 from lorarank.compare.result import Compared, ComparedAdapter, ComparedGroup, ComparedModule, OneSided, Spans
 from lorarank.compare.verdict import verdict
@@ -49,7 +51,7 @@ def compare(first: Source, second: Source, options: CompareOptions | None = None
     """
     options = options or CompareOptions()
     one, two = _open(first), _open(second)
-    mine, yours = _named(one), _named(two)
+    mine, yours = _paired(one, two)
     one_sided = _one_sided(mine, yours)
     apart = {module.name for module in one_sided}
     shared = [name for name in mine if name not in apart]
@@ -58,7 +60,7 @@ def compare(first: Source, second: Source, options: CompareOptions | None = None
             f"{one.source} and {two.source}",
             "have no module of one name and shape in common",
             why="only updates of the same weights can be compared",
-            do="give two adapters of the same base model",
+            do="give two adapters of the same base model, in one format where their names of modules differ",
         )
     modules = tuple(_module(name, mine[name], yours[name], options) for name in shared)
     kinds = dict.fromkeys(module.type for module in modules)
@@ -77,6 +79,24 @@ def _open(source: Source) -> Adapter:
     if Path(source).is_dir() and runs.is_run(Path(source)):
         return adapters.open(runs.read(Path(source)).adapters[0])
     return adapters.open(source)
+
+
+def _paired(one: Adapter, two: Adapter) -> tuple[dict[str, LoraModule], dict[str, LoraModule]]:
+    """Modules of both by common names: where one adapter alone has underscores for dots, by the other's."""
+    flat = [any(FLATTENED.match(module.keys[0]) for module in adapter.modules) for adapter in (one, two)]
+    mine, yours = _named(one), _named(two)
+    if flat == [True, False]:
+        return _renamed(one, two, yours), yours
+    if flat == [False, True]:
+        return mine, _renamed(two, one, mine)
+    return mine, yours
+
+
+def _renamed(flat: Adapter, other: Adapter, named: Mapping[str, LoraModule]) -> dict[str, LoraModule]:
+    """Modules of an adapter in kohya's layout by the names that the same modules have in the other one."""
+    known, own = stems(other), stems(flat)
+    names = {known[module.name]: name for name, module in named.items() if module.name in known}
+    return {names.get(own.get(module.name, ""), module.name): module for module in flat.modules}
 
 
 def _named(adapter: Adapter) -> dict[str, LoraModule]:

@@ -176,6 +176,8 @@ def doubts(
     training = manifest.training
     trials = training.learning_rate_trials
     rates = sorted(trial.learning_rate for trial in trials)
+    finite = [trial for trial in trials if math.isfinite(trial.loss)]
+    best = min(finite, key=lambda trial: trial.loss).learning_rate if finite else training.learning_rate
     found = []
     if evidence.steps < constants.FEW_STEPS:
         found.append(
@@ -201,9 +203,9 @@ def doubts(
         found.append(
             f"The learning rate {training.learning_rate:.3g} is untested: the probe was too short to search for one."
         )
-    elif len(rates) >= 2 and not rates[0] < training.learning_rate < rates[-1]:
+    elif len(rates) >= 2 and not rates[0] < best < rates[-1]:
         found.append(
-            f"The learning rate {training.learning_rate:.3g} is at the edge of those tried, so a better one may lie "
+            f"The best learning rate of the search, {best:.3g}, is at the edge of those tried, so a better one may lie "
             "beyond it."
         )
     if keep is not None and keep.r > constants.KEEP_FACTOR * rule.r:

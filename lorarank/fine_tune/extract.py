@@ -42,6 +42,7 @@ class Extraction:
     modules : the linear layers that changed.
     parameters : numbers stored.
     kept : share of ‖ΔW‖² of these layers together that it holds.
+    padded : layers that are smaller than the rank, so that the rest of their factors is zero.
     left_out : ‖·‖² of everything else that changed (embeddings, heads, norms, biases), as a share of all change.
     """
 
@@ -51,6 +52,7 @@ class Extraction:
     parameters: int
     kept: float
     left_out: float
+    padded: int = 0
 
 
 def extract(
@@ -89,13 +91,14 @@ def extract(
         raise RunError(output, "it exists", do="choose a new folder")
     models = open_models(base, tuned)
     tensors: dict[str, NDArray[np.generic]] = {}
-    modules, rest = [], [norm**2 for _, norm in models.changed_vectors()]
+    modules, rest, padded = [], [norm**2 for _, norm in models.changed_vectors()], 0
     for index, pair in enumerate(models.matrices, start=1):
         change, _ = pair.update()
         if not pair.linear:
             rest.append(float(np.square(change).sum()))
         elif change.any():
             modules.append(_factors(pair, change, rank, dtype, tensors))
+            padded += min(change.shape) < rank
         progress(index, len(models.matrices))
     if not modules:
         raise ModelError(str(tuned), "no linear layer differs from the base's", do="check which is which")
@@ -108,6 +111,7 @@ def extract(
         parameters=sum(tensor.size for tensor in tensors.values()),
         kept=sum(one.kept * one.norm**2 for one in modules) / whole,
         left_out=sum(rest) / (whole + sum(rest)),
+        padded=padded,
     )
 
 

@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from lorarank.corpus import Rows
 from lorarank.probe import model as models
-from lorarank.probe.grid import FIRST_RATE, bracket, rate_of
+from lorarank.probe.grid import FIRST_RATE, SETTLED, bracket, rate_of
 from lorarank.probe.heldout import evaluate
 from lorarank.probe.options import SEARCH_SHARE, ProbeOptions
 from lorarank.probe.training import TrainingRun, train
@@ -50,7 +50,8 @@ def search(
     """The rate to train with, and the trials it was chosen from, by ascending rate.
 
     Every trial starts from the adapter as it is on ``model``, trains on the first rows of ``run``'s schedule and is
-    judged on the rows that follow; the adapter is put back afterwards. ``tick`` is called after each trial. A probe too
+    judged on the rows that follow; the adapter is put back afterwards. The rate is a little below the best trial's, see
+    :data:`~lorarank.probe.grid.SETTLED`. ``tick`` is called after each trial. A probe too
     short for a search trains at :data:`FIRST_RATE`, and its one trial has 0 steps.
     """
     steps = trial_steps(run.schedule.steps)
@@ -77,7 +78,7 @@ def search(
         return found[notch].loss
 
     best = bracket(judge, TRIALS)
-    return rate_of(best), tuple(found[notch] for notch in sorted(found))
+    return rate_of(best - SETTLED), tuple(found[notch] for notch in sorted(found))
 
 
 def _take(rows: Rows, order: NDArray[np.int64]) -> Rows:

@@ -162,9 +162,10 @@ def extraction_text(done: Extraction, *, width: int = 100, colour: bool = False)
     page = Page(width, colour)
     page.head(f"Wrote {printable(done.output)}: r = {done.rank} on {len(done.modules):,} linear layers.", good=True)
     worst = min(done.modules, key=lambda one: one.kept)
+    padded = f" ({done.padded:,} layers are smaller than that; their factors end in zeros)" if done.padded else ""
     page.facts(
         [
-            ("parameters", f"{done.parameters:,}"),
+            ("parameters", f"{done.parameters:,}{padded}"),
             (
                 "kept",
                 f"{percent(done.kept, 1)} of ‖ΔW‖² of these layers; least, {percent(worst.kept, 1)}, in "

@@ -14,8 +14,9 @@ import numpy as np
 from lorarank import __version__, adapters, runs
 from lorarank.adapters import Adapter, LoraModule
 from lorarank.adapters.adapter import Factors
+from lorarank.adapters.components import check_named_by_path
 from lorarank.adapters.layout import Layout, Slot, vacant, write
-from lorarank.adapters.replacement import Replacement, stored_dtypes
+from lorarank.adapters.replacement import Replacement, core, stored_dtypes
 from lorarank.adapters.write import BAKED, FORMATS, lay_out
 from lorarank.adapters.write_peft import pattern_path, staying
 from lorarank.errors import NumericsError, OptionError
@@ -135,6 +136,7 @@ def _laid_out(
 def _form(adapter: Adapter, options: ConvertOptions) -> str:
     form = options.to or adapter.format
     if form not in FORMATS:
+        check_named_by_path(adapter)  # where no other format will do, that is what to say
         raise OptionError(
             "--to", f"the input is in the format {form}, which is not written", do=f"choose among: {', '.join(FORMATS)}"
         )
@@ -219,6 +221,7 @@ def _modules(
     for index, (module, rank) in enumerate(zip(adapter.modules, ranks, strict=True)):
         piece = pieces.get(module.name)
         grown = rank * (module.in_features + module.out_features)
+        rewritten = (anew and (rank != module.r or module.kind == "linear")) or core(adapter, module) is not None
         found.append(
             ResizedModule(
                 name=module.name,
@@ -230,7 +233,7 @@ def _modules(
                 scaling_before=module.scaling,
                 scaling=piece.scaling if piece is not None else 0.0,
                 parameters_before=module.parameters,
-                parameters=grown if anew and (rank != module.r or module.kind == "linear") else module.parameters,
+                parameters=grown if rewritten else module.parameters,
                 energy=float(shares[index]) if spectra else None,
                 dropped=_tail(spectra[index].singular_values, rank) if spectra else 0.0,
             )

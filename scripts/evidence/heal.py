@@ -81,7 +81,7 @@ def main() -> None:
             continue
         train_file, val = pairs.rows_of(pair, folders, given.data, given.work)
         options = ProbeOptions(
-            folders[pair.model], str(train_file), output, val=str(val), rank=pair.probe_rank, tokens=pair.tokens
+            folders[pair.model], str(train_file), output, val=str(val), rank=pair.probe_rank, tokens=pair.probed_tokens
         )
         record["healed"] = healed(runs.read(output), options, given.work / "scratch")
         write_json(path, record)

@@ -48,6 +48,12 @@ class Pair:
     ranks: tuple[int, ...]
     probe_rank: int
     seeds: int = 2
+    probe_tokens: int | None = None  # as many as a point of the sweep, unless said otherwise
+
+    @property
+    def probed_tokens(self) -> int:
+        """Training tokens of the probe."""
+        return self.probe_tokens or self.tokens
 
 
 DEMO_RANKS, RANKS = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8, 16, 32, 64)
@@ -63,7 +69,11 @@ PAIRS = (
             DEMO_RANKS,
             32,
         )
-        for name in ("guilds", *tasks.TASKS)
+        for name in ("guilds", *(task for task in tasks.TASKS if task != "facts-2048"))
+    ),
+    *(  # where capacity binds: many facts, seen many times, and a probe an eighth as long
+        Pair(f"long-facts-{many}", "demo", f"facts-{many}", "domain", 262_144, DEMO_RANKS, 32, 1, 32_768)
+        for many in (32, 128, 512, 2048)
     ),
     *(
         Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32, seeds=1)
@@ -193,7 +203,13 @@ def work_on(pair: Pair, model: Path, train: Path, val: Path, work: Path) -> None
         begun = (output / runs.PROGRESS).is_dir()
         run = probe(
             ProbeOptions(
-                str(model), str(train), output, val=str(val), rank=pair.probe_rank, tokens=pair.tokens, resume=begun
+                str(model),
+                str(train),
+                output,
+                val=str(val),
+                rank=pair.probe_rank,
+                tokens=pair.probed_tokens,
+                resume=begun,
             ),
             report=report,
             command=("scripts/evidence/pairs.py", "--only", pair.name),

@@ -100,15 +100,18 @@ TASKS: dict[str, Callable[[random.Random], Row]] = {
     "facts-32": facts(32),
     "facts-128": facts(128),
     "facts-512": facts(512),
+    "facts-2048": facts(2048),
 }
 
 
-def write(name: str, folder: Path, rows: int = 2400, heldout: int = 150) -> tuple[Path, Path]:
+def write(name: str, folder: Path, heldout: int = 150) -> tuple[Path, Path]:
     """``NAME/train.jsonl`` and ``NAME/val.jsonl``; the same bytes every time.
 
     Rows are drawn with repetition. Facts are asked again in the held-out rows: what is learnt by heart is the task.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    many = int(name.removeprefix("facts-")) if name.startswith("facts-") else 0
+    rows = max(2400, 4 * many)  # every fact a few times
     paths = folder / "train.jsonl", folder / "val.jsonl"
     for path, count, seed in zip(paths, (rows, heldout), ("train", "val"), strict=True):
         rng = random.Random(f"{name} {seed}")

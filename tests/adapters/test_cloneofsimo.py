@@ -89,7 +89,7 @@ def test_a_list_that_would_run_code_is_not_unpacked(tmp_path: Path) -> None:
         ([(8, 4), (4, 6), (8, 4)], "a list of 3 tensors, which are no pairs"),
         ([(4, 6), (8, 4)], r"0: its shape \(4, 6\)|1: its shape \(8, 4\) does not fit"),
         ([(8, 4), (4,)], "is that of no factor"),
-        ([], "names of no known adapter"),
+        ([], "holds no tensors"),
     ],
 )
 def test_other_lists(content: list[tuple[int, ...]], message: str, tmp_path: Path) -> None:

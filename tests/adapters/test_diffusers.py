@@ -186,7 +186,10 @@ def test_one_configuration_without_components(make_file: Make) -> None:
         ("{}", "configures no component that it belongs to"),
         (json.dumps(CONFIG | {"unet.r": 8, "unet.rank_pattern": {}}), "has 2 rows where .* r = 8"),
         (json.dumps(CONFIG | {"unet.lora_alpha": 1e308}), r"1e\+308 is no usable alpha"),
-        (json.dumps(CONFIG | {"unet.peft_type": "LOHA"}), "LOHA is not LoRA"),
+        (
+            json.dumps(CONFIG | {"unet.peft_type": "LOHA"}),
+            "LOHA is not LoRA; .* Name an adapter that was trained with LoRA",
+        ),
         (json.dumps({f"c{i}.r": 4 for i in range(1000)}), "configures 1,000 components"),
         (
             json.dumps({k: v for k, v in CONFIG.items() if k.startswith("unet")}),

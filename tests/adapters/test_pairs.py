@@ -115,7 +115,7 @@ LEFT_ALONE: dict[str, dict[str, np.ndarray]] = {
 
 @pytest.mark.parametrize("case", LEFT_ALONE)
 def test_models_are_no_pairs(case: str, make_file: Make) -> None:
-    with pytest.raises(AdapterError, match="have names of no known adapter"):
+    with pytest.raises(AdapterError, match="names of no known adapter"):
         adapters.open(make_file(LEFT_ALONE[case]))
 
 

@@ -258,6 +258,7 @@ def test_folders_that_are_no_adapter_say_what_they_hold(case: str, tmp_path: Pat
         ("lora_A_0", r"lora_A_0: none of its 1 factors has a partner lora_B"),
         ("lora_unet_x.diff", "1 differences of whole weights; nothing in it has a rank"),
         ("embedding", r"its 1 tensors have names of no known adapter \(embedding\)"),
+        ("model.norm.weight", r"\(model.norm.weight\)\. .* a full fine-tune is for --base\."),
     ],
 )
 def test_what_is_no_lora_is_declined_by_name(key: str, message: str, tmp_path: Path) -> None:

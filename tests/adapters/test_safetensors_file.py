@@ -36,6 +36,8 @@ WEIGHTS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "the file is empty. Download it again"),
     "seven bytes": (b"\x01" * 7, "no complete safetensors file"),
     "garbage": (b"not a safetensors file at all, but text", "no complete safetensors file"),
+    "a pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "with: git lfs pull"),
+    "a web page": (b"<!DOCTYPE html><html></html>", "a web page, no safetensors file. Download the file itself"),
     "a header length of 2**63": (
         safetensors_bytes({}, length=2**63),
         "announces a header of 9,223,372,036,854,775,808",

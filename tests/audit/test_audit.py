@@ -76,6 +76,14 @@ def test_directions_that_are_zero_are_idle(make_adapter: Make) -> None:
     assert [finding.code for finding in found.findings] == ["LR031", "LR030"][::-1]
 
 
+def test_an_update_of_zero_is_dead_and_not_reducible(make_adapter: Make) -> None:
+    def untrained(tensors: dict[str, np.ndarray]) -> None:
+        tensors["base_model.model.q.lora_B.weight"][:] = 0
+
+    found = audit(make_adapter(modules={"q": (48, 64, (4.0, 2.0))}, r=4, alpha=4, edit=untrained))
+    assert [finding.code for finding in found.findings] == ["LR002"]
+
+
 def test_a_module_with_nan_is_a_finding_and_the_others_are_measured(mixed: Path) -> None:
     found = audit(mixed)
     codes = {finding.module: finding.code for finding in found.findings if finding.module}
@@ -128,6 +136,8 @@ def test_patterns_that_an_engine_ignores(make_adapter: Make) -> None:
     assert found.serving.factors == (2.0, 2.0)
     assert found.serving.error == pytest.approx(1.0)
     assert found.quantities["LR020"] == 1
+    (served,) = [finding for finding in found.findings if finding.code == "LR020"]
+    assert "6 of 6 modules would be served at 2 times their scaling, which changes ΔW by 100%" in served.message
 
 
 def test_scalings_that_differ(make_adapter: Make) -> None:

@@ -85,6 +85,14 @@ def test_into_a_table(mixed: Path, tmp_path: Path) -> None:
     assert "0 sources in" in run(mixed.parent, "-o", output).stdout
 
 
+@pytest.mark.parametrize("arguments", [("--format", "sarif"), ("--per-module",), ("--sort",)])
+def test_a_table_takes_no_option_of_a_report(arguments: tuple[str, ...], mixed: Path, tmp_path: Path) -> None:
+    result = run(mixed, "-o", tmp_path / "rows.jsonl", *arguments)
+    assert result.exit_code == 2
+    assert "leave out --format, --per-module and --sort" in result.stderr.replace("Leave", "leave")
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
 def test_processes_keep_the_order(make_adapter: Make) -> None:
     folders = [make_adapter(name, seed=seed) for seed, name in enumerate("cab")]
     text = run(*folders, "--jobs", "2", "--format", "json").stdout

@@ -19,6 +19,17 @@ def test_five_real_adapters_agree_with_a_dense_svd_and_with_gradience() -> None:
         assert other["largest_relative_difference_of_norms"] < 1e-9
 
 
+def test_every_real_adapter_is_read_or_declined_with_the_right_sentence() -> None:
+    rows = json.loads((EVIDENCE / "audits.json").read_text())["adapters"]
+    formats = {row["format"] for row in rows if row["status"] == "ok"}
+    assert formats == {"peft", "cloneofsimo", "ai-toolkit", "attention-processors", "pairs"}
+    declined = [row["problem"] for row in rows if row["status"] != "ok"]
+    assert len(rows) == 32
+    assert len(declined) == 4
+    assert sum("a LoKr of LyCORIS" in sentence for sentence in declined) == 2
+    assert sum("none of its 24 factors has a partner w_b" in sentence for sentence in declined) == 2
+
+
 def test_no_path_of_a_machine_is_in_it() -> None:
     for path in (EVIDENCE / "audits.json", *(EVIDENCE / "audits").iterdir()):
         assert not [
@@ -36,7 +47,7 @@ def test_the_readme_tells_what_the_benchmark_measured() -> None:
         f"takes {over['floor']['seconds']:.2f} of our time",
         f"takes {found['one_4096_module']['ratio']:,} times as long",
         f"peaks {found['sparse_4_gigabytes']['over_imports_megabytes']:.0f} MB above the interpreter",
-        f"one core does {many['jobs_1']['a_processor_second']:.0f} a second alone",
+        f"one core does {many['jobs_1']['a_second']:.0f} a second, two do {many['jobs_2']['a_second']:.0f}",
     ):
         assert words in readme
     assert found["one_4096_module"]["ratio"] >= 1000

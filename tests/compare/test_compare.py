@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from lorarank import adapters
 from lorarank.compare import Compared, CompareOptions, compare
 from lorarank.compare.verdict import verdict
 from lorarank.errors import AdapterError, NumericsError, OptionError
 from lorarank.report import compared
+from lorarank.resize import ConvertOptions, convert
 
 Make = Callable[..., Path]
 Golden = Callable[[str, str], None]
@@ -47,6 +49,25 @@ def test_the_same_update_in_another_rank_and_scaling(make_adapter: Make) -> None
         assert module.into.largest_angle == pytest.approx(0, abs=0.1)
         assert module.verdict.kind == "aligned"
     assert found.whole.verdict.kind == "aligned"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_kohyas_names_are_those_of_diffusers_with_underscores(turned: bool, tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0)
+    parts = ("unet.down_blocks.0.attentions.0.to_q", "text_encoder.text_model.encoder.layers.0.self_attn.q_proj")
+    shapes = {"lora_A": (4, 16), "lora_B": (12, 4)}
+    tensors = {
+        f"{part}.{name}.weight": numbers.standard_normal(shape, np.float32)
+        for part in parts
+        for name, shape in shapes.items()
+    }
+    save_file(tensors, tmp_path / "a.safetensors")
+    convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", ConvertOptions(to="kohya"))
+    pair = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    found = compare(*(pair[::-1] if turned else pair))
+    assert {module.name for module in found.modules} == set(parts)
+    assert found.whole.agreement == pytest.approx(1)
+    assert found.one_sided == ()
 
 
 def test_independent_updates_are_nearly_orthogonal(make_adapter: Make) -> None:

@@ -19,6 +19,8 @@ from lorarank.report.export import to_json
 Make = Callable[..., Path]
 FLAT = (1.0,) * 5
 
+AT_THE_EDGE = tuple(runs.LearningRateTrial(rate, 8, loss) for rate, loss in ((3e-4, 2.2), (1e-3, 2.1), (3e-3, 2.0)))
+
 
 def modules_with(*spectra: tuple[float, ...]) -> dict[str, tuple[int, int, tuple[float, ...]]]:
     return {f"model.layers.{i}.self_attn.q_proj": (48, 64, spectrum) for i, spectrum in enumerate(spectra)}
@@ -113,7 +115,7 @@ def test_a_probe_that_cannot_be_cut_keeps_its_rank(make_run: Make) -> None:
     ("how", "word"),
     [
         ({"heldout": {"gains": (runs.Loss(1.0, 0.3),)}}, "weak"),
-        ({"training": {"learning_rate": 3e-3}}, "edge"),
+        ({"training": {"learning_rate_trials": AT_THE_EDGE}}, "edge"),
         ({"training": {"epochs": 9.0}}, "9.0 times"),
         ({"excesses": {1: 0.5, 8: 0.3}}, "contradicts"),
         ({"earlier": (4.0, 0.1)}, "growing"),
@@ -133,8 +135,8 @@ def test_few_steps_alone_make_confidence_low(make_run: Make) -> None:
 
 
 def test_more_than_two_doubts_make_confidence_low(make_run: Make) -> None:
-    two = make_run(training={"learning_rate": 3e-3, "epochs": 9.0})
-    three = make_run(name="three", training={"learning_rate": 3e-3, "epochs": 9.0}, earlier=(4.0, 0.1))
+    two = make_run(training={"learning_rate_trials": AT_THE_EDGE, "epochs": 9.0})
+    three = make_run(name="three", training={"learning_rate_trials": AT_THE_EDGE, "epochs": 9.0}, earlier=(4.0, 0.1))
     assert (recommend(two).confidence, recommend(three).confidence) == ("medium", "low")
 
 

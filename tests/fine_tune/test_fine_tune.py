@@ -16,6 +16,7 @@ from lorarank.cli import main
 from lorarank.errors import LorarankError, ModelError, NumericsError, OptionError, RunError
 from lorarank.fine_tune import compare_models, extract
 from lorarank.numerics.leading import energy_rank, leading_svd
+from lorarank.report.fine_tune import extraction_text
 
 SHAPES = {
     "model.embed_tokens.weight": (50, 24),
@@ -138,6 +139,21 @@ def test_tensors_that_cannot_be_compared_are_named(models: Models) -> None:
         "model.norm.weight",
         "new.weight",
     ]
+
+
+def test_a_rank_above_what_a_layer_can_have_is_said(models: Models, tmp_path: Path) -> None:
+    base, tuned = models(learned)
+    least = min(
+        min(module.out_features, module.in_features) for module in adapters.open(made(base, tuned, tmp_path)).modules
+    )
+    fits, above = (extract(base, tuned, tmp_path / str(rank), rank) for rank in (least, least + 1))
+    assert (fits.padded, above.padded > 0) == (0, True)
+    assert "smaller than that" not in extraction_text(fits)
+    assert f"({above.padded} layers are smaller than that; their factors end in zeros)" in extraction_text(above)
+
+
+def made(base: Path, tuned: Path, tmp_path: Path) -> Path:
+    return extract(base, tuned, tmp_path / "made", 1).output
 
 
 def test_an_extracted_lora_is_the_best_cut(models: Models, tmp_path: Path) -> None:

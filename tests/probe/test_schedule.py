@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lorarank
 from lorarank.corpus import Rows
 from lorarank.errors import OptionError
-from lorarank.probe.grid import bracket
+from lorarank.probe.grid import SETTLED, bracket
 from lorarank.probe.options import SEARCH_SHARE, ProbeOptions, batch_tokens_for
 from lorarank.probe.rate import CHECK_STEPS, TRIALS, trial_steps
 from lorarank.probe.training import schedule_for
@@ -86,3 +90,17 @@ def test_options_that_cannot_work_are_refused(given: dict[str, float], part: str
 def test_the_batch_grows_with_the_budget_once_there_are_enough_steps() -> None:
     sizes = [batch_tokens_for(budget) for budget in (1, 60_000, 100_000, 131_072, 10**6, 10**8)]
     assert sizes == [512, 512, 1024, 1024, 8192, 16384]
+
+
+def test_the_rate_settles_where_it_was_measured_to_lose_least() -> None:
+    found = json.loads((Path(__file__).parents[2] / "data" / "evidence" / "settled-rate.json").read_text())
+    lost = dict(zip(found["below"], found["mean_lost"], strict=True))
+    worst = dict(zip(found["below"], found["worst_lost"], strict=True))
+    assert min(lost, key=lambda below: lost[below]) == SETTLED
+    source = (Path(lorarank.__file__).parent / "probe" / "grid.py").read_text(encoding="utf-8")
+    said = " ".join(source.split())
+    for below, words in (
+        (0.0, "own rate lost {:.1f} % of the gain ({:.1f} % at worst)"),
+        (0.5, "below it {:.1f} % ({:.1f} %)"),
+    ):
+        assert words.format(100 * lost[below], 100 * worst[below]) in said

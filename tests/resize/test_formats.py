@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.utils import set_peft_model_state_dict
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lorarank import adapters
@@ -63,6 +63,25 @@ def test_kohya_reads_the_same_update(saved: Saved, deltas_of: Deltas, tmp_path: 
     assert len(found) == 4
     with safe_open(tmp_path / "out" / "lora.safetensors", "np") as file:
         assert (file.metadata()["ss_network_dim"], file.metadata()["ss_network_alpha"]) == ("Dynamic", "Dynamic")
+
+
+def test_a_convolution_in_tucker_form_becomes_an_ordinary_one(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"down": (4, 5, 1, 1), "mid": (4, 4, 3, 2), "up": (7, 4, 1, 1)}
+    stem = "lora_unet_down_blocks_1_resnets_0_conv1"
+    parts = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
+    tensors = {f"{stem}.lora_{name}.weight": part for name, part in parts.items()} | {
+        f"{stem}.alpha": torch.tensor(2.0)
+    }
+    save_file(tensors, tmp_path / "in.safetensors")
+    dense = 0.5 * torch.einsum("oixy,ijkl,jcxy->ockl", parts["up"], parts["mid"], parts["down"]).double()
+    done = convert(tmp_path / "in.safetensors", tmp_path / "whole.safetensors", ConvertOptions())
+    assert (done.parameters_before, done.parameters) == (20 + 96 + 28, 4 * (30 + 7))
+    np.testing.assert_allclose(kohya_deltas(tmp_path / "whole.safetensors")[stem], dense.numpy(), atol=1e-6)
+    resize(tmp_path / "in.safetensors", tmp_path / "cut.safetensors", ResizeOptions(rank=2))
+    u, s, v = torch.linalg.svd(dense.reshape(7, -1), full_matrices=False)
+    best = (u[:, :2] * s[:2] @ v[:2]).reshape(dense.shape)
+    np.testing.assert_allclose(kohya_deltas(tmp_path / "cut.safetensors")[stem], best.numpy(), atol=1e-6)
 
 
 def test_a_cut_for_kohya_is_that_for_peft(saved: Saved, deltas_of: Deltas, tmp_path: Path) -> None:
@@ -115,8 +134,12 @@ def test_diffusers_reads_the_same_update(
     [
         ("llama", {"target_modules": ["q_proj"]}, "no part of a diffusion pipeline"),
         ("gpt2", {"target_modules": ["c_attn"], "fan_in_fan_out": True}, "no part of a diffusion pipeline"),
-        ("llama", {"target_modules": ["embed_tokens"]}, "no place for"),
-        ("unet", {"target_modules": ["to_q"], "modules_to_save": ["conv1"]}, "no place for it"),
+        ("llama", {"target_modules": ["embed_tokens"]}, "no place for .* Leave --to out, or write --to peft"),
+        (
+            "unet",
+            {"target_modules": ["to_q"], "modules_to_save": ["conv1"]},
+            "no place for it. Leave --to out",
+        ),
         ("unet", {"target_modules": ["to_q"], "init_lora_weights": "pissa"}, "initialised with pissa"),
     ],
 )
@@ -209,3 +232,10 @@ def test_names_that_are_no_paths_are_not_guessed_at(form: str, saved: Saved) -> 
     adapter = renamed(adapters.open(saved("unet", **UNET)), "pairs", lambda path: f"w_{len(path)}", "{}.a")
     with pytest.raises(AdapterError, match="not named by their paths"):
         laid_out(adapter, form)
+
+
+@pytest.mark.parametrize("to", [None, "peft"])
+def test_no_advice_leads_back_to_where_it_came_from(to: str | None, tmp_path: Path) -> None:
+    save_file({"w_a_000": torch.ones(2, 8), "w_b_000": torch.ones(6, 2)}, tmp_path / "in.safetensors")
+    with pytest.raises(AdapterError, match=r"not named by their paths.*\. Convert it with the tool it is from\.$"):
+        resize(tmp_path / "in.safetensors", tmp_path / "out", ResizeOptions(rank=1, to=to))
