@@ -36,7 +36,7 @@ FLOORS = {
         "spectrum",
         "sweep",
     },
-    3: {"audit", "export", "fine_tune"},
+    3: {"audit", "dossier", "export", "fine_tune"},
     4: {"report"},
     5: {"__main__", "cli"},
 }

@@ -27,6 +27,8 @@ COMMANDS = {
     "compare": "Say what two adapters have in common, and whether they can be merged.",
     "export": "Write a recommendation, or an adapter's own configuration, for the tool that trains or serves it.",
     "inspect": "List what LoRA can be put on in a model, and what each rank costs there.",
+    "report": "Write a report that explains itself: one HTML file with charts, or Markdown.",
+    "plot": "Draw what a run, a sweep or adapters show, as PNG, SVG or PDF.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }
@@ -39,7 +41,9 @@ GOES_ON = {
 }
 """What to do after Ctrl-C, where something was kept."""
 
-ONE_THREAD = frozenset({"audit", "compare", "convert", "estimate", "export", "heuristics", "inspect", "resize"})
+ONE_THREAD = frozenset(
+    {"audit", "compare", "convert", "estimate", "export", "heuristics", "inspect", "plot", "report", "resize"}
+)
 """Commands whose matrices are so small that threads cost more than they bring. A probe wants them all."""
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

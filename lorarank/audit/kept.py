@@ -1,0 +1,59 @@
+"""Audits that were written as JSON, read again (floor 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorarank.audit.adapter import Audit
+from lorarank.audit.options import AuditOptions
+from lorarank.audit.several import AuditReport, Unreadable, report
+from lorarank.errors import OptionError, RunError
+from lorarank.json_files import read_json
+
+SUFFIX = ".json"
+FIRST_KEY = b'"audits"'
+"""Keys are sorted, so this one is the first of the file."""
+
+MADE_BY = "lorarank audit SOURCE --per-module --format json"
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a file is what ``lorarank audit --format json`` printed, by how it begins.
+
+    >>> is_kept(Path("no-such-audit.json"))
+    False
+    """
+    if path.suffix != SUFFIX or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(64).lstrip(b"{ \r\n\t").startswith(FIRST_KEY)
+
+
+def read(paths: Sequence[Path]) -> AuditReport:
+    """What was audited, of several files together; what ``--fail-if`` asked when they were made is not asked again.
+
+    Raises
+    ------
+    RunError
+        A file is damaged, of another schema, or was written without its modules.
+    OptionError
+        The files are at different shares of energy.
+    """
+    found = [_read(path) for path in paths]
+    shares = {audit.energy for one in found for audit in one.audits}
+    if len(shares) > 1:
+        told = " and ".join(",".join(f"{share:g}" for share in each) for each in sorted(shares))
+        what, why = f"audits at the shares {told}", "they cannot stand beside each other"
+        raise OptionError(paths[-1], what, why=why, do="audit all of them at the same --energy")
+    results: list[Audit | Unreadable] = []
+    for one in found:
+        results += [*one.audits, *one.unreadable]
+    return report(results, AuditOptions())
+
+
+def _read(path: Path) -> AuditReport:
+    try:
+        return read_json(path, AuditReport)
+    except RunError as error:
+        raise RunError(error.where, error.what, do=f"make it again with: {MADE_BY}") from None

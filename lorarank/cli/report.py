@@ -1,0 +1,76 @@
+"""``lorarank report`` (floor 5)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lorarank.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED, OptionError
+from lorarank.estimate.options import EstimateOptions
+from lorarank.heuristics import TASKS
+from lorarank.spectrum import METRICS
+
+SUFFIXES = (".html", ".htm", ".md")
+
+
+@click.command(
+    epilog="Example: lorarank report run --task reasoning -o report.html\n\n"
+    "Exit codes: 0 written, 2 bad input, or written without a source of several that cannot be read, 3 written, and "
+    "the report is a refusal."
+)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default="report.html",
+    show_default=True,
+    help="The file to write: one .html that needs no network, or .md.",
+)
+@click.option(
+    "--energy", type=float, default=EstimateOptions.energy, help="Share of energy to keep [default: the rule's, 0.90]."
+)
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    default=EstimateOptions.metric,
+    show_default=True,
+    help="In which metric singular values are taken.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(list(TASKS)),
+    default=EstimateOptions.task,
+    help="Row of the reference table to mark.",
+)
+@click.option(
+    "--budget",
+    type=int,
+    default=EstimateOptions.budget,
+    metavar="PARAMS",
+    help="Most trainable parameters: a rank for each module within them.",
+)
+@click.pass_context
+def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **given: Any) -> None:
+    """Write a report that explains itself: one HTML file with charts, or Markdown.
+
+    SOURCE is the folder of a probe, or of a sweep; or one or more adapters, each a folder, a file or a hub id; or
+    audits that `lorarank audit --per-module --format json` printed into files.
+    """
+    from lorarank.cli.progress import counted
+    from lorarank.cli.written import write
+    from lorarank.dossier import gather
+    from lorarank.report import chapters, html, markdown
+
+    if output.suffix.lower() not in SUFFIXES:
+        raise OptionError(f"-o {output}", "the name says no format", do="end it with .html or .md")
+    with counted("modules" if len(sources) == 1 else "adapters") as progress:
+        found = gather(sources, EstimateOptions(**given), progress=progress)
+    document = chapters.document(found, command=("lorarank", *sys.argv[1:]))
+    text = markdown.render(document) if output.suffix.lower() == ".md" else html.render(document)
+    write(output, text.encode())
+    click.echo(f"{document.headline}\nIn {output}, {len(text.encode()) / 1000:,.0f} kB.")
+    ctx.exit(EXIT_REFUSED if found.refused else EXIT_BAD_INPUT if found.unreadable else EXIT_OK)
