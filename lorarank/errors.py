@@ -105,6 +105,10 @@ class RunError(LorarankError, ValueError):
     """A run folder that is unfinished, damaged or in the way."""
 
 
+class CurveError(LorarankError, ValueError):
+    """A training log without the losses that a diagnosis needs."""
+
+
 class ResourceError(LorarankError, RuntimeError):
     """Out of memory or out of disk."""
 

@@ -22,7 +22,7 @@ Make = Callable[..., Path]
 FLOORS = {
     0: {"", "errors", "module_names", "numerics", "wording"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
-    2: {"capacity", "compare", "estimate", "first_guess", "heuristics", "probe", "resize", "spectrum", "sweep"},
+    2: {"capacity", "compare", "diagnose", "estimate", "first_guess", "heuristics", "probe", "resize", "spectrum", "sweep"},
     3: {"audit", "fine_tune"},
     4: {"report"},
     5: {"__main__", "cli"},

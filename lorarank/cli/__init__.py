@@ -25,12 +25,13 @@ COMMANDS = {
     "resize": "Cut an adapter to a smaller rank, and say what that drops.",
     "convert": "Write an adapter in another format, dtype or scaling; its update stays what it is.",
     "compare": "Say what two adapters have in common, and whether they can be merged.",
+    "diagnose": "Say whether the rank of a training run was too low or too high, by its curves.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }
 """Every command with the first sentence of its help."""
 
-ONE_THREAD = frozenset({"audit", "compare", "convert", "estimate", "heuristics", "resize"})
+ONE_THREAD = frozenset({"audit", "compare", "convert", "diagnose", "estimate", "heuristics", "resize"})
 """Commands whose matrices are so small that threads cost more than they bring. A probe wants them all."""
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
