@@ -53,7 +53,9 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
     """
     name = "other ranks"
     if rank is None:
-        return Sign(name, HIGH, UNTESTED, "The rank of this run is not known, so the sweep says nothing; give --rank.", {})
+        return Sign(
+            name, HIGH, UNTESTED, "The rank of this run is not known, so the sweep says nothing; give --rank.", {}
+        )
     if found.gain.mean <= 0:
         return Sign(name, HIGH, UNTESTED, "No rank of the sweep is better than the base model.", {})
     numbers = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lorarank.diagnose import constants as c
-from lorarank.diagnose.curves import Curve, Level, level, lowest, nearest, noise
+from lorarank.diagnose.curves import Curve, Level, lowest, nearest, noise
 from lorarank.diagnose.result import HIGH, LOW, NEITHER, NOT_SEEN, SEEN, UNTESTED, Sign
 from lorarank.wording import percent
 
@@ -35,9 +35,7 @@ class Shape:
     learned_se: float
 
 
-def shape_of(
-    train: Curve, validation: Curve, base: float | None = None, fall_se: float | None = None
-) -> Shape:
+def shape_of(train: Curve, validation: Curve, base: float | None = None, fall_se: float | None = None) -> Shape:
     """The common figures of a run; for ``base`` and ``fall_se`` see :class:`lorarank.diagnose.training.Training`."""
     last = max((float(one.steps[-1]) for one in (train, validation) if len(one)), default=0.0)
     train_noise = noise(_settled(train, last))
@@ -114,8 +112,9 @@ def plateau(train: Curve, validation: Curve, shape: Shape, rate: Curve) -> Sign:
     }
     flat = all(fall + c.SURELY * se <= allowed for fall, se in late.values())
     falling = any(fall - c.SURELY * se > allowed for fall, se in late.values())
+    words = {"validation": "validation", "train": "training"}
     each = " and ".join(
-        f"{percent(fall / shape.learned, 1)} ± {percent(se / shape.learned, 1)} ({'training' if which == 'train' else which})"
+        f"{percent(fall / shape.learned, 1)} ± {percent(se / shape.learned, 1)} ({words[which]})"
         for which, (fall, se) in late.items()
     )
     sentence = f"After the first third of the steps the loss fell by {each} of what was learned in all"
@@ -156,7 +155,9 @@ def overfitting(train: Curve, validation: Curve, shape: Shape) -> Sign:
     told += f": it rose by {rise:.3g} ± {se:.2g}, {percent(numbers['rise_share'], 1)} of what was learned"
     since = train.within(at, shape.last)
     if len(since) < 4:
-        return _untested(name, HIGH, f"{told}, but too few training losses were logged to say whether they fell.", numbers)
+        return _untested(
+            name, HIGH, f"{told}, but too few training losses were logged to say whether they fell.", numbers
+        )
     half = len(since) // 2
     fall = float(since.losses[:half].mean() - since.losses[half:].mean())
     fall_se = shape.train_noise * math.sqrt(1 / half + 1 / (len(since) - half))

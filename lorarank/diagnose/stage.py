@@ -6,7 +6,6 @@ from pathlib import Path
 
 from lorarank.diagnose import signs
 from lorarank.diagnose.beside import other_ranks, saturation
-from lorarank.diagnose.curves import NOTHING
 from lorarank.diagnose.options import DiagnoseOptions
 from lorarank.diagnose.read import read
 from lorarank.diagnose.result import Diagnosis, Sign

@@ -30,7 +30,7 @@ def facts(found: Diagnosis) -> list[tuple[str, str]]:
         ("source", printable(found.source)),
         (
             "read",
-            f"{found.kind}, {found.steps:,} steps: {found.losses:,} training and {found.evaluations:,} validation losses",
+            f"{found.kind}, {found.steps:,} steps: {found.losses:,} training, {found.evaluations:,} validation losses",
         ),
     ]
 

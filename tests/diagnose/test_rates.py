@@ -10,8 +10,8 @@ import pytest
 
 from lorarank.diagnose.result import TOO_HIGH, TOO_LOW
 from lorarank.diagnose.stage import signs_of
-from lorarank.diagnose.verdict import verdict_of
 from lorarank.diagnose.training import Training
+from lorarank.diagnose.verdict import verdict_of
 
 SEEDS = 150
 EVALUATIONS = (6, 10, 20, 50)
@@ -37,7 +37,9 @@ def rates(planted: Callable[..., Training]) -> Rates:
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5])
 @pytest.mark.parametrize("evaluations", EVALUATIONS)
-def test_a_healthy_run_is_blamed_in_no_more_than_one_of_fifty(rates: Rates, evaluations: int, correlation: float) -> None:
+def test_a_healthy_run_is_blamed_in_no_more_than_one_of_fifty(
+    rates: Rates, evaluations: int, correlation: float
+) -> None:
     for kind in ("healthy", "exponential"):
         _, verdicts = rates(kind, evaluations, correlation)
         assert verdicts[TOO_HIGH] + verdicts[TOO_LOW] <= SEEDS / 50
