@@ -1,8 +1,8 @@
 """The LoRA factors of a model in memory, as numpy arrays (floor 2).
 
-PEFT's LoRA layers are told by what they have: ``lora_A`` and ``lora_B``, dictionaries by adapter of modules with a
-``weight``, and ``scaling``, a dictionary of numbers (PEFT 0.21, ``tuners/lora/layer.py``). Nothing of torch is imported.
-"""
+PEFT's LoRA layers are told by what they have: ``lora_A`` and ``lora_B``, by adapter dictionaries of modules with
+a ``weight``, and ``scaling``, a dictionary of numbers (PEFT 0.21, ``tuners/lora/layer.py``).
+Nothing of torch is imported.
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LiveModule(NamedTuple):
 
 
 def live_modules(model: Any) -> Iterator[LiveModule]:
-    """The active LoRA modules of a model; convolutions as matrices. Factors that are sharded over processes are left out.
+    """The active LoRA modules of a model; convolutions as matrices; factors sharded over processes are left out.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def calling_handler() -> CallbackHandler | None:
 
 
 def reporters(handler: CallbackHandler) -> list[TrainerCallback]:
-    """The callbacks that ``report_to`` stands for: TensorBoard, W&B, Trackio, MLflow and whatever transformers knows."""
+    """The callbacks that ``report_to`` stands for: TensorBoard, W&B, Trackio, MLflow and the others."""
     kinds: tuple[Any, ...] = tuple(integration_utils.INTEGRATION_TO_CALLBACK.values())
     return [callback for callback in handler.callbacks if isinstance(callback, kinds)]
 

@@ -14,7 +14,7 @@ from lorarank.callback.watch import Reading, Warned, Watch, read
 from lorarank.errors import OptionError
 
 EVERY = 100
-"""Steps between two measurements: at that it costs less than a hundredth of a step (data/evidence/bench-callback.json)."""
+"""Steps between two measurements: a thousandth of a step on the demo model (data/evidence/bench-callback.json)."""
 
 logger = logging.getLogger("lorarank")
 

@@ -35,7 +35,7 @@ DEAD, SATURATED_KIND, NAN = "dead", "saturated", "nan"
 
 @dataclass(frozen=True)
 class ModuleReading:
-    """One module at one step: its ``energy_rank`` at 90 %, stable rank and ‖ΔW‖; ``None`` where factors are no numbers."""
+    """One module at one step: its ``energy_rank`` at 90 %, stable rank and ‖ΔW‖; ``None`` where one is no number."""
 
     name: str
     r: int
@@ -63,7 +63,7 @@ class Reading:
 
     @property
     def logs(self) -> dict[str, float]:
-        """What is logged: medians over modules that have an update, ‖ΔW‖ of all, counts, and the rank by module type."""
+        """What is logged: medians over modules with an update, ‖ΔW‖ of all, counts, and the rank by module type."""
         alive = [one for one in self.modules if one.energy_rank is not None and not one.dead]
         logs = {
             "dead": float(sum(one.dead for one in self.modules)),

@@ -50,7 +50,7 @@ STUCK_ERRORS = 3.0
 """What was learned, in standard errors, and below: the loss is where it began."""
 
 END_SHARE = 1 / 6
-"""Share of the steps at the end over which the last level is averaged; the start takes a sixteenth of them. Convention."""
+"""Share of the steps at the end over which the last level is averaged; the start takes a sixteenth. Convention."""
 
 START_SHARE = 1 / 16
 

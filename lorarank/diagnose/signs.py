@@ -22,7 +22,7 @@ from lorarank.wording import percent
 class Shape:
     """What the tests share.
 
-    ``last`` is the last step; the noise and the levels at the end are ``None`` where there are too few points; ``start``
+    ``last`` is the last step; the noise is NaN where there are too few points; ``start``
     is where the validation loss began, ``learned`` how far it fell from there to its lowest (of the training loss where
     there is no validation loss), with its standard error.
     """

@@ -69,7 +69,7 @@ def diagnose(source: str | Path, options: DiagnoseOptions | None = None) -> Diag
 def signs_of(found: Training) -> tuple[Sign, ...]:
     """The signs of the curves alone.
 
-    >>> from lorarank.diagnose.curves import curve
+    >>> from lorarank.diagnose.curves import NOTHING, curve
     >>> [sign.outcome for sign in signs_of(Training("log", curve([1, 2], [2.0, float("nan")]), NOTHING))]
     ['seen']
     """

@@ -41,7 +41,7 @@ def verdict_of(signs: Sequence[Sign], rank: int | None, *, run: str | None = Non
             "medium",
             "the validation loss rises while the training loss goes on falling",
             (
-                f"Keep the checkpoint around step {found['overfitting'].numbers['lowest_step']:,.0f}: it costs nothing.",
+                f"Keep the checkpoint around step {found['overfitting'].numbers['lowest_step']:,.0f}, at no cost.",
                 f"Train at {_half(rank)}; fewer passes over the data, more data or dropout help against the same sign.",
                 SWEEP,
             ),
