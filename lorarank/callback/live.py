@@ -3,6 +3,7 @@
 PEFT's LoRA layers are told by what they have: ``lora_A`` and ``lora_B``, by adapter dictionaries of modules with
 a ``weight``, and ``scaling``, a dictionary of numbers (PEFT 0.21, ``tuners/lora/layer.py``).
 Nothing of torch is imported.
+"""
 
 from __future__ import annotations
 
