@@ -111,6 +111,10 @@ class RefusedError(LorarankError, ValueError):
     exit_code = EXIT_REFUSED
 
 
+class CurveError(LorarankError, ValueError):
+    """A training log without the losses that a diagnosis needs."""
+
+
 class ResourceError(LorarankError, RuntimeError):
     """Out of memory or out of disk."""
 

@@ -25,8 +25,10 @@ FLOORS = {
     0: {"", "errors", "module_names", "numerics", "wording"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
     2: {
+        "callback",
         "capacity",
         "compare",
+        "diagnose",
         "estimate",
         "first_guess",
         "heuristics",
@@ -89,7 +91,9 @@ def test_imports_go_down(path: Path) -> None:
 def test_only_the_probe_imports_what_trains(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top = {name.split(".")[0] for name in imports(iter(tree.body))}
-    assert room(module_of(path)) == "probe" or not top & TRAINING
+    # a trainer's callback has to derive from transformers' class; these two files are loaded by nothing but its name
+    allowed = module_of(path) in ("lorarank.callback.trainer", "lorarank.callback.loggers")
+    assert room(module_of(path)) == "probe" or allowed or not top & TRAINING
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

@@ -29,6 +29,7 @@ COMMANDS = {
     "inspect": "List what LoRA can be put on in a model, and what each rank costs there.",
     "report": "Write a report that explains itself: one HTML file with charts, or Markdown.",
     "plot": "Draw what a run, a sweep or adapters show, as PNG, SVG or PDF.",
+    "diagnose": "Say whether the rank of a training run was too low or too high, by its curves.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }
@@ -42,7 +43,19 @@ GOES_ON = {
 """What to do after Ctrl-C, where something was kept."""
 
 ONE_THREAD = frozenset(
-    {"audit", "compare", "convert", "estimate", "export", "heuristics", "inspect", "plot", "report", "resize"}
+    {
+        "audit",
+        "compare",
+        "convert",
+        "diagnose",
+        "estimate",
+        "export",
+        "heuristics",
+        "inspect",
+        "plot",
+        "report",
+        "resize",
+    }
 )
 """Commands whose matrices are so small that threads cost more than they bring. A probe wants them all."""
 

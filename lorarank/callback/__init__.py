@@ -1,0 +1,33 @@
+"""A callback for transformers' and TRL's trainers: the spectra of the adapter while it trains (floor 2).
+
+*trainer* is the callback itself and the one part that imports transformers; *live* finds the factors in the model,
+*watch* turns their spectra into numbers to log and into warnings, *loggers* finds where the trainer logs to.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lorarank.callback.trainer import LoraRankCallback
+    from lorarank.callback.watch import Reading, Warned
+
+__all__ = ["LoraRankCallback", "Reading", "Warned"]
+
+_HOMES = {"LoraRankCallback": "trainer", "Reading": "watch", "Warned": "watch"}
+"""Where each name lives: it is imported when it is asked for, since the callback needs transformers and thus torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lorarank.errors import MissingExtraError
+
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in ("torch", "transformers"):
+            raise
+        raise MissingExtraError(f"lorarank.{name}", package, "probe") from None

@@ -1,0 +1,27 @@
+"""Was the rank of a training run right? The signs of its curves, tested (floor 2).
+
+``diagnose`` is the whole of it: *read* finds the curves (*tensorboard* those of event files), *curves* tells movement
+from noise, *signs* tests each sign, *beside* looks at the adapter and at other ranks, *verdict* draws the conclusion.
+Every threshold is in *constants*.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lorarank.diagnose.options import DiagnoseOptions
+    from lorarank.diagnose.result import Diagnosis, Sign
+    from lorarank.diagnose.stage import diagnose
+
+__all__ = ["DiagnoseOptions", "Diagnosis", "Sign", "diagnose"]
+
+_HOMES = {"DiagnoseOptions": "options", "Diagnosis": "result", "Sign": "result", "diagnose": "stage"}
+"""Where each name lives: it is imported when it is asked for, so that a command's help costs no numpy."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,86 @@
+"""What lies beside the curves: the adapter that was trained, and other ranks that were (floor 2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lorarank import adapters
+from lorarank.diagnose import constants as c
+from lorarank.diagnose.result import HIGH, LOW, NOT_SEEN, SEEN, UNTESTED, Sign
+from lorarank.errors import LorarankError
+from lorarank.estimate.constants import ENERGY
+from lorarank.numerics import criteria
+from lorarank.spectrum import measure
+from lorarank.sweep.outcome import STANDARD_ERRORS, Outcome
+from lorarank.wording import percent
+
+
+def saturation(folder: Path) -> Sign:
+    """Whether the adapter uses all the rank it has: its energy rank over r, in the median module.
+
+    An adapter that cannot be read is a sign that cannot be tested, and no error: the curves are what was asked about.
+    """
+    try:
+        spectra = measure(adapters.open(folder))
+    except LorarankError as error:
+        return Sign("saturation", LOW, UNTESTED, f"The adapter beside the log cannot be measured: {error}", {})
+    used = [
+        criteria.energy(one.singular_values, ENERGY) / one.r
+        for one in spectra
+        if one.r > 1 and one.singular_values.any()
+    ]
+    if not used:
+        sentence = "No module of the adapter has more than one direction, or none has any update."
+        return Sign("saturation", LOW, UNTESTED, sentence, {})
+    median = float(np.median(used))
+    seen, room = median >= c.SATURATED, median <= c.ROOM
+    what = "it uses all it has" if seen else "it has room to spare" if room else "neither all of it nor little"
+    sentence = (
+        f"{percent(ENERGY)} of the energy takes {percent(median, 0)} of the rank in the median of {len(used)} modules: "
+        f"{what}."
+    )
+    numbers = {"used": median, "modules": float(len(used)), "room": float(room)}
+    return Sign("saturation", LOW, SEEN if seen else NOT_SEEN, sentence, numbers)
+
+
+def other_ranks(found: Outcome, rank: int | None) -> Sign:
+    """Whether the rank does worse than another that was trained on the same data, by a sweep.
+
+    A rank that the sweep has not trained is judged by its interval: below ``low`` it is surely too small, at or above
+    ``overfits_from`` it is surely too large.
+    """
+    name = "other ranks"
+    if rank is None:
+        return Sign(
+            name, HIGH, UNTESTED, "The rank of this run is not known, so the sweep says nothing; give --rank.", {}
+        )
+    if found.gain.mean <= 0:
+        return Sign(name, HIGH, UNTESTED, "No rank of the sweep is better than the base model.", {})
+    numbers = {
+        "rank": float(rank),
+        "best": float(found.best),
+        "r_sufficient": float(found.r_sufficient),
+        "low": float(found.low),
+        "high": float(found.high),
+    }
+    here = next((one for one in found.ranks if one.rank == rank), None)
+    told = f"r = {rank}"
+    if here is not None:
+        numbers |= {"excess": here.excess.mean, "excess_standard_error": here.excess.se, "share": here.share}
+        if rank != found.best:
+            told += f", {here.excess.mean:+.4f} ± {here.excess.se:.4f} nats beside r = {found.best},"
+    surely = here is not None and here.excess.mean > STANDARD_ERRORS * here.excess.se
+    beyond = found.overfits_from is not None and rank >= found.overfits_from
+    if rank > found.best and (surely or (here is None and beyond)):
+        sentence = f"In the sweep {told} is worse than the lower rank {found.best}; r = {found.r_sufficient} suffices."
+        return Sign(name, HIGH, SEEN, sentence, numbers)
+    if rank < found.low:
+        sentence = f"In the sweep {told} is surely not enough: it takes r = {found.low} at least."
+        return Sign(name, LOW, SEEN, sentence, numbers)
+    if rank < found.r_sufficient:
+        sentence = f"In the sweep {told} may or may not suffice; r = {found.r_sufficient} does."
+        return Sign(name, LOW, UNTESTED, sentence, numbers)
+    sentence = f"In the sweep {told} does as well as any within the error; r = {found.r_sufficient} suffices."
+    return Sign(name, HIGH, NOT_SEEN, sentence, numbers)

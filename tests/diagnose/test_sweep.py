@@ -1,0 +1,68 @@
+"""A rank beside others that were trained on the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lorarank.audit.findings import SATURATED
+from lorarank.diagnose import DiagnoseOptions, constants, diagnose
+from lorarank.diagnose.beside import other_ranks
+from lorarank.errors import RunError
+from lorarank.sweep.outcome import Outcome, Trained, outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def swept(losses: dict[int, float]) -> Outcome:
+    """A sweep whose documents differ by the same at every rank, so that only seeds make an error."""
+    points = [Trained(rank, 1e-3, 0, tuple(loss + d for d in (0, 0.1, 0.2)), 1.0, 1.0) for rank, loss in losses.items()]
+    return outcome((2.0, 2.1, 2.2), (1, 1, 1), points, 100)
+
+
+U = swept({1: 1.4, 2: 1.2, 4: 1.0, 8: 1.004, 16: 1.1, 32: 1.3})
+"""Best at 4; 1 and 2 too small, 16 and 32 worse again."""
+
+
+@pytest.mark.parametrize(
+    ("rank", "speaks_for", "outcome"),
+    [
+        (1, "too low", "seen"),
+        (2, "too low", "seen"),
+        (3, "too low", "seen"),
+        (4, "too high", "not seen"),
+        (8, "too high", "not seen"),
+        (16, "too high", "seen"),
+        (24, "too high", "seen"),
+        (64, "too high", "seen"),
+    ],
+)
+def test_the_rank_is_judged_by_those_that_were_trained(rank: int, speaks_for: str, outcome: str) -> None:
+    found = other_ranks(U, rank)
+    assert (found.speaks_for, found.outcome) == (speaks_for, outcome)
+
+
+def test_without_a_rank_or_a_gain_the_sweep_says_nothing() -> None:
+    assert other_ranks(U, None).outcome == "cannot be tested"
+    assert other_ranks(swept({1: 2.5, 2: 2.6}), 1).outcome == "cannot be tested"
+
+
+@pytest.mark.parametrize(("rank", "verdict"), [(None, "cannot tell"), (256, "fine")])
+def test_a_real_sweep_and_the_curves_together(make_state: Callable[..., Path], rank: int | None, verdict: str) -> None:
+    path = make_state("steep")
+    folder = next(iter(sorted((ROOT / "data" / "evidence" / "pairs").glob("*/sweep.json")))).parent
+    found = diagnose(path, DiagnoseOptions(sweep=folder, rank=rank))
+    assert found.signs[-1].name == "other ranks"
+    if rank is None:
+        assert found.verdict == verdict
+
+
+def test_a_folder_without_a_sweep_is_a_line(make_state: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no sweep\.json"):
+        diagnose(make_state("healthy"), DiagnoseOptions(sweep=tmp_path))
+
+
+def test_saturation_is_the_audits() -> None:
+    assert constants.SATURATED == SATURATED
