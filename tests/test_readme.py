@@ -108,3 +108,18 @@ def test_the_exports_shown_hold_the_recommendation() -> None:
     script = (ROOT / "data" / "evidence" / "export" / "gsm8k-trl-qlora.txt").read_text()
     assert f"r={answer['r']},\n    lora_alpha={answer['lora_alpha']}," in script
     ast.parse(script)
+
+
+def test_the_first_bake_off_is_told_as_it_was_measured() -> None:
+    found = json.loads((RUNS.parent / "bakeoff.json").read_text(encoding="utf-8"))
+    scores = {one["name"]: one for one in found["predictors"]}
+    for words, name in (
+        ("the plain rule", "energy 0.9, q50 by energy, weight"),
+        ("85 % energy in the loss metric, all modules pooled", "energy 0.85, pooled, loss"),
+        ("always r = 2", "always 2"),
+        ("always r = 16", "always 16"),
+    ):
+        score = scores[name]
+        said = f"{score['within_octave']:.0%} within a doubling, {score['mean_regret']:.2%} of the gain lost"
+        assert f"{words}: {said}" in README
+    assert len(found["pairs"]) == 10
