@@ -231,3 +231,14 @@ def test_heuristics(kind: str) -> None:
 def test_heuristics_with_data_alone_exits_with_2() -> None:
     result = run("heuristics", "--data", "train.jsonl")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("estimat", "estimate"), ("re-size", "resize"), ("sweeps", "sweep")])
+def test_the_nearest_command_is_named(typed: str, meant: str) -> None:
+    result = run(typed, "x")
+    assert result.exit_code == 2
+    assert f"Did you mean {meant}?" in result.stderr
+
+
+def test_no_command_is_named_where_none_is_near() -> None:
+    assert "Did you mean" not in run("xyzzy").stderr
