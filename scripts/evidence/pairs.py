@@ -10,6 +10,7 @@ where it was on any machine) and record.json, which holds all that the predictor
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import shutil
