@@ -197,6 +197,8 @@ def work_on(pair: Pair, model: Path, train: Path, val: Path, work: Path) -> None
     print(
         f"{pair.name}: r_sufficient {found.outcome.r_sufficient} ({found.outcome.low}-{found.outcome.high})", flush=True
     )
+    found = dataclasses.replace(found, model=pair.model, data=pair.data)  # names, not the folders of this machine
+    write_json(kept / sweep.SWEEP, found)
     output = work / pair.name
     if (output / runs.MANIFEST).is_file():
         run = runs.read(output)
