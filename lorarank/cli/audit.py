@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from lorarank.audit.options import AuditOptions, shares
+from lorarank.cli.terminal import screen
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, OptionError
 
 if TYPE_CHECKING:
     from lorarank.audit import AuditReport
 
 FORMATS = ("table", "json", "markdown", "csv", "sarif")
-PIPED_WIDTH = 100
-"""Columns where no terminal says how many it has."""
 
 DEFAULT = AuditOptions()
 
@@ -135,8 +133,7 @@ def _to_table(sources: list[str], output: Path, options: AuditOptions, jobs: int
 
     with counted("adapters") as progress:
         summary = audit_many(sources, output, options, jobs=jobs, ray=ray, progress=progress)
-    width, colour = _terminal()
-    click.echo(render(summary, width=width, colour=colour), nl=False)
+    click.echo(render(summary, **screen()), nl=False)
     return EXIT_CHECK_FAILED if summary.failed else EXIT_OK
 
 
@@ -155,8 +152,7 @@ def _rendered(report: AuditReport, kind: str, per_module: bool, by_size: bool) -
         from lorarank.report.sarif import to_sarif
 
         return to_sarif(report)
-    width, colour = _terminal()
-    return table.render(report, width=width, colour=colour, per_module=per_module, by_size=by_size)
+    return table.render(report, **screen(), per_module=per_module, by_size=by_size)
 
 
 def _fine_tune(
@@ -177,11 +173,4 @@ def _fine_tune(
         return report.to_markdown(found, per_module=per_module, by_size=by_size)
     if kind == "csv":
         return report.to_csv(found)
-    width, colour = _terminal()
-    return report.render(found, width=width, colour=colour, per_module=per_module, by_size=by_size)
-
-
-def _terminal() -> tuple[int, bool]:
-    """Columns to fill, and whether colours are shown."""
-    terminal = sys.stdout.isatty()
-    return (shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH), terminal
+    return report.render(found, **screen(), per_module=per_module, by_size=by_size)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 import click
 
+from lorarank.cli.terminal import screen
 from lorarank.compare import Compared, CompareOptions, compare
 
 REPORTS = ("table", "json", "markdown", "csv")
-PIPED_WIDTH = 100
-"""Columns where no terminal says how many it has."""
 
 
 @click.command(epilog="Example: lorarank compare adapter-seed1 adapter-seed2")
@@ -48,6 +46,4 @@ def _rendered(found: Compared, kind: str, all_modules: bool) -> str:
         return compared.to_markdown(found)
     if kind == "csv":
         return compared.to_csv(found)
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
-    return compared.render(found, width=width, colour=terminal, all_modules=all_modules)
+    return compared.render(found, **screen(), all_modules=all_modules)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lorarank.cli.terminal import screen
 from lorarank.diagnose.options import DiagnoseOptions
 
 if TYPE_CHECKING:
     from lorarank.diagnose import Diagnosis
 
 FORMATS = ("table", "json", "markdown")
-PIPED_WIDTH = 100
-"""Columns where no terminal says how many it has."""
 
 
 @click.command(
@@ -64,6 +62,4 @@ def _rendered(found: Diagnosis, kind: str) -> str:
         return diagnosed.to_json(found, command=("lorarank", *sys.argv[1:]))
     if kind == "markdown":
         return diagnosed.to_markdown(found)
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
-    return diagnosed.render(found, width=width, colour=terminal)
+    return diagnosed.render(found, **screen())

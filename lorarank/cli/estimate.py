@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import Any
 
 import click
 
+from lorarank.cli.estimate_options import estimates
+from lorarank.cli.terminal import screen
 from lorarank.errors import EXIT_OK, EXIT_REFUSED
 from lorarank.estimate import EstimateOptions, Recommendation, recommend
-from lorarank.heuristics import TASKS
-from lorarank.spectrum import METRICS
 
 FORMATS = ("table", "json", "markdown", "csv")
-PIPED_WIDTH = 100
-"""Columns where no terminal says how many it has."""
 
 
 @click.command(
@@ -23,32 +20,7 @@ PIPED_WIDTH = 100
     "Exit codes: 0 an answer, 2 bad input, 3 no recommendation."
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option(
-    "--energy",
-    type=float,
-    default=EstimateOptions.energy,
-    help="Share of energy to keep; the plain rule at that share [default: 0.90].",
-)
-@click.option(
-    "--metric",
-    type=click.Choice(METRICS),
-    default=EstimateOptions.metric,
-    show_default=True,
-    help="In which metric singular values are taken.",
-)
-@click.option(
-    "--task",
-    type=click.Choice(list(TASKS)),
-    default=EstimateOptions.task,
-    help="Row of the reference table to show beside the answer.",
-)
-@click.option(
-    "--budget",
-    type=int,
-    default=EstimateOptions.budget,
-    metavar="PARAMS",
-    help="Most trainable parameters: a rank for each module within them.",
-)
+@estimates(task="Row of the reference table to show beside the answer.")
 @click.option("--per-module", is_flag=True, help="Add the table of all modules.")
 @click.option(
     "--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
@@ -77,6 +49,4 @@ def _rendered(answer: Recommendation, kind: str, per_module: bool) -> str:
         return export.to_csv(answer)
     from lorarank.report import table
 
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
-    return table.render(answer, width=width, colour=terminal, per_module=per_module)
+    return table.render(answer, **screen(), per_module=per_module)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from pathlib import Path
 
 import click
 
+from lorarank.cli.terminal import screen
+
 DTYPES = ("float32", "float16")
-PIPED_WIDTH = 100
 
 
 @click.command(epilog="Example: lorarank extract --base BASE TUNED -o my-lora --rank 32")
@@ -30,6 +29,4 @@ def command(tuned: str, base: str, output: Path, rank: int, dtype: str) -> None:
 
     with counted("matrices") as progress:
         done = extract(base, tuned, output, rank, dtype=dtype, progress=progress)
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
-    click.echo(extraction_text(done, width=width, colour=terminal), nl=False)
+    click.echo(extraction_text(done, **screen()), nl=False)

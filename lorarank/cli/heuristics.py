@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-
 import click
 
+from lorarank.cli.terminal import screen
 from lorarank.first_guess import first_guess
 from lorarank.heuristics import TASKS
-
-PIPED_WIDTH = 100
 
 
 @click.command(epilog="Example: lorarank heuristics --task domain --model gpt2 --data train.jsonl")
@@ -32,7 +28,5 @@ def command(task: str | None, model: str | None, data: str | None, kind: str) ->
     elif kind == "markdown":
         text = reference.to_markdown(guess)
     else:
-        terminal = sys.stdout.isatty()
-        width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
-        text = reference.render(guess, width=width, colour=terminal)
+        text = reference.render(guess, **screen())
     click.echo(text, nl=False)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import Any
 
 import click
 
+from lorarank.cli.terminal import screen
 from lorarank.inspect import Inspection, InspectOptions, inspect
 
 FORMATS = ("table", "json", "markdown", "csv")
-PIPED_WIDTH = 100
-"""Columns where no terminal says how many it has."""
 
 
 @click.command(epilog="Example: lorarank inspect gpt2-folder --rank 16 --target c_attn")
@@ -47,6 +45,4 @@ def _rendered(found: Inspection, kind: str, all_modules: bool) -> str:
         return inspected.to_markdown(found, all_modules=all_modules)
     if kind == "csv":
         return inspected.to_csv(found)
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
-    return inspected.render(found, width=width, colour=terminal, all_modules=all_modules)
+    return inspected.render(found, **screen(), all_modules=all_modules)

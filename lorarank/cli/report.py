@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
+from lorarank.cli.estimate_options import estimates
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED, OptionError
 from lorarank.estimate.options import EstimateOptions
-from lorarank.heuristics import TASKS
-from lorarank.spectrum import METRICS
 
 SUFFIXES = (".html", ".htm", ".md")
 
@@ -30,29 +29,7 @@ SUFFIXES = (".html", ".htm", ".md")
     show_default=True,
     help="The file to write: one .html that needs no network, or .md.",
 )
-@click.option(
-    "--energy", type=float, default=EstimateOptions.energy, help="Share of energy to keep [default: the rule's, 0.90]."
-)
-@click.option(
-    "--metric",
-    type=click.Choice(METRICS),
-    default=EstimateOptions.metric,
-    show_default=True,
-    help="In which metric singular values are taken.",
-)
-@click.option(
-    "--task",
-    type=click.Choice(list(TASKS)),
-    default=EstimateOptions.task,
-    help="Row of the reference table to mark.",
-)
-@click.option(
-    "--budget",
-    type=int,
-    default=EstimateOptions.budget,
-    metavar="PARAMS",
-    help="Most trainable parameters: a rank for each module within them.",
-)
+@estimates(task="Row of the reference table to mark.")
 @click.pass_context
 def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **given: Any) -> None:
     """Write a report that explains itself: one HTML file with charts, or Markdown.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any, TypeVar
 import click
 
 from lorarank.adapters.write import FORMATS
+from lorarank.cli.terminal import screen
 from lorarank.resize import ConvertOptions, Resized, ResizeOptions, resize
 from lorarank.resize.options import DTYPES
 from lorarank.spectrum import METRICS
 
 REPORTS = ("table", "json", "markdown", "csv")
-PIPED_WIDTH = 100
-"""Columns where no terminal says how many it has."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -127,6 +125,4 @@ def rendered(done: Resized, kind: str, all_modules: bool) -> str:
         return resized.to_markdown(done)
     if kind == "csv":
         return resized.to_csv(done)
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
-    return resized.render(done, width=width, colour=terminal, all_modules=all_modules)
+    return resized.render(done, **screen(), all_modules=all_modules)

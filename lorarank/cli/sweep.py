@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 
 from lorarank import sweep as sweeping
 from lorarank.cli.probe import progress_bar, quiet_libraries
+from lorarank.cli.terminal import screen
 from lorarank.cli.training_options import defaults_of, trains
 from lorarank.json_files import write_bytes
 from lorarank.report.sweep import render
@@ -19,7 +19,6 @@ from lorarank.sweep import SweepOptions
 
 DEFAULT = defaults_of(SweepOptions)
 PICTURE = "sweep.png"
-PIPED_WIDTH = 100
 
 
 def _ranks(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, ...]:
@@ -73,9 +72,7 @@ def command(**given: Any) -> None:
     options = SweepOptions(**given)
     with quiet_libraries(), progress_bar() as report:
         found = sweeping.sweep(options, report=report, command=("lorarank", *sys.argv[1:]))
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH
-    click.echo(render(found, width=width, colour=terminal), nl=False)
+    click.echo(render(found, **screen()), nl=False)
     click.echo(_pictured(found, options.output))
 
 

@@ -1,0 +1,48 @@
+"""The options of every command that estimates (floor 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from lorarank.estimate.options import EstimateOptions
+from lorarank.heuristics import TASKS
+from lorarank.spectrum import METRICS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def estimates(task: str) -> Callable[[Command], Command]:
+    """Add them to a command, with the defaults of :class:`EstimateOptions`; ``task`` is the help of ``--task``."""
+    shared = (
+        click.option(
+            "--energy",
+            type=float,
+            default=EstimateOptions.energy,
+            help="Share of energy to keep; the plain rule at that share [default: 0.90].",
+        ),
+        click.option(
+            "--metric",
+            type=click.Choice(METRICS),
+            default=EstimateOptions.metric,
+            show_default=True,
+            help="In which metric singular values are taken.",
+        ),
+        click.option("--task", type=click.Choice(list(TASKS)), default=EstimateOptions.task, help=task),
+        click.option(
+            "--budget",
+            type=int,
+            default=EstimateOptions.budget,
+            metavar="PARAMS",
+            help="Most trainable parameters: a rank for each module within them.",
+        ),
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(shared):
+            command = option(command)
+        return command
+
+    return decorate

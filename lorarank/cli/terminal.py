@@ -1,0 +1,26 @@
+"""The terminal that a page is laid out for (floor 5)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TypedDict
+
+PIPED_WIDTH = 100
+"""Columns where no terminal says how many it has."""
+
+
+class Screen(TypedDict):
+    """``width``: columns to fill; ``colour``: whether colours are shown. What every renderer of a page takes."""
+
+    width: int
+    colour: bool
+
+
+def screen() -> Screen:
+    """The terminal on stdout; plain text of :data:`PIPED_WIDTH` columns where there is none."""
+    terminal = sys.stdout.isatty()
+    return {
+        "width": shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH,
+        "colour": terminal,
+    }
