@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule, natural_order
-from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.peft_config import usable_alpha
 from lorarank.adapters.peft_keys import WRAPPER
 from lorarank.adapters.tensors import FLOATS, Store, read_finite, read_number
@@ -36,6 +36,21 @@ NO_FACTOR = re.compile(r"(?:bias|magnitude_vector|dora_scale|magnitude)$")
 
 Role = tuple[str, str]
 """The module that a tensor belongs to, and what it is there: ``A``, ``B``, ``mid`` or ``alpha``."""
+
+
+def by_side(factor: re.Pattern[str]) -> Callable[[str], Role | None]:
+    """What a tensor is, by an expression with the groups ``module`` and ``side`` (a or b) for the end of its name.
+
+    >>> by_side(re.compile(r"(?P<module>.+)[.]lora_(?P<side>[ab])"))("layers.0.q.lora_b")
+    ('layers.0.q', 'B')
+    """
+
+    def role_of(key: str) -> Role | None:
+        start, end = ending(key)
+        match = factor.fullmatch(end)
+        return (start + match["module"], match["side"].upper()) if match else None
+
+    return role_of
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.candidate import Candidate, ending
-from lorarank.adapters.factors import Role, assemble, build, collect, factor_shape
+from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape
 from lorarank.adapters.gguf_file import GgufFile
 from lorarank.adapters.peft_config import usable_alpha
 from lorarank.adapters.stacks import Stacks
@@ -35,20 +35,17 @@ PERMUTED = (
 )
 
 
+role_of = by_side(FACTOR)
+"""What a tensor is, by its name."""
+
+
 def recognises(candidate: Candidate) -> bool:
-    """Whether it is a GGUF file by its name."""
-    return candidate.weights is not None and candidate.weights.suffix == ".gguf"
-
-
-def role_of(key: str) -> Role | None:
-    """What a tensor is, by its name.
+    """Whether it is a GGUF file by its name.
 
     >>> role_of("blk.0.attn_q.weight.lora_a"), role_of("blk.0.attn_norm.weight")
     (('blk.0.attn_q', 'A'), None)
     """
-    start, end = ending(key)
-    match = FACTOR.fullmatch(end)
-    return (start + match["module"], match["side"].upper()) if match else None
+    return candidate.weights is not None and candidate.weights.suffix == ".gguf"
 
 
 def read(candidate: Candidate) -> Adapter:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank.adapters.tensors import FLOATS, LONGEST_NAME, StoredTensor, raw_dtype, upcast
-from lorarank.adapters.untrusted import fill, open_regular
+from lorarank.adapters.tensors import FLOATS, LONGEST_NAME, StoredTensor, raw_dtype, read_numbers
+from lorarank.adapters.untrusted import open_regular
 from lorarank.errors import AdapterError
 
 MAGIC = b"GGUF"
@@ -120,13 +120,7 @@ class GgufFile:
 
     def read(self, key: str) -> NDArray[np.float64]:
         """The tensor of that name, upcast; its dtype must be a float of 16 bits or more."""
-        tensor = self.tensors[key]
-        raw = np.empty(tensor.shape, raw_dtype(tensor.dtype))
-        with open_regular(self.path) as file:
-            file.seek(self.starts[key])
-            if not fill(file, raw):
-                raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
-        return upcast(raw, tensor.dtype)
+        return read_numbers(self.path, key, self.starts[key], self.tensors[key])
 
 
 def _read(file: FileIO, count: int) -> bytes:

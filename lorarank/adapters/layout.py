@@ -154,7 +154,7 @@ def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) 
     if layout.config is not None:
         texts["adapter_config.json"] = json.dumps(layout.config, indent=2) + "\n"  # patterns are in order
     try:
-        with _staged(output) as folder:
+        with staged(output) as folder:
             _write_tensors(folder / layout.weights, layout)
             for name, text in texts.items():
                 if not single:
@@ -166,7 +166,7 @@ def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) 
 
 
 @contextmanager
-def _staged(output: Path) -> Iterator[Path]:
+def staged(output: Path) -> Iterator[Path]:
     """A temporary folder beside ``output``, gone afterwards unless it has been renamed."""
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")

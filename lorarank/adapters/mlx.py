@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.candidate import Candidate, ending
-from lorarank.adapters.factors import Role, assemble, build, collect, factor_shape
+from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, usable_alpha
 from lorarank.adapters.stacks import Stacks
@@ -41,27 +41,22 @@ OLD_SCALE = (
 )
 
 
+role_of = by_side(FACTOR)
+"""What a tensor is, by its name."""
+
+
 def recognises(candidate: Candidate) -> bool:
     """Whether any tensor is named as MLX-LM names factors, or the configuration is MLX-LM's.
 
     >>> FACTOR.fullmatch("model.layers.0.self_attn.q_proj.lora_a")["side"]
     'a'
+    >>> role_of("model.layers.0.self_attn.q_proj.lora_b"), role_of("model.norm.weight")
+    (('model.layers.0.self_attn.q_proj', 'B'), None)
     """
     if candidate.has(FACTOR):
         return True
     config = {} if candidate.config is None else read_json(candidate.config)
     return "peft_type" not in config and not CONFIGURED.isdisjoint(config)
-
-
-def role_of(key: str) -> Role | None:
-    """What a tensor is, by its name.
-
-    >>> role_of("model.layers.0.self_attn.q_proj.lora_b"), role_of("model.norm.weight")
-    (('model.layers.0.self_attn.q_proj', 'B'), None)
-    """
-    start, end = ending(key)
-    match = FACTOR.fullmatch(end)
-    return (start + match["module"], match["side"].upper()) if match else None
 
 
 def read(candidate: Candidate) -> Adapter:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, StoredTensor, raw_dtype, upcast
-from lorarank.adapters.untrusted import MOST_JSON_BYTES, fill, open_regular, parse_object
+from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, StoredTensor, read_numbers
+from lorarank.adapters.untrusted import MOST_JSON_BYTES, open_regular, parse_object
 from lorarank.errors import AdapterError
 
 LENGTH_BYTES = 8
@@ -57,10 +57,6 @@ DTYPES: Mapping[str, tuple[str, int]] = {
     "C64": ("complex64", 64),
 }
 """Name in the header → torch's name, bits of one number."""
-
-
-PIECE = 2**20
-"""Numbers upcast at a time."""
 
 
 @dataclass(frozen=True)
@@ -140,20 +136,7 @@ class SafetensorsFile:
 
     def read(self, key: str) -> NDArray[np.float64]:
         """The tensor of that name, upcast; its dtype must be a float of 16 bits or more."""
-        tensor = self.tensors[key]
-        numbers = np.empty(tensor.shape)
-        flat = numbers.reshape(-1)
-        piece = np.empty(
-            min(tensor.size, PIECE), raw_dtype(tensor.dtype)
-        )  # beside the result, never a whole second copy
-        with open_regular(self.path) as file:
-            file.seek(self.starts[key])
-            for at in range(0, tensor.size, PIECE):
-                part = piece[: tensor.size - at]
-                if not fill(file, part):
-                    raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
-                flat[at : at + PIECE] = upcast(part, tensor.dtype)
-        return numbers
+        return read_numbers(self.path, key, self.starts[key], self.tensors[key])
 
 
 class _Place(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lorarank.adapters.untrusted import fill, open_regular
 from lorarank.errors import AdapterError, NumericsError, ResourceError
 
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
@@ -21,6 +22,9 @@ INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "in
 
 MOST_DIMENSIONS = 32
 """What every supported numpy takes."""
+
+PIECE = 2**20
+"""Numbers upcast at a time."""
 
 LONGEST_NAME = 1000
 """Characters of a tensor's name; real ones have about a hundred."""
@@ -75,6 +79,27 @@ def upcast(raw: NDArray[np.generic], dtype: str) -> NDArray[np.float64]:
             wide <<= 16
             raw = wide.view(np.float32)
         return raw.astype(np.float64, copy=False)
+
+
+def read_numbers(path: Path, key: str, start: int, tensor: StoredTensor) -> NDArray[np.float64]:
+    """A tensor's numbers from byte ``start`` of a file on, upcast piece by piece: never a whole second copy.
+
+    Raises
+    ------
+    AdapterError
+        The file is shorter than when it was opened.
+    """
+    numbers = np.empty(tensor.shape)
+    flat = numbers.reshape(-1)
+    piece = np.empty(min(tensor.size, PIECE), raw_dtype(tensor.dtype))
+    with open_regular(path) as file:
+        file.seek(start)
+        for at in range(0, tensor.size, PIECE):
+            part = piece[: tensor.size - at]
+            if not fill(file, part):
+                raise AdapterError(f"{path}: {key}", "the file was cut short while it was open")
+            flat[at : at + PIECE] = upcast(part, tensor.dtype)
+    return numbers
 
 
 def raw_dtype(dtype: str) -> np.dtype[np.generic]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 
 from lorarank.adapters.adapter import Adapter
-from lorarank.adapters.candidate import Candidate, ending
-from lorarank.adapters.factors import Role, assemble, build, collect, factor_shape
+from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, read_config
 from lorarank.errors import AdapterError
 
@@ -23,24 +23,19 @@ FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])\.weight")
 UNSCALED = f"No {FILE_NAME} lies beside it, which would hold alpha: scaling 1 is assumed."
 
 
+role_of = by_side(FACTOR)
+"""What a tensor is, by its name."""
+
+
 def recognises(candidate: Candidate) -> bool:
     """Whether any tensor is named as torchtune names factors.
 
     >>> FACTOR.fullmatch("layers.0.attn.q_proj.lora_a.weight")["module"]
     'layers.0.attn.q_proj'
-    """
-    return candidate.has(FACTOR)
-
-
-def role_of(key: str) -> Role | None:
-    """What a tensor is, by its name.
-
     >>> role_of("layers.0.mlp.w1.lora_b.weight"), role_of("layers.0.mlp.w1.magnitude")
     (('layers.0.mlp.w1', 'B'), None)
     """
-    start, end = ending(key)
-    match = FACTOR.fullmatch(end)
-    return (start + match["module"], match["side"].upper()) if match else None
+    return candidate.has(FACTOR)
 
 
 def read(candidate: Candidate) -> Adapter:

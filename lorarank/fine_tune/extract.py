@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank import __version__
+from lorarank.adapters.layout import staged
 from lorarank.errors import ModelError, NumericsError, OptionError, ResourceError, RunError
 from lorarank.fine_tune.weights import Models, Pair, open_models
 from lorarank.numerics.leading import leading_svd
@@ -154,15 +154,12 @@ def _config(base: str, models: Models, modules: Sequence[Kept], rank: int) -> di
 def _write(output: Path, tensors: dict[str, NDArray[np.generic]], config: dict[str, object]) -> None:
     from safetensors.numpy import save_file
 
-    temporary = output.with_name(f".{output.name}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt", "made_by": f"lorarank {__version__}"})
-        (temporary / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        if output.is_dir():
-            output.rmdir()
-        temporary.replace(output)
+        with staged(output) as folder:
+            save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", "made_by": f"lorarank {__version__}"})
+            (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            if output.is_dir():
+                output.rmdir()
+            folder.replace(output)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise ResourceError(output, f"cannot be written ({error.strerror or error})", do="make room") from None
