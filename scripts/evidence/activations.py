@@ -21,8 +21,9 @@ import torch
 from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions
 from lorarank.probe import model as models
-from lorarank.probe.heldout import IGNORED, batch_of
+from lorarank.probe.heldout import batch_of
 from lorarank.probe.point import Bench
+from lorarank.probe.targets import IGNORED
 
 TOKENS = 8_192
 """Tokens read. EVA's own incremental PCA converges in a few batches."""

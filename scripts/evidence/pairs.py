@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import numpy as np
 import tasks
 
 from lorarank import adapters, runs, sweep
@@ -32,11 +33,15 @@ from lorarank.errors import LorarankError
 from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions, probe
 from lorarank.probe.progress import Progress
+from lorarank.probe.training import read_log
 from lorarank.spectrum import METRICS, measure
 from lorarank.sweep import Sweep, SweepOptions
 
 HERE = Path(__file__).resolve().parents[2]
 KEPT = HERE / "data" / "evidence" / "pairs"
+
+CURVE = 20
+"""Points kept of the curve of the training loss."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,14 @@ def say(name: str) -> object:
     return report
 
 
+def curve(run: runs.Run) -> list[list[float]]:
+    """The training loss: [end as a share of the steps, mean over a twentieth of them] for each twentieth."""
+    losses = [line["loss"] for line in read_log(run.folder / runs.LOG) if line["replicate"] == 0]
+    parts = np.array_split(np.array(losses), min(CURVE, len(losses)))
+    ends = np.cumsum([part.size for part in parts]) / len(losses)
+    return [[round(float(end), 4), round(float(part.mean()), 4)] for end, part in zip(ends, parts, strict=True)]
+
+
 def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
     """All that a predictor may look at, and what it costs."""
     manifest = run.manifest
@@ -170,6 +183,7 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
         "share_of_sweep_tokens": round(
             (manifest.training.trained_tokens + searched * per_step) / found.trained_tokens, 4
         ),
+        "curve": curve(run),
         "shapes": {one.name: [one.out_features, one.in_features] for one in adapters.open(run.adapters[0]).modules},
         "truncation": [[p.k, p.excess.mean, p.excess.se] for p in run.truncation.points],
         "spectra": spectra,

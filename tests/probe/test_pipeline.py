@@ -300,7 +300,7 @@ def test_no_memory_is_one_line(
 ) -> None:
     from lorarank.probe import batches
 
-    def out_of_memory(*_: object) -> None:
+    def out_of_memory(*_: object, **more: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
     monkeypatch.setattr(batches, "token_losses", out_of_memory)
@@ -315,10 +315,10 @@ def test_the_micro_batch_halves_until_it_fits_and_the_step_stays_whole(
 
     real = batches.token_losses
 
-    def small_memory(model, batch, dtype):
+    def small_memory(model, batch, dtype, **more):
         if len(batch["input_ids"]) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
-        return real(model, batch, dtype)
+        return real(model, batch, dtype, **more)
 
     monkeypatch.setattr(batches, "token_losses", small_memory)
     run = probe(options_for(tiny_model, tiny_data, tmp_path / "run", batch_tokens=1024, lr=1e-3))
