@@ -161,6 +161,9 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
         }
     searched = sum(trial.steps for trial in manifest.training.learning_rate_trials)
     per_step = manifest.training.trained_tokens / manifest.training.steps
+    adapters_trained = manifest.training.replicates + (run.companion is not None)
+    tokens = adapters_trained * manifest.training.trained_tokens + searched * per_step
+    companion = run.companion
     return {
         "schema": 1,
         "name": pair.name,
@@ -173,16 +176,15 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
             "steps": manifest.training.steps,
             "learning_rate": manifest.training.learning_rate,
             "trials": [[t.learning_rate, t.steps, t.loss] for t in manifest.training.learning_rate_trials],
-            "tokens": round(manifest.training.trained_tokens + searched * per_step),
+            "tokens": round(tokens),
             "seconds": round(sum(manifest.wall_seconds.values()), 1),
             "epochs": manifest.training.epochs,
             "gain": [manifest.heldout.gains[0].mean, manifest.heldout.gains[0].se],
             "base_loss": manifest.heldout.base.mean,
             "unique_target_tokens": manifest.data.unique_target_tokens,
         },
-        "share_of_sweep_tokens": round(
-            (manifest.training.trained_tokens + searched * per_step) / found.trained_tokens, 4
-        ),
+        "share_of_sweep_tokens": round(tokens / found.trained_tokens, 4),
+        "companion": None if companion is None else [companion.rank, companion.excess.mean, companion.excess.se],
         "curve": curve(run),
         "shapes": {one.name: [one.out_features, one.in_features] for one in adapters.open(run.adapters[0]).modules},
         "truncation": [[p.k, p.excess.mean, p.excess.se] for p in run.truncation.points],

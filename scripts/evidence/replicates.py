@@ -24,7 +24,7 @@ if __name__ == "__main__":
     given = pairs.asked(__doc__)
     for pair, path, record in given.lacking("replicated"):
         output = given.work / f"{pair.name}-replicates"
-        options = given.options(pair, replicates=2, tokens=pair.probed_tokens // 2, output=output)
+        options = given.options(pair, replicates=2, companion=False, tokens=pair.probed_tokens // 2, output=output)
         try:
             done = (output / runs.MANIFEST).is_file()
             run = runs.read(output) if done else probe(options, report=pairs.say(pair.name))

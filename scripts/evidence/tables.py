@@ -32,6 +32,8 @@ ASKED_FOR = (
     "cut and healed, 1% of the gain",
     "truncation curve, 1% of the gain",
     "capacity floor",
+    "companion at 1, power 1",
+    "companion at 2, power 1",
     "table, middle",
     "always 2",
     "always 4",
