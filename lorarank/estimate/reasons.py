@@ -59,8 +59,8 @@ def about_interval(interval: Interval, low_rank: LowRank | None) -> list[str]:
         slow, fast = constants.POWER_RANGE
         return [
             f"The interval {interval.low}–{interval.high} is the envelope of these readings of r: {readings}. The "
-            f"error is that of the loss at r = {low_rank.rank} over documents and seeds (95 %), with the loss falling as "
-            f"r to the power of -{slow:g} to -{fast:g}."
+            f"error is that of the loss at r = {low_rank.rank} over documents and seeds (95 %), with the loss falling "
+            f"as r to the power of -{slow:g} to -{fast:g}."
         ]
     return [
         f"The interval {interval.low}–{interval.high} is the envelope of these readings of r: {readings}. It is no "
