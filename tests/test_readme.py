@@ -110,6 +110,20 @@ def test_the_exports_shown_hold_the_recommendation() -> None:
     ast.parse(script)
 
 
+def test_the_recommendation_arrived_where_it_was_taken() -> None:
+    answer = json.loads((RUNS / "gsm8k" / "recommendation.json").read_text())["config"]
+    found = json.loads((RUNS.parent / "take-it-there.json").read_text())
+    loaded = found["trl"]["loaded_by_peft"]
+    assert (loaded["ranks"], loaded["modules"], loaded["lora_alpha"]) == ([answer["r"]], 210, answer["lora_alpha"])
+    assert loaded["target_modules"] == answer["target_modules"]
+    assert (found["trl"]["estimate"]["kind"], found["trl"]["estimate"]["train_rank"]) == ("adapters", None)
+    for tool, rank in (("axolotl", "lora_r"), ("llamafactory", "lora_rank")):
+        for way in ("plain", "qlora"):
+            read = found[tool][way]["read"]
+            assert found[tool][way]["unknown_keys"] == []
+            assert (read[rank], read["lora_alpha"]) == (answer["r"], answer["lora_alpha"])
+
+
 def test_the_first_bake_off_is_told_as_it_was_measured() -> None:
     found = json.loads((RUNS.parent / "bakeoff.json").read_text(encoding="utf-8"))
     scores = {one["name"]: one for one in found["predictors"]}
