@@ -20,7 +20,7 @@ from lorarank.numerics.paired import paired_difference, ratio_mean
 from lorarank.probe import model as models
 from lorarank.probe.cut import truncated
 from lorarank.probe.options import OPTIMISER, SCHEDULE
-from lorarank.probe.plan import truncation_ranks
+from lorarank.probe.planning import truncation_ranks
 from lorarank.probe.training import read_log
 from lorarank.probe.unfinished import UnfinishedProbe
 
