@@ -16,7 +16,7 @@ from lorarank.probe import record
 from lorarank.probe.batches import out_of_memory
 from lorarank.probe.companion import companion
 from lorarank.probe.options import ProbeOptions
-from lorarank.probe.plan import Plan, prepared
+from lorarank.probe.planning import Plan, prepared
 from lorarank.probe.progress import Report
 from lorarank.probe.stages import Stages, check_output, planned_tokens
 from lorarank.probe.unfinished import UnfinishedProbe

@@ -21,7 +21,7 @@ from lorarank.probe import model as models
 from lorarank.probe.companion import companion
 from lorarank.probe.cut import truncated
 from lorarank.probe.options import COMPANION_RANK, OPTIMISER, SCHEDULE
-from lorarank.probe.plan import truncation_ranks
+from lorarank.probe.planning import truncation_ranks
 from lorarank.probe.training import read_log
 from lorarank.probe.unfinished import UnfinishedProbe
 

@@ -31,7 +31,7 @@ from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.heldout import Moments, evaluate, packing_is_exact
 from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
-from lorarank.probe.plan import Plan
+from lorarank.probe.planning import Plan
 from lorarank.probe.progress import Progress, Report
 from lorarank.probe.stages import Stages, agreed
 from lorarank.probe.training import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lorarank.errors import printable
 
 if TYPE_CHECKING:
-    from lorarank.probe.plan import Plan
+    from lorarank.probe.planning import Plan
 
 
 def plan_text(plan: Plan) -> str:

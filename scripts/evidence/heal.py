@@ -25,7 +25,7 @@ from lorarank.numerics.linalg import truncated_factors
 from lorarank.numerics.paired import paired_difference
 from lorarank.probe import ProbeOptions
 from lorarank.probe import model as models
-from lorarank.probe.plan import truncation_ranks
+from lorarank.probe.planning import truncation_ranks
 from lorarank.probe.point import Bench
 from lorarank.probe.training import TrainingRun, schedule_for, train
 

@@ -144,7 +144,9 @@ def test_replicates_share_their_start_and_no_document(tiny_model: Path, tiny_dat
 
 
 def test_the_plan_is_what_happens(finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
-    made = plan(options_for(tiny_model, tiny_data, tmp_path / "nothing"))
+    options = options_for(tiny_model, tiny_data, tmp_path / "nothing")
+    made = plan(options)
+    assert plan(options).steps == made.steps  # a second time too: no module has taken the name of the function
     manifest = finished.manifest
     assert not (tmp_path / "nothing").exists()
     assert (made.steps, made.tokens) == (manifest.training.steps, manifest.training.trained_tokens)
