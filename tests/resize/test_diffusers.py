@@ -19,7 +19,6 @@ from torch import nn
 
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
 
-
 Deltas = dict[str, np.ndarray]
 UNET = ["to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2", "proj_in", "conv1", "conv_shortcut", "linear_1"]
 TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
