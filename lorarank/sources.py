@@ -102,7 +102,7 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
     from huggingface_hub import errors, snapshot_download
     from huggingface_hub.utils.tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(  # type: ignore[no-untyped-call]
                 *arguments, **{**options, "disable": not (bars and sys.stderr.isatty())}
