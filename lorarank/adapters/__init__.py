@@ -25,6 +25,7 @@ from lorarank.adapters import (
 )
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
 from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.store import TORCH_SUFFIXES
 from lorarank.errors import LorarankError, SourceError
 from lorarank.sources import locate
 
@@ -61,6 +62,14 @@ READERS = (
 )
 """In this order: what is told by its file's name or configuration first, what has to be guessed last."""
 
+HUB_FILES = {
+    pickled: sorted(
+        {name for reader in READERS for name in reader.hub_files if name.endswith(TORCH_SUFFIXES) == pickled}
+    )
+    for pickled in (False, True)
+}
+"""What is fetched of a repository on the hub, and what of one that holds its tensors in pickles alone."""
+
 
 def open(source: str | Path) -> Adapter:
     """Open an adapter: shapes, scaling and notes; numbers are read by ``module.factors()``, a module at a time.
@@ -86,7 +95,7 @@ def open(source: str | Path) -> Adapter:
 Name a folder, a file, or a hub id like owner/name or owner/name@revision.
     """
     candidate = _inside(source) or Candidate(
-        locate(source, allow_patterns=sorted({name for reader in READERS for name in reader.hub_files}))
+        locate(source, allow_patterns=HUB_FILES[False], last_resort=HUB_FILES[True], bars=False)
     )
     try:
         for reader in READERS:

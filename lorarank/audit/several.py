@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 from lorarank.audit import codes
 from lorarank.audit.adapter import Audit, Source, audit, counted
@@ -21,6 +22,22 @@ class Unreadable:
 
     source: str
     finding: Finding
+
+
+class Measured(Protocol):
+    """What has been measured of a source: of an adapter, or of a fine-tune."""
+
+    @property
+    def source(self) -> str:
+        """As it was given."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be said about it."""
+
+    @property
+    def quantities(self) -> Mapping[str, float]:
+        """What ``--fail-if`` compares, see :data:`lorarank.audit.condition.QUANTITIES`."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +153,11 @@ def report(results: Iterable[Audit | Unreadable], options: AuditOptions) -> Audi
     )
 
 
-def fails(result: Audit | Unreadable, options: AuditOptions) -> bool:
+def fails(result: Measured | Unreadable, options: AuditOptions) -> bool:
     """Whether ``fail_if`` holds for a result; of an unreadable source only its finding is known."""
     if options.condition is None:
         return False
-    values = result.quantities if isinstance(result, Audit) else counted((result.finding,))
-    return options.condition.holds(values)
+    return options.condition.holds(counted((result.finding,)) if isinstance(result, Unreadable) else result.quantities)
 
 
 def evolution(audits: Sequence[Audit]) -> Evolution | None:
