@@ -24,12 +24,17 @@ scales, one of the two factors ‖F̂_B⁻¹·uᵢ‖ can be bounded by ‖D·F�
 
 linear in the conditioning of the factor, not quadratic. The Gram route is accepted when the sum of both (Frobenius
 norms) is at most :data:`GRAM_TOLERANCE` times ‖core‖, and eps·‖F̂⁻¹‖² ≤ :data:`GRAM_SINGULAR`, so that the
-first-order formula holds. F̂_B⁻¹ = D·F̂_Aᵀ·core⁻¹ gives ‖F̂_B⁻¹‖ ≤ ‖D·F̂_Aᵀ‖/σ_r for nothing; the inverse is formed
-only where that bound does not settle it.
+first-order formula holds. Two bounds on ‖F̂⁻¹‖ cost nothing. F̂_B⁻¹ = D·F̂_Aᵀ·core⁻¹ gives ‖F̂_B⁻¹‖ ≤ ‖D·F̂_Aᵀ‖/σ_r.
+And with R the Gram matrix of the columns at length 1, λ its r eigenvalues, Σ1/λ = e_{r−1}(λ)/e_r(λ) ≤ r/det R by
+Maclaurin's inequality (Hardy, Littlewood & Pólya, "Inequalities", 2.22), since their mean is 1: the determinant is
+the product of what the diagonal of F̂ is to the lengths of its columns. An inverse, which takes as long as half an SVD,
+is formed only where both do not settle it, and of the side alone that they say least of.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import inf, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -132,16 +137,21 @@ def _qr_root(columns: Matrix, where: str) -> Root:
     return Root(np.asarray(np.linalg.qr(scaled, mode="r")), exponents, False)
 
 
+def _gram(columns: Matrix) -> Floats:
+    """Gram matrix of ``columns`` (n, r) in float64; of both operands in one place, numpy computes but a triangle."""
+    values = np.asarray(columns, dtype=np.float64)
+    return np.asarray(values.T @ values)
+
+
 def _gram_root(columns: Matrix, where: str) -> Root:
     """Cholesky root of ``columns`` (n, r); the QR root where the Gram matrix cannot serve."""
     n, r = columns.shape
     if n < r:
         return _qr_root(columns, where)
-    gram = np.zeros((r, r))
     with np.errstate(over="ignore", invalid="ignore"):  # NaN, infinity and overflow are met by the QR route, below
-        for start in range(0, n, _BLOCK_ROWS):
-            block = np.asarray(columns[start : start + _BLOCK_ROWS], dtype=np.float64)
-            gram += block.T @ block
+        gram = _gram(columns[:_BLOCK_ROWS])
+        for start in range(_BLOCK_ROWS, n, _BLOCK_ROWS):
+            gram += _gram(columns[start : start + _BLOCK_ROWS])
     squares = gram.diagonal()
     if not squares.any() and not np.any(columns):  # untrained; tiny values, whose squares vanish, go on
         return Root(gram, np.full(r, DEAD, dtype=np.int32), False)
@@ -189,22 +199,47 @@ def _join(left: Root, right: Root) -> Core:
 
 def _gram_route_holds(core: Core) -> bool:
     """Whether the error formula in the module's docstring accepts the roots that came from a Gram matrix."""
-    scale = np.ldexp(1.0, core.left.exponents + core.right.exponents - core.exponent)
+    left, right = core.left, core.right
+    scale = np.ldexp(1.0, left.exponents + right.exponents - core.exponent)
+    squares_left, squares_right = _squares(left.factor), _squares(right.factor)
     sides = [
-        (one.factor, float(np.linalg.norm(other.factor * scale)))
-        for one, other in ((core.left, core.right), (core.right, core.left))
-        if one.from_gram
+        (root.factor, own, sqrt(other @ scale**2))  # the last is ‖D·F̂‖ of the other side
+        for root, own, other in ((left, squares_left, squares_right), (right, squares_right, squares_left))
+        if root.from_gram
     ]
-    norm = float(np.linalg.norm(core.s))
+    norm, smallest = sqrt(core.s @ core.s), float(core.s[-1])
 
-    def holds(inverse_norms: list[float]) -> bool:
-        error = EPS * sum(inverse * size for inverse, (_, size) in zip(inverse_norms, sides, strict=True))
-        return error <= GRAM_TOLERANCE * norm and EPS * max(inverse_norms, default=0.0) ** 2 <= GRAM_SINGULAR
+    def holds(inverses: Sequence[float]) -> bool:
+        """Whether it accepts them with these bounds on ‖F̂⁻¹‖, a side each."""
+        error = EPS * sum(inverse * size for inverse, (_, _, size) in zip(inverses, sides, strict=True))
+        return error <= GRAM_TOLERANCE * norm and EPS * max(inverses, default=0.0) ** 2 <= GRAM_SINGULAR
 
-    smallest = float(core.s[-1])
-    if min(core.matrix.shape) == scale.size and smallest > 0 and holds([size / smallest for _, size in sides]):
+    if min(core.matrix.shape) == scale.size and smallest > 0 and holds([size / smallest for _, _, size in sides]):
         return True
-    return holds([float(np.linalg.norm(np.linalg.inv(factor))) for factor, _ in sides])
+    bounds = [_inverse_bound(factor, squares) for factor, squares, _ in sides]
+    # the worst first: it is settled, for or against, by one inverse more often than by two
+    for index in sorted(range(len(sides)), key=bounds.__getitem__, reverse=True):
+        if holds(bounds):
+            return True
+        bounds[index] = float(np.linalg.norm(np.linalg.inv(sides[index][0])))
+    return holds(bounds)
+
+
+def _squares(factor: Floats) -> Floats:
+    """Squared lengths of the columns."""
+    return np.asarray(np.einsum("ij,ij->j", factor, factor))
+
+
+def _inverse_bound(root: Floats, squares: Floats) -> float:
+    """Bound on ‖root⁻¹‖, Frobenius, of a triangular root of a Gram matrix; infinite where its determinant vanishes.
+
+    ``squares`` are the squared lengths of its columns.
+
+    >>> _inverse_bound(np.eye(4), np.ones(4)), _inverse_bound(np.array([[1.0, 1.0], [0.0, 0.0]]), np.ones(2))
+    (2.0, inf)
+    """
+    determinant = float(np.prod(root.diagonal() ** 2 / squares))
+    return sqrt(len(root) / determinant / float(squares.min())) if determinant > 0 else inf
 
 
 def core_of(lora_A: Matrix, lora_B: Matrix, gram_A: Matrix | None = None, gram_B: Matrix | None = None) -> Core:
