@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,11 +116,6 @@ def of_module(module: LoraModule, grams: Grams = (None, None)) -> Spectrum:
     NumericsError
         NaN or infinity in the factors, naming the module.
     """
-    lora_A, lora_B = module.factors()
-    try:
-        values = singular_values(lora_A, lora_B, module.scaling, gram_A=grams[0], gram_B=grams[1])
-    except NumericsError as error:
-        raise NumericsError(module.name, error.what, why=error.why, do=error.do) from None
     return Spectrum(
         module=module.name,
         type=module_type(module.name),
@@ -130,8 +125,42 @@ def of_module(module: LoraModule, grams: Grams = (None, None)) -> Spectrum:
         r=module.r,
         scaling=module.scaling,
         parameters=module.parameters,
-        singular_values=values,
+        singular_values=_values(module, grams),
     )
+
+
+def of_modules(
+    modules: Sequence[LoraModule], *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[NDArray[np.float64] | NumericsError]:
+    """Singular values of many modules in the weight metric, or what is wrong with one's numbers, in their order.
+
+    Parameters
+    ----------
+    modules : of an adapter that has been opened.
+    progress : called with modules done and in all.
+
+    Raises
+    ------
+    SourceError, AdapterError, ResourceError
+        The file is gone, was changed since it was opened, or does not fit into memory.
+    """
+
+    def task(index: int) -> NDArray[np.float64] | NumericsError:
+        progress(index, len(modules))
+        try:
+            return _values(modules[index])
+        except NumericsError as error:
+            return error
+
+    return [task(index) for index in range(len(modules))]
+
+
+def _values(module: LoraModule, grams: Grams = (None, None)) -> NDArray[np.float64]:
+    lora_A, lora_B = module.factors()
+    try:
+        return singular_values(lora_A, lora_B, module.scaling, gram_A=grams[0], gram_B=grams[1])
+    except NumericsError as error:
+        raise NumericsError(module.name, error.what, why=error.why, do=error.do) from None
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from lorarank import __version__, adapters
 from lorarank.audit import findings as looking
 from lorarank.audit.codes import CODES, Finding
 from lorarank.audit.groups import GroupAudit, by_layer, by_type, group
-from lorarank.audit.modules import ModuleAudit, audit_module
+from lorarank.audit.modules import ModuleAudit, audit_modules
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.reduction import Reduction, idle_share, reductions
 from lorarank.audit.serving import Serving, serve
+from lorarank.spectrum import of_modules
 
 SCHEMA = 1
 
@@ -117,11 +118,7 @@ def audit(
     """
     options = options or AuditOptions()
     adapter = adapters.open(source)
-    measured = []
-    for index, module in enumerate(adapter.modules, start=1):
-        measured.append(audit_module(module, options.energy))
-        progress(index, len(adapter.modules))
-    modules = tuple(measured)
+    modules = audit_modules(adapter.modules, of_modules(adapter.modules, progress=progress), options.energy)
     whole = group("all", modules)
     norm = whole.figures.norm if whole.figures is not None else 0.0
     cuts, serving = reductions(modules, options.energy), serve(adapter, modules, options.served_rank)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,32 +56,51 @@ RANKS = (
 """Fields of :class:`Figures` that are ranks, beside ``energy_ranks``."""
 
 
-def figures_of(sv: NDArray[np.float64], shape: tuple[int, int], shares: Sequence[float]) -> Figures:
-    """The figures of one module.
+def figures_of(sv: NDArray[np.float64], shapes: Sequence[tuple[int, int]], shares: Sequence[float]) -> list[Figures]:
+    """The figures of modules that have equally many singular values, in their order.
 
     Parameters
     ----------
-    sv : (n,) singular values, descending, scaling included.
-    shape : (out, in) of ΔW.
+    sv : (m, n) singular values, descending, scaling included; a row a module.
+    shapes : (out, in) of ΔW, of each.
     shares : of energy, each in (0, 1].
 
-    >>> found = figures_of(np.array([3.0, 1.0]), (8, 6), (0.9, 0.99))
+    >>> (found,) = figures_of(np.array([[3.0, 1.0]]), [(8, 6)], (0.9, 0.99))
     >>> found.energy_ranks, found.numerical_rank, round(found.stable_rank, 3)
     ((1, 2), 2, 1.111)
     """
-    return Figures(
-        norm=norm_of(sv),
-        sigma_1=float(sv[0]) if sv.size else 0.0,
-        energy_ranks=tuple(criteria.energy(sv, share) for share in shares),
-        effective_rank=measures.effective_rank(sv),
-        energy_entropy_rank=measures.energy_entropy_rank(sv),
-        stable_rank=measures.stable_rank(sv),
-        participation_ratio=measures.participation_ratio(sv),
-        numerical_rank=criteria.numerical(sv, shape),
-        gavish_donoho=criteria.gavish_donoho(sv, shape),
-        marchenko_pastur=criteria.marchenko_pastur(sv, shape),
-        singular_values=tuple(sv.tolist()),
-    )
+    columns = {
+        "norm": norms_of(sv),
+        "sigma_1": sv.max(axis=1, initial=0.0),
+        "energy_ranks": np.stack([criteria.energies(sv, share) for share in shares], axis=1),
+        "effective_rank": measures.effective_ranks(sv),
+        "energy_entropy_rank": measures.energy_entropy_ranks(sv),
+        "stable_rank": measures.stable_ranks(sv),
+        "participation_ratio": measures.participation_ratios(sv),
+        "numerical_rank": criteria.numericals(sv, shapes),
+        "gavish_donoho": criteria.gavish_donohos(sv, shapes),
+        "marchenko_pastur": criteria.marchenko_pasturs(sv, shapes),
+        "singular_values": sv,
+    }
+    rows = zip(*(map(_fixed, column.tolist()) for column in columns.values()), strict=True)
+    return [Figures(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def norms_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root of the sum of squares of every row of (m, n); the squares are taken relative to a row's largest.
+
+    >>> norms_of(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([5., 0.])
+    """
+    peaks = values.max(axis=1, initial=0.0, keepdims=True)
+    relative = np.divide(values, peaks, where=peaks > 0, out=np.zeros_like(values))
+    squares = np.matmul(relative[:, np.newaxis], relative[..., np.newaxis])
+    with np.errstate(over="ignore"):
+        return np.asarray((peaks * np.sqrt(squares[..., 0]))[:, 0])
 
 
 def norm_of(sv: NDArray[np.float64]) -> float:
@@ -89,16 +109,15 @@ def norm_of(sv: NDArray[np.float64]) -> float:
     >>> f"{norm_of(np.array([4e200, 3e200])):.6g}"
     '5e+200'
     """
-    peak = float(sv.max(initial=0.0))
-    return peak * float(np.linalg.norm(sv / peak)) if peak > 0 else 0.0
+    return float(norms_of(sv[np.newaxis])[0])
 
 
 def together(parts: Sequence[Figures]) -> Figures:
     """The figures of a group, at least one module.
 
-    >>> one = figures_of(np.array([3.0]), (4, 4), (0.9,))
-    >>> two = figures_of(np.array([4.0, 4.0]), (4, 4), (0.9,))
-    >>> both = together([one, two])
+    >>> one = figures_of(np.array([[3.0]]), [(4, 4)], (0.9,))
+    >>> two = figures_of(np.array([[4.0, 4.0]]), [(4, 4)], (0.9,))
+    >>> both = together(one + two)
     >>> both.singular_values, both.energy_ranks, both.sigma_1
     ((5.0, 4.0), (2.0,), 4.0)
     """

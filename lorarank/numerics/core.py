@@ -14,43 +14,25 @@ eigenproblem of Lᵀ·Q·L: that eigenproblem returns σ², so a σ below 1e-8·
 1e-13·σ₁ at best. The SVD of the core keeps an absolute error of a few eps·σ₁ for *every* σ, and takes 0.18 ms instead
 of 0.13 ms at r = 64.
 
-When the Gram route is good enough. Columns are first scaled by powers of two (exact) to norms in [½, 1). Rounding in
-the scaled Gram matrix P̂ changes its root F̂ to (I + E)·F̂ with E = F̂⁻ᵀ·δP·F̂⁻¹/2, up to a rotation. So the error in
-σᵢ is relative (Eisenstat & Ipsen 1995, "Relative perturbation techniques for singular value problems", SIAM J. Numer.
-Anal. 32), and to first order σᵢ·|uᵢᵀ·E·uᵢ| ≤ σᵢ·‖δP‖·‖F̂_B⁻¹·uᵢ‖². Since F̂_B⁻¹·uᵢ = D·F̂_Aᵀ·vᵢ/σᵢ, D the column
-scales, one of the two factors ‖F̂_B⁻¹·uᵢ‖ can be bounded by ‖D·F̂_Aᵀ‖/σᵢ:
-
-    |δσᵢ| ≲ eps · ‖F̂_B⁻¹‖ · ‖D·F̂_Aᵀ‖      (and the same with A and B exchanged),
-
-linear in the conditioning of the factor, not quadratic. The Gram route is accepted when the sum of both (Frobenius
-norms) is at most :data:`GRAM_TOLERANCE` times ‖core‖, and eps·‖F̂⁻¹‖² ≤ :data:`GRAM_SINGULAR`, so that the
-first-order formula holds. Two bounds on ‖F̂⁻¹‖ cost nothing. F̂_B⁻¹ = D·F̂_Aᵀ·core⁻¹ gives ‖F̂_B⁻¹‖ ≤ ‖D·F̂_Aᵀ‖/σ_r.
-And with R the Gram matrix of the columns at length 1, λ its r eigenvalues, Σ1/λ = e_{r−1}(λ)/e_r(λ) ≤ r/det R by
-Maclaurin's inequality (Hardy, Littlewood & Pólya, "Inequalities", 2.22), since their mean is 1: the determinant is
-the product of what the diagonal of F̂ is to the lengths of its columns. An inverse, which takes as long as half an SVD,
-is formed only where both do not settle it, and of the side alone that they say least of.
+Columns are first scaled by powers of two (exact) to norms in [½, 1). :mod:`lorarank.numerics.gram_route` says when the
+Gram route is good enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import inf, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.errors import AdapterError, NumericsError
+from lorarank.numerics import gram_route
 
 Floats = NDArray[np.float64]
 Exponents = NDArray[np.int32]
 Matrix = NDArray[Any]
 
 EPS = float(np.finfo(np.float64).eps)
-GRAM_TOLERANCE = 2e-13
-"""Largest estimated error of the Gram route, as a share of the core's Frobenius norm."""
-GRAM_SINGULAR = 1e-8
-"""Largest eps·‖F̂⁻¹‖² with which the Gram route is tried at all."""
 DEAD = -1_000_000
 """Exponent of a column that is zero: far below any float64's, so that 2^DEAD is exactly 0 wherever it enters."""
 
@@ -197,51 +179,6 @@ def _join(left: Root, right: Root) -> Core:
     return Core(matrix, np.asarray(np.linalg.svd(matrix, compute_uv=False)), top, left, right)
 
 
-def _gram_route_holds(core: Core) -> bool:
-    """Whether the error formula in the module's docstring accepts the roots that came from a Gram matrix."""
-    left, right = core.left, core.right
-    scale = np.ldexp(1.0, left.exponents + right.exponents - core.exponent)
-    squares_left, squares_right = _squares(left.factor), _squares(right.factor)
-    sides = [
-        (root.factor, own, sqrt(other @ scale**2))  # the last is ‖D·F̂‖ of the other side
-        for root, own, other in ((left, squares_left, squares_right), (right, squares_right, squares_left))
-        if root.from_gram
-    ]
-    norm, smallest = sqrt(core.s @ core.s), float(core.s[-1])
-
-    def holds(inverses: Sequence[float]) -> bool:
-        """Whether it accepts them with these bounds on ‖F̂⁻¹‖, a side each."""
-        error = EPS * sum(inverse * size for inverse, (_, _, size) in zip(inverses, sides, strict=True))
-        return error <= GRAM_TOLERANCE * norm and EPS * max(inverses, default=0.0) ** 2 <= GRAM_SINGULAR
-
-    if min(core.matrix.shape) == scale.size and smallest > 0 and holds([size / smallest for _, _, size in sides]):
-        return True
-    bounds = [_inverse_bound(factor, squares) for factor, squares, _ in sides]
-    # the worst first: it is settled, for or against, by one inverse more often than by two
-    for index in sorted(range(len(sides)), key=bounds.__getitem__, reverse=True):
-        if holds(bounds):
-            return True
-        bounds[index] = float(np.linalg.norm(np.linalg.inv(sides[index][0])))
-    return holds(bounds)
-
-
-def _squares(factor: Floats) -> Floats:
-    """Squared lengths of the columns."""
-    return np.asarray(np.einsum("ij,ij->j", factor, factor))
-
-
-def _inverse_bound(root: Floats, squares: Floats) -> float:
-    """Bound on ‖root⁻¹‖, Frobenius, of a triangular root of a Gram matrix; infinite where its determinant vanishes.
-
-    ``squares`` are the squared lengths of its columns.
-
-    >>> _inverse_bound(np.eye(4), np.ones(4)), _inverse_bound(np.array([[1.0, 1.0], [0.0, 0.0]]), np.ones(2))
-    (2.0, inf)
-    """
-    determinant = float(np.prod(root.diagonal() ** 2 / squares))
-    return sqrt(len(root) / determinant / float(squares.min())) if determinant > 0 else inf
-
-
 def core_of(lora_A: Matrix, lora_B: Matrix, gram_A: Matrix | None = None, gram_B: Matrix | None = None) -> Core:
     """The core of a factor pair, without ``scaling``; see :func:`lorarank.numerics.linalg.singular_values`.
 
@@ -257,7 +194,7 @@ def core_of(lora_A: Matrix, lora_B: Matrix, gram_A: Matrix | None = None, gram_B
     right = _gram_root(lora_A.T, "lora_A") if gram_A is None else _given_root(gram_A, r, "gram_A")
     core = _join(left, right)
     zero = int((left.exponents + right.exponents).max()) <= DEAD // 2
-    if zero or _gram_route_holds(core):
+    if zero or gram_route.holds(core):
         return core
     if left.from_gram:
         left = _qr_root(lora_B, "lora_B")
