@@ -121,7 +121,8 @@ def audit(
     modules = audit_modules(adapter.modules, of_modules(adapter.modules, progress=progress), options.energy)
     whole = group("all", modules)
     norm = whole.figures.norm if whole.figures is not None else 0.0
-    cuts, serving = reductions(modules, options.energy), serve(adapter, modules, options.served_rank)
+    cuts = reductions(modules, whole.figures, options.energy)
+    serving = serve(adapter, modules, options.served_rank)
     return Audit(
         source=str(source),
         format=adapter.format,
@@ -139,6 +140,6 @@ def audit(
         serving=serving,
         findings=(
             *looking.of_adapter(adapter, modules, cuts[0], serving),
-            *(finding for module in modules for finding in looking.of_module(module)),
+            *(finding for module in modules for finding in looking.of_module(module, options.energy)),
         ),
     )

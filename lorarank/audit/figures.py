@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.numerics import criteria, measures
-from lorarank.numerics.pooling import median_of
+from lorarank.numerics.pooling import medians_of
 
 
 @dataclass(frozen=True)
@@ -122,16 +122,24 @@ def together(parts: Sequence[Figures]) -> Figures:
     ((5.0, 4.0), (2.0,), 4.0)
     """
     norms = np.array([part.norm for part in parts])
-    peak = float(norms.max())
-    weights = np.square(norms / peak) if peak > 0 else np.zeros(len(parts))
-    pooled = np.zeros(max(len(part.singular_values) for part in parts))
-    if peak > 0:
-        for part in parts:
-            pooled[: len(part.singular_values)] += np.square(np.array(part.singular_values) / peak)
+    peak = float(norms.max()) or 1.0
+    pooled = np.square(spectra_of(parts) / peak).sum(axis=0)
+    ranks = np.array([(*part.energy_ranks, *(getattr(part, name) for name in RANKS)) for part in parts])
+    medians = medians_of(ranks.T, np.square(norms / peak)).tolist()
     return Figures(
         norm=norm_of(norms),
         sigma_1=max(part.sigma_1 for part in parts),
-        energy_ranks=tuple(median_of(ranks, weights) for ranks in zip(*(p.energy_ranks for p in parts), strict=True)),
+        energy_ranks=tuple(medians[: -len(RANKS)]),
         singular_values=tuple((peak * np.sqrt(pooled)).tolist()),
-        **{name: median_of([getattr(part, name) for part in parts], weights) for name in RANKS},
+        **dict(zip(RANKS, medians[-len(RANKS) :], strict=True)),
     )
+
+
+def spectra_of(parts: Sequence[Figures]) -> NDArray[np.float64]:
+    """(m, n) singular values of some modules, zeros behind those of shorter spectra.
+
+    >>> spectra_of(figures_of(np.array([[3.0]]), [(4, 4)], (0.9,)))
+    array([[3.]])
+    """
+    longest = max((len(part.singular_values) for part in parts), default=0)
+    return np.array([part.singular_values + (0.0,) * (longest - len(part.singular_values)) for part in parts])
