@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lorarank.errors import SourceError
@@ -20,7 +20,7 @@ FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
 FORMS = "a folder, a file, or a hub id like owner/name or owner/name@revision"
 
 
-def locate(source: str | Path, *, allow_patterns: Sequence[str] | None = None) -> Path:
+def locate(source: str | Path, *, allow_patterns: Sequence[str] | Callable[[], Sequence[str]] | None = None) -> Path:
     """The local path of a model or an adapter, downloaded first where it is a hub id.
 
     What exists on this disk wins over a hub id of the same spelling. Files already in the hub's cache are not
@@ -29,7 +29,8 @@ def locate(source: str | Path, *, allow_patterns: Sequence[str] | None = None) -
     Parameters
     ----------
     source : a folder, a file (``~`` is the home folder), or ``owner/name[@revision]``.
-    allow_patterns : which files of a hub repository to download, as shell patterns; all of them by default.
+    allow_patterns : which files of a hub repository to download, as shell patterns, or what gives them then; all of
+        them by default.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def locate(source: str | Path, *, allow_patterns: Sequence[str] | None = None) -
         raise SourceError(text, "no such file")
     if match is None or ".." in text or "--" in match["id"] or len(match["id"]) > LONGEST_HUB_ID:
         raise SourceError(text, "no such file or folder, and no hub id either", do=f"name {FORMS}")
-    return _download(match["id"], match["revision"], allow_patterns)
+    return _download(match["id"], match["revision"], allow_patterns() if callable(allow_patterns) else allow_patterns)
 
 
 def _on_disk(source: str | Path) -> Path | None:
