@@ -95,6 +95,7 @@ def audit(
     source: Source,
     options: AuditOptions | None = None,
     *,
+    jobs: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Audit:
     """Audit one adapter, a module in memory at a time.
@@ -103,6 +104,7 @@ def audit(
     ----------
     source : a folder, a file, or a hub id ``owner/name[@revision]``.
     options : what to ask; defaults where left out. ``fail_if`` plays no part here.
+    jobs : the most processes, see :func:`lorarank.spectrum.of_modules`.
     progress : called with modules done and modules in all.
 
     Raises
@@ -110,7 +112,7 @@ def audit(
     SourceError, AdapterError, MissingExtraError
         It cannot be read as a LoRA.
     ResourceError
-        A module does not fit into memory.
+        A module does not fit into memory, or a process was killed.
 
     Notes
     -----
@@ -118,7 +120,8 @@ def audit(
     """
     options = options or AuditOptions()
     adapter = adapters.open(source)
-    modules = audit_modules(adapter.modules, of_modules(adapter.modules, progress=progress), options.energy)
+    spectra = of_modules(adapter.modules, jobs=jobs, where=source, progress=progress)
+    modules = audit_modules(adapter.modules, spectra, options.energy)
     whole = group("all", modules)
     norm = whole.figures.norm if whole.figures is not None else 0.0
     cuts = reductions(modules, whole.figures, options.energy)
