@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,19 @@ PLAIN_SUFFIXES = (".safetensors", ".gguf")
 FORMS = "a folder, a file, or a hub id like owner/name or owner/name@revision"
 
 
+Patterns = Sequence[str] | Callable[[], Sequence[str]]
+"""Shell patterns of file names, or what gives them when they are asked for."""
+
+
+def _listed(patterns: Patterns) -> Sequence[str]:
+    return patterns() if callable(patterns) else patterns
+
+
 def locate(
     source: str | Path,
     *,
-    allow_patterns: Sequence[str] | None = None,
-    last_resort: Sequence[str] = (),
+    allow_patterns: Patterns | None = None,
+    last_resort: Patterns = (),
     bars: bool = True,
 ) -> Path:
     """The local path of a model or an adapter, downloaded first where it is a hub id.
@@ -41,7 +49,8 @@ def locate(
     Parameters
     ----------
     source : a folder, a file (``~`` is the home folder), or ``owner/name[@revision]``.
-    allow_patterns : which files of a hub repository to download, as shell patterns; all of them by default.
+    allow_patterns : which files of a hub repository to download, as shell patterns, or what gives them then; all of
+        them by default.
     last_resort : files to download as well where those hold no tensors: pickles, where there is nothing else.
     bars : whether the progress of a download is shown, on a terminal.
 
@@ -70,9 +79,10 @@ def locate(
         raise SourceError(text, "no such file")
     if match is None or ".." in text or "--" in match["id"] or len(match["id"]) > LONGEST_HUB_ID:
         raise SourceError(text, "no such file or folder, and no hub id either", do=f"name {FORMS}")
-    folder = _download(match["id"], match["revision"], allow_patterns, bars)
+    wanted = None if allow_patterns is None else _listed(allow_patterns)
+    folder = _download(match["id"], match["revision"], wanted, bars)
     if last_resort and not any(path.suffix in PLAIN_SUFFIXES for path in folder.glob("*")):
-        folder = _download(match["id"], match["revision"], [*(allow_patterns or ()), *last_resort], bars)
+        folder = _download(match["id"], match["revision"], [*(wanted or ()), *_listed(last_resort)], bars)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise SourceError(
             text, "on the hub, but none of its files is one that is looked for", do="check what this repository holds"

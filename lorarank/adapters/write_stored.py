@@ -122,7 +122,8 @@ def _alpha(store: Store, key: str, alpha: float) -> tuple[Slot, Raw]:
     value = np.full(stored.shape, float(alpha))
     for dtype in (stored.dtype, "float32") if stored.dtype in FLOATS else ("float32",):
         raw = downcast(value, dtype, key)
-        if (upcast(raw, dtype) == value).all():
+        upcast(raw, dtype, kept := np.empty_like(value))
+        if (kept == value).all():
             break
     return Slot(key, dtype, stored.shape), raw
 

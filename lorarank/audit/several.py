@@ -118,7 +118,8 @@ def audit_all(
     ----------
     sources : paths or hub ids, at least one.
     options : what to ask; defaults where left out.
-    jobs, ray : where to work, see :func:`lorarank.audit.workers.each`.
+    jobs, ray : where to work, see :func:`lorarank.audit.workers.each`; of a single source, ``jobs`` are the most
+        processes that share its modules.
     progress : called with sources (of a single one: modules) done and in all.
 
     Raises
@@ -129,8 +130,10 @@ def audit_all(
     options = options or AuditOptions()
     if not sources:
         raise OptionError("SOURCE", "holds no adapter", do="name an adapter, or a folder that has some in it")
+    if jobs < 1:
+        raise OptionError(f"--jobs {jobs}", "at least one process is needed")
     if len(sources) == 1:
-        return report([audit(sources[0], options, progress=progress)], options)
+        return report([audit(sources[0], options, jobs=jobs, progress=progress)], options)
     names = [str(source) for source in sources]
     results: dict[str, Audit | Unreadable] = {}
     task = partial(attempt, options=replace(options, fail_if=None))

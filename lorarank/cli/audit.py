@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "markdown", "csv", "sarif")
 
+MOST_PROCESSES = 4
+"""Of a single adapter, where --jobs does not say: the rest of the machine is others'."""
+
 DEFAULT = AuditOptions()
 
 
@@ -64,7 +67,9 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     help="A row an adapter into this .parquet, .csv or .jsonl as they come; adapters already there are skipped.",
 )
 @click.option("--base", help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")
-@click.option("--jobs", default=1, show_default=True, metavar="N", help="Processes.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Processes; by default 1, for one large adapter up to 4."
+)
 @click.option(
     "--ray",
     metavar="ADDRESS",
@@ -81,7 +86,7 @@ def command(
     by_size: bool,
     kind: str,
     output: Path | None,
-    jobs: int,
+    jobs: int | None,
     ray: str | None,
     base: str | None,
     energy: tuple[float, ...],
@@ -95,6 +100,7 @@ def command(
     train at.
     """
     from lorarank.audit.expand import expand
+    from lorarank.forked import cores
 
     options = AuditOptions(energy, served_rank, fail_if)
     if output is not None and (kind != "table" or per_module or by_size):
@@ -107,8 +113,8 @@ def command(
         ctx.exit(_fine_tune(base, sources, options, kind, per_module or by_size, by_size))
     found = expand(sources) if base is None else list(sources)
     if output is not None:
-        ctx.exit(_to_table(found, output, options, jobs, ray, base))
-    report = _report(found, options, jobs, ray)
+        ctx.exit(_to_table(found, output, options, jobs or 1, ray, base))
+    report = _report(found, options, jobs or (min(cores(), MOST_PROCESSES) if len(found) == 1 else 1), ray)
     click.echo(_rendered(report, kind, per_module or by_size, by_size), nl=False)
     ctx.exit(EXIT_CHECK_FAILED if report.failed else EXIT_BAD_INPUT if report.unreadable else EXIT_OK)
 
