@@ -180,6 +180,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         earlier: Any = None,  # σ of every module three quarters of the way
         excesses: Any = None,
         excess_se: float = 0.002,
+        companion: Any = None,  # loss beyond the probe's at r = 1, and its standard error
         training: Any = None,
         data: Any = None,
         heldout: Any = None,
@@ -218,6 +219,10 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                 grams = (np.eye(r), np.eye(r)) if known else (A @ A.T, B.T @ B)
                 moments |= dict(zip(runs.moment_keys(index, module), grams, strict=True))
         save_file(moments, folder / runs.MOMENTS)
+        if companion is not None:
+            excess = runs.Loss(*companion)
+            low = runs.Companion(json_files.SCHEMA, 1, runs.Loss(1.5 + excess.mean, 0.04), excess)
+            json_files.write_json(folder / runs.COMPANION, low)
         json_files.write_json(folder / runs.MANIFEST, manifest)
         return folder
 

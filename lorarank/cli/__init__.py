@@ -32,6 +32,7 @@ COMMANDS = {
     "diagnose": "Say whether the rank of a training run was too low or too high, by its curves.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
+    "help": "Explain a topic, or list the topics.",
 }
 """Every command with the first sentence of its help."""
 

@@ -13,7 +13,7 @@ from lorarank.errors import MissingExtraError
 from lorarank.probe.options import ProbeOptions
 
 if TYPE_CHECKING:
-    from lorarank.probe.plan import Plan
+    from lorarank.probe.planning import Plan
     from lorarank.probe.progress import Progress
     from lorarank.runs import Run
 
@@ -64,7 +64,7 @@ def probe(
 
 def plan(options: ProbeOptions) -> Plan:
     """What :func:`probe` would do: parameters, tokens, memory, time. Loads no weights and writes nothing."""
-    made: Plan = load_stage("plan").make_plan(options)
+    made: Plan = load_stage("planning").make_plan(options)
     return made
 
 
