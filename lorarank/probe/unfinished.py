@@ -294,4 +294,4 @@ class UnfinishedProbe:
             self.model.save_pretrained(str(temporary), save_embedding_layers=False)
             temporary.replace(folder)
         except OSError as error:
-            raise json_files.disk_error(folder, error) from None
+            raise json_files.disk_error(folder, error, again="go on with --resume") from None
