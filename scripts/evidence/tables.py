@@ -157,7 +157,7 @@ TABLES: dict[str, Callable[[], str]] = {
 def filled(text: str) -> str:
     """A document with every table in it written anew."""
     for name, render in TABLES.items():
-        if f"<!-- {name} -->" in text:
+        if f"<!-- {name} -->" in text:  # the tables of files that are not there yet stand nowhere
             block = f"<!-- {name} -->\n{render()}\n<!-- /{name} -->"
             text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
     return text
