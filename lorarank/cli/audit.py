@@ -67,9 +67,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     help="A row an adapter into this .parquet, .csv or .jsonl as they come; adapters already there are skipped.",
 )
 @click.option("--base", help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", help="Processes; by default 1, for one large adapter up to 4."
-)
+@click.option("--jobs", type=int, metavar="N", help="Processes; by default 1, for one large adapter up to 4.")
 @click.option(
     "--ray",
     metavar="ADDRESS",
@@ -113,8 +111,10 @@ def command(
         ctx.exit(_fine_tune(base, sources, options, kind, per_module or by_size, by_size))
     found = expand(sources) if base is None else list(sources)
     if output is not None:
-        ctx.exit(_to_table(found, output, options, jobs or 1, ray, base))
-    report = _report(found, options, jobs or (min(cores(), MOST_PROCESSES) if len(found) == 1 else 1), ray)
+        ctx.exit(_to_table(found, output, options, 1 if jobs is None else jobs, ray, base))
+    if jobs is None:
+        jobs = min(cores(), MOST_PROCESSES) if len(found) == 1 else 1
+    report = _report(found, options, jobs, ray)
     click.echo(_rendered(report, kind, per_module or by_size, by_size), nl=False)
     ctx.exit(EXIT_CHECK_FAILED if report.failed else EXIT_BAD_INPUT if report.unreadable else EXIT_OK)
 
