@@ -6,15 +6,17 @@ or safetensors, written to a temporary name and moved into place, so that no rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lorarank.errors import RunError
 from lorarank.json_files import read_json
 
 MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", "trajectory.json", "heldout.json"
-COMPANION = "companion.json"
+COMPANION, CONTROLS = "companion.json", "controls.json"
 MOMENTS, LOG, PROGRESS = "moments.safetensors", "log.jsonl", ".progress"
 
 
@@ -65,6 +67,14 @@ class LearningRateTrial:
     learning_rate: float
     steps: int
     loss: float
+
+
+def trials(plain: Sequence[Mapping[str, Any]]) -> tuple[LearningRateTrial, ...]:
+    """Trials from their JSON, where a loss that is no number is null."""
+    return tuple(
+        LearningRateTrial(**{**trial, "loss": math.nan if trial["loss"] is None else float(trial["loss"])})
+        for trial in plain
+    )
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,21 @@ class Companion:
 
 
 @dataclass(frozen=True)
+class Controls:
+    """``controls.json``: what tells a gain that means something from one that does not, for the first replicate.
+
+    ``rates`` are trials around a learning rate that was given. ``over_frequencies`` is the paired gain over a model
+    that knows token frequencies alone; ``other_prompts`` the paired loss added where each held-out completion stands
+    behind another row's prompt, ``None`` where rows have no prompts.
+    """
+
+    schema: int
+    rates: tuple[LearningRateTrial, ...]
+    over_frequencies: Loss
+    other_prompts: Loss | None
+
+
+@dataclass(frozen=True)
 class TrajectoryPoint:
     """The spectra part of the way: ``singular_values`` maps module names to descending σ, scaling included."""
 
@@ -177,14 +202,15 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder. ``adapters`` are its PEFT adapter folders, the first replicate first; ``companion`` is
-    ``None`` where none was trained."""
+    """A finished run folder. ``adapters`` are its PEFT adapter folders, the first replicate first; ``companion`` and
+    ``controls`` are ``None`` where there are none."""
 
     folder: Path
     manifest: Manifest
     truncation: Truncation
     trajectory: Trajectory
     companion: Companion | None = None
+    controls: Controls | None = None
 
     @property
     def adapters(self) -> tuple[Path, ...]:
@@ -240,6 +266,7 @@ def read(folder: Path) -> Run:
         read_json(folder / TRUNCATION, Truncation),
         read_json(folder / TRAJECTORY, Trajectory),
         read_json(folder / COMPANION, Companion) if (folder / COMPANION).is_file() else None,
+        read_json(folder / CONTROLS, Controls) if (folder / CONTROLS).is_file() else None,
     )
     if manifest.training.replicates < 1:
         raise RunError(folder / MANIFEST, "training.replicates is below 1")

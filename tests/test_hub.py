@@ -137,6 +137,7 @@ def lorarank_command(hub: Hub, tmp_path: Path) -> Callable[..., subprocess.Compl
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "HUGGING", "http"))}
         settings = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(SOURCE)}
+        settings |= {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # for a machine that is busy
         return subprocess.run(
             [sys.executable, "-m", "lorarank", *map(str, arguments)],
             cwd=tmp_path,

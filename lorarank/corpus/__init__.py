@@ -6,6 +6,7 @@ those of TRL's supervised trainer, and so are the tokens and the loss masks. Tok
 imported.
 """
 
+from lorarank.corpus.controls import frequency_losses, with_other_prompts
 from lorarank.corpus.documents import Document, DocumentSet, read
 from lorarank.corpus.rows import Rows, pack
 from lorarank.corpus.split import parts, split_heldout, without
@@ -17,11 +18,13 @@ __all__ = [
     "Rows",
     "TokenDocument",
     "TokenSet",
+    "frequency_losses",
     "pack",
     "parts",
     "read",
     "split_heldout",
     "tokenize",
     "unique_tokens",
+    "with_other_prompts",
     "without",
 ]

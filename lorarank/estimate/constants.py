@@ -40,6 +40,9 @@ LOSS_SHARE = 0.01
 REFUSED_GAIN = 2.0
 """Gain in standard errors, and below: no evidence that the probe learned anything (two-sided 5 %)."""
 
+LEAST_OVER_FREQUENCIES = 0.05
+"""Gain over token frequencies, in nats per token, up to which nothing but them was learned."""
+
 WEAK_GAIN = 5.0
 """Gain in standard errors below which a hundredth of it drowns in the noise of the truncation curve. A judgement."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from lorarank.capacity import capacity_floor
 from lorarank.estimate import constants
@@ -55,6 +56,7 @@ def gather(run: Run, weight: Sequence[Spectrum], share: float) -> Evidence:
             heldout.base.mean,
             max(1, sum(module.parameters_per_rank for module in weight)),
         ),
+        controls=run.controls,
     )
 
 
@@ -173,7 +175,29 @@ def _gain_refusals(manifest: Manifest, evidence: Evidence) -> list[str]:
             f"{evidence.gain_se:.3f} nats, and {constants.REFUSED_GAIN:g} standard errors are the least that counts; "
             "check that the data is what you mean to train on, then probe with more --tokens."
         ]
+    known = None if evidence.controls is None else evidence.controls.over_frequencies
+    if known is not None and known.mean <= max(constants.LEAST_OVER_FREQUENCIES, constants.REFUSED_GAIN * known.se):
+        return [
+            f"The probe predicts held-out tokens hardly better than their frequencies in training do ({known.mean:.3f} "
+            f"± {known.se:.3f} nats): what it learned is which tokens occur, as from random text, and no rank follows "
+            "from that; check the data, then probe with more --tokens."
+        ]
     return []
+
+
+def rate_doubt(evidence: Evidence) -> str | None:
+    """Says of a given learning rate that a tenth or ten times of it did better in short trials."""
+    rates = () if evidence.controls is None else evidence.controls.rates
+    finite = [trial for trial in rates if math.isfinite(trial.loss)]
+    best = min(finite, key=lambda trial: trial.loss, default=None)
+    middle = sorted(trial.learning_rate for trial in rates)[len(rates) // 2 : len(rates) // 2 + 1]
+    if best is None or [best.learning_rate] == middle:
+        return None
+    better = "ten times" if best.learning_rate > middle[0] else "a tenth of"
+    return (
+        f"The learning rate {evidence.learning_rate:.3g} is far off: in trials of {best.steps} steps {better} it does "
+        "better; leave --lr out, and the probe searches for one."
+    )
 
 
 def doubts(
@@ -196,6 +220,16 @@ def doubts(
         found.append(
             f"The probe took only {evidence.steps} steps; below {constants.FEW_STEPS} its spectrum is mostly the start "
             "of training."
+        )
+    off = rate_doubt(evidence)
+    if off is not None:
+        found.append(off)
+    if evidence.controls is not None and _no_use_for_prompts(evidence.controls.other_prompts):
+        lost = evidence.controls.other_prompts
+        found.append(
+            f"With the prompt of another row the probe predicts held-out completions as well as with their own (loss "
+            f"{lost.mean:+.3f} ± {lost.se:.3f} nats): it learned what completions look like and not what they answer, "
+            "as from shuffled labels."
         )
     if evidence.noise >= constants.NOISE_RATIO:
         found.append(
@@ -235,11 +269,15 @@ def doubts(
     return tuple(found)
 
 
+def _no_use_for_prompts(lost: Loss | None) -> TypeGuard[Loss]:
+    return lost is not None and lost.mean <= constants.REFUSED_GAIN * lost.se
+
+
 def confidence(evidence: Evidence, found: Sequence[str]) -> str:
-    """ "high" without a doubt, "medium" with one or two, "low" with more, or after too few steps.
+    """ "high" without a doubt, "medium" with one or two, "low" with more, after too few steps, or at a rate far off.
 
     The count is :data:`lorarank.estimate.constants.MEDIUM_DOUBTS`.
     """
-    if evidence.steps < constants.FEW_STEPS or len(found) > constants.MEDIUM_DOUBTS:
+    if evidence.steps < constants.FEW_STEPS or rate_doubt(evidence) is not None or len(found) > constants.MEDIUM_DOUBTS:
         return "low"
     return "medium" if found else "high"

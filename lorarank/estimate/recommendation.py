@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lorarank import __version__
 from lorarank.capacity import CapacityFloor
 from lorarank.heuristics import Comparison
+from lorarank.runs import Controls
 
 SCHEMA = 1
 
@@ -102,7 +103,8 @@ class Replication:
 class Evidence:
     """What the run measured about itself. ``gain`` is the smallest over replicates, in its standard errors too.
 
-    ``noise`` is the energy-weighted participation ratio as a share of its value for pure noise.
+    ``noise`` is the energy-weighted participation ratio as a share of its value for pure noise. ``controls`` is
+    ``None`` in runs of an older kind.
     """
 
     base_loss: float
@@ -118,6 +120,7 @@ class Evidence:
     noise: float
     growth: Growth | None
     capacity: CapacityFloor
+    controls: Controls | None = None
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,14 @@ class Material:
         """A replicate's training rows."""
         return corpus.pack(self.parts[replicate], row_length=self.row_length, seed=seed, packed=packed)
 
-    def heldout(self, packed: bool) -> Heldout:
-        """The held-out rows."""
-        pieces = _some(self.heldout_documents, self.heldout_tokens)
+    @property
+    def heldout_pieces(self) -> tuple[TokenDocument, ...]:
+        """The held-out documents that are measured."""
+        return _some(self.heldout_documents, self.heldout_tokens)
+
+    def heldout(self, packed: bool, pieces: tuple[TokenDocument, ...] | None = None) -> Heldout:
+        """The held-out rows, or those of other ``pieces``."""
+        pieces = self.heldout_pieces if pieces is None else pieces
         keys = tuple(dict.fromkeys(piece.key for piece in pieces))
         number = {key: at for at, key in enumerate(keys)}
         return Heldout(

@@ -63,7 +63,8 @@ class ProbeOptions:
     replicates : probes on disjoint parts of the data from the same A.
     companion : train once more at :data:`COMPANION_RANK`: what that loses is what the recommended rank rests on.
     target : ``all-linear``, ``attention``, ``qv``, or module names separated by commas.
-    lr : learning rate; ``None`` searches for one with at most a fifth of the budget.
+    lr : learning rate; ``None`` searches for one with at most a fifth of the budget. One that is given is tried beside
+        a tenth and ten times of itself.
     batch_tokens : tokens per optimiser step; ``None`` chooses from the budget.
     row_length : tokens per row, the longest document kept whole; ``None`` chooses from the data.
     load_in_4bit : QLoRA: nf4, double quantisation, bf16 compute (needs bitsandbytes).

@@ -12,7 +12,7 @@ from lorarank.probe import model as models
 from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.material import Material, gather
 from lorarank.probe.options import COMPANION_RANK, SEARCH_SHARE, ProbeOptions, tokens_within
-from lorarank.probe.rate import CHECK_STEPS, TRIALS, trial_steps
+from lorarank.probe.rate import AROUND, CHECK_STEPS, TRIALS, trial_steps
 from lorarank.probe.stages import agreed, check_output, planned_tokens
 from lorarank.probe.training import schedule_for
 
@@ -106,7 +106,13 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     trainable = options.rank * sum(out + inner for out, inner in chosen.values())
     rows = material.rows(0, options.seed, packed=True)
     heldout = material.heldout(packed=True)
-    evaluations = 1 + options.adapters + len(truncation_ranks(options.rank)) + len({models.leaf(n) for n in chosen})
+    evaluations = (
+        1
+        + (material.kind != "text")
+        + options.adapters
+        + len(truncation_ranks(options.rank))
+        + len({models.leaf(n) for n in chosen})
+    )
     speed = EFFICIENCY * _matmul_speed(device, dtype, int(material.config.get_text_config().hidden_size))
     per_token = 4 * base + 6 * trainable  # forward and backward through frozen weights, and the factors' gradients
     evaluation = evaluations * 2 * base
@@ -117,8 +123,8 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         tokens = max(material.row_length, fitting)
     schedule = schedule_for(rows, rows_per_step=material.rows_per_step, tokens=tokens, seed=options.seed)
     trained = schedule.tokens(rows)
-    trial = trial_steps(schedule.steps) if options.lr is None else 0
-    search_steps = TRIALS * (trial + CHECK_STEPS // 3) if trial else 0
+    trial = trial_steps(schedule.steps)
+    search_steps = (TRIALS if options.lr is None else len(AROUND)) * (trial + CHECK_STEPS // 3) if trial else 0
     work = (
         options.adapters * trained + search_steps * trained / schedule.steps
     ) * per_token + evaluation * heldout.tokens

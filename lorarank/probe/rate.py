@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from lorarank.corpus import Rows
 from lorarank.probe import model as models
-from lorarank.probe.grid import FIRST_RATE, SETTLED, bracket, rate_of
+from lorarank.probe.grid import FACTOR, FIRST_RATE, SETTLED, bracket, rate_of
 from lorarank.probe.heldout import evaluate
 from lorarank.probe.options import SEARCH_SHARE, ProbeOptions
 from lorarank.probe.training import TrainingRun, train
@@ -25,6 +25,8 @@ TRIALS = 4
 CHECK_STEPS = 3
 """Steps' worth of rows that a trial is judged on; a forward pass, a third of the price of training on them."""
 
+AROUND = (0.1, 1.0, 10.0)
+"""What a given rate is tried at, beside itself: closer by, short trials say nothing sure."""
 
 LEAST_STEPS = 4
 """Fewer training steps than this tell rates apart by nothing but their size: the loss simply falls with the rate."""
@@ -54,31 +56,63 @@ def search(
     :data:`~lorarank.probe.grid.SETTLED`. ``tick`` is called after each trial. A probe too
     short for a search trains at :data:`FIRST_RATE`, and its one trial has 0 steps.
     """
-    steps = trial_steps(run.schedule.steps)
-    if steps < 1:
+    if trial_steps(run.schedule.steps) < 1:
         return FIRST_RATE, (LearningRateTrial(FIRST_RATE, 0, math.nan),)
-
-    start = models.adapter_weights(model)
-    begin = steps * run.schedule.rows_per_step
-    check = _take(run.rows, run.schedule.order[begin : begin + CHECK_STEPS * run.schedule.rows_per_step])
     found: dict[int, LearningRateTrial] = {}
+    tried = _judge(model, run, options, scratch)
 
     def judge(notch: int) -> float:
         if notch not in found:
-            rate = rate_of(notch)
-            trial = dataclasses.replace(run, schedule=run.schedule.first(steps), learning_rate=rate, constant_rate=True)
-            train(model, trial, options, scratch)
-            losses = evaluate(
-                model, check, documents=int(check.document.max()) + 1, rows_at_once=run.micro_rows, dtype=run.dtype
-            )
-            models.restore_weights(model, start)
-            mean = float(losses.sums.sum() / max(1, losses.counts.sum()))
-            found[notch] = LearningRateTrial(rate, steps, mean if math.isfinite(mean) else math.inf)
+            found[notch] = tried(rate_of(notch))
             tick(len(found), found[notch])
         return found[notch].loss
 
     best = bracket(judge, TRIALS)
     return rate_of(best - SETTLED), tuple(found[notch] for notch in sorted(found))
+
+
+def around(
+    model: PeftModel,
+    run: TrainingRun,
+    options: ProbeOptions,
+    scratch: Path,
+    tick: Callable[[int, LearningRateTrial], None],
+) -> tuple[LearningRateTrial, ...]:
+    """Trials of the search at the rate that was given, a decade below and a decade above it, by ascending rate.
+
+    A search that settles at the given rate has its best trial :data:`~lorarank.probe.grid.SETTLED` notches above it,
+    and these are around that. None where the probe is too short for trials.
+    """
+    if options.lr is None or trial_steps(run.schedule.steps) < 1:
+        return ()
+    found: list[LearningRateTrial] = []
+    tried = _judge(model, run, options, scratch)
+    for factor in AROUND:
+        found.append(tried(float(f"{options.lr * FACTOR**SETTLED * factor:.3g}")))
+        tick(len(found), found[-1])
+    return tuple(found)
+
+
+def _judge(
+    model: PeftModel, run: TrainingRun, options: ProbeOptions, scratch: Path
+) -> Callable[[float], LearningRateTrial]:
+    """A function that tries a rate, from the adapter as it is on ``model`` now; the adapter is put back afterwards."""
+    steps = trial_steps(run.schedule.steps)
+    start = models.adapter_weights(model)
+    begin = steps * run.schedule.rows_per_step
+    check = _take(run.rows, run.schedule.order[begin : begin + CHECK_STEPS * run.schedule.rows_per_step])
+
+    def judge(rate: float) -> LearningRateTrial:
+        trial = dataclasses.replace(run, schedule=run.schedule.first(steps), learning_rate=rate, constant_rate=True)
+        train(model, trial, options, scratch)
+        losses = evaluate(
+            model, check, documents=int(check.document.max()) + 1, rows_at_once=run.micro_rows, dtype=run.dtype
+        )
+        models.restore_weights(model, start)
+        mean = float(losses.sums.sum() / max(1, losses.counts.sum()))
+        return LearningRateTrial(rate, steps, mean if math.isfinite(mean) else math.inf)
+
+    return judge
 
 
 def _take(rows: Rows, order: NDArray[np.int64]) -> Rows:

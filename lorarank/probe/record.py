@@ -19,6 +19,7 @@ from lorarank import json_files, runs
 from lorarank.numerics.paired import paired_difference, ratio_mean
 from lorarank.probe import model as models
 from lorarank.probe.companion import companion
+from lorarank.probe.controls import controls
 from lorarank.probe.cut import truncated
 from lorarank.probe.options import COMPANION_RANK, OPTIMISER, SCHEDULE
 from lorarank.probe.planning import truncation_ranks
@@ -90,6 +91,7 @@ def write(probe: UnfinishedProbe) -> None:
     json_files.write_json(output / runs.TRAJECTORY, trajectory(probe))
     if probe.options.has_companion:
         json_files.write_json(output / runs.COMPANION, companion_of(probe))
+    json_files.write_json(output / runs.CONTROLS, controls(probe))
     moments: dict[str, NDArray[Any]] = {}
     for replicate in replicates:
         moments |= safetensors.numpy.load_file(probe.stages.folder / f"moments-{replicate}.safetensors")
@@ -161,9 +163,7 @@ def manifest(probe: UnfinishedProbe, heldout: runs.HeldoutFacts) -> runs.Manifes
             target_modules=plan.target_modules,
             trainable_parameters=plan.trainable_parameters,
             learning_rate=float(probe.rate["learning_rate"]),
-            learning_rate_trials=tuple(
-                runs.LearningRateTrial(**{**trial, "loss": _number(trial["loss"])}) for trial in probe.rate["trials"]
-            ),
+            learning_rate_trials=runs.trials(probe.rate["trials"]) if options.lr is None else (),
             schedule=SCHEDULE,
             optimiser=OPTIMISER,
             steps=schedule.steps,
@@ -181,10 +181,6 @@ def manifest(probe: UnfinishedProbe, heldout: runs.HeldoutFacts) -> runs.Manifes
         heldout=heldout,
         wall_seconds=probe.stages.seconds(),
     )
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def _device_name(device: torch.device) -> str:

@@ -147,20 +147,17 @@ class UnfinishedProbe:
     @cached_property
     def rate(self) -> dict[str, Any]:
         """``learning_rate`` and the ``trials`` it was chosen from."""
-        if self.options.lr is not None:
-            return {"learning_rate": self.options.lr, "trials": []}
 
         def searched() -> dict[str, Any]:
             models.restore_weights(self.model, self.start)
-            chosen, trials = rate.search(
-                self.model,
-                self.training_run(0),
-                self.options,
-                self.stages.folder / "scratch",
-                lambda done, trial: self.report(
-                    Progress(f"learning rate {trial.learning_rate:.1e}", done, rate.TRIALS, trial.loss)
-                ),
-            )
+            given = self.options.lr
+            most = rate.TRIALS if given is None else len(rate.AROUND)
+
+            def tick(done: int, trial: runs.LearningRateTrial) -> None:
+                self.report(Progress(f"learning rate {trial.learning_rate:.1e}", done, most, trial.loss))
+
+            how = (self.model, self.training_run(0), self.options, self.stages.folder / "scratch", tick)
+            chosen, trials = rate.search(*how) if given is None else (given, rate.around(*how))
             return {"learning_rate": chosen, "trials": [dataclasses.asdict(trial) for trial in trials]}
 
         found: dict[str, Any] = self.stages.once("rate", searched)
@@ -177,9 +174,10 @@ class UnfinishedProbe:
         found: dict[str, list[float]] = self.stages.once("heldout-base", measured)
         return found
 
-    def measure(self, stage: str, moments: Moments | None = None) -> dict[str, Any]:
-        """Loss totals and target tokens per held-out document of the model as it is."""
-        rows = self.heldout.rows
+    def measure(self, stage: str, moments: Moments | None = None, rows: Rows | None = None) -> dict[str, Any]:
+        """Loss totals and target tokens per held-out document of the model as it is; ``rows`` hold the documents in
+        another form."""
+        rows = self.heldout.rows if rows is None else rows
         losses = evaluate(
             self.model,
             rows,

@@ -20,7 +20,7 @@ def plan_text(plan: Plan) -> str:
     more = f" and {len(plan.target_modules) - 12} more" if len(plan.target_modules) > 12 else ""
     replicates = f" × {plan.replicates} replicates" if plan.replicates > 1 else ""
     companion = f", and once more at r = {plan.companion}" if plan.companion else ""
-    search = f", after at most {plan.search_steps} steps to find a learning rate" if plan.search_steps else ""
+    search = f", after at most {plan.search_steps} steps to try learning rates" if plan.search_steps else ""
     lines = [
         ("model", f"{printable(plan.model)} ({printable(plan.model_type)}, {plan.base_parameters:,} parameters)"),
         ("adapter", f"r = {plan.rank}, alpha = {plan.alpha} on {plan.modules} modules: {names}{more}"),

@@ -1,8 +1,8 @@
 """Text whose true rank is known: sampled from a pretrained model plus a ΔW of planted rank in every linear module.
 
 The planted directions are random, all of one size, and that size is set so that the base model loses about
-:data:`GAP` nats per token more on the teacher's text than the teacher itself. Rank 0 is the base model's own text; a
-rank below 0 is no teacher at all but uniformly random tokens.
+:data:`GAP` nats per token more on the teacher's text than the teacher itself. Rank 0 is the base model's own text,
+whole documents of it; a rank below 0 is no teacher at all but uniformly random tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 GAP = 1.0
-ROWS, HELDOUT, LENGTH, AT_ONCE = 2_000, 200, 48, 200
+ROWS, HELDOUT, LENGTH, AT_ONCE, LONGEST = 2_000, 200, 48, 200, 200
 
 
 def perturbed(model: Any, rank: int, size: float, seed: int) -> None:
@@ -43,6 +43,25 @@ def sampled(model: Any, rows: int, generator: torch.Generator) -> torch.Tensor:
         drawn = torch.multinomial(torch.softmax(out.logits[:, -1].float(), dim=-1), 1, generator=generator)
         tokens = torch.cat([tokens, drawn], dim=1)
     return tokens
+
+
+@torch.no_grad()
+def own_texts(model: Any, tokenizer: Any, rows: int, generator: torch.Generator) -> list[str]:
+    """Whole documents of the model: from one end-of-sequence token to the next, and read back as they were written."""
+    end = tokenizer.eos_token_id
+    tokens, cache = torch.full((rows, 1), end), None
+    for _ in range(LONGEST):
+        out = model(input_ids=tokens[:, -1:], past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        drawn = torch.multinomial(torch.softmax(out.logits[:, -1].float(), dim=-1), 1, generator=generator)
+        tokens = torch.cat([tokens, drawn], dim=1)
+    texts = []
+    for row in tokens[:, 1:].tolist():
+        whole = row[: row.index(end)] if end in row else []
+        text = tokenizer.decode(whole)
+        if len(whole) > 1 and tokenizer(text)["input_ids"] == whole:
+            texts.append(text)
+    return texts
 
 
 @torch.no_grad()
@@ -79,6 +98,9 @@ def write(folder: Path, output: Path, rank: int, seed: int) -> tuple[Path, Path]
     for path, rows in zip(paths, (ROWS, HELDOUT), strict=True):
         lines = []
         for _ in range(rows // AT_ONCE):
+            if rank == 0:
+                lines += [json.dumps({"text": text}) + "\n" for text in own_texts(model, tokenizer, AT_ONCE, generator)]
+                continue
             if rank < 0:
                 tokens = torch.randint(0, model.config.vocab_size, (AT_ONCE, LENGTH), generator=generator)
             else:

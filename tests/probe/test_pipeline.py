@@ -25,6 +25,7 @@ from lorarank.probe import ProbeOptions, plan, probe
 TOKENS = 13_500
 FILES = (
     "companion.json",
+    "controls.json",
     "truncation.json",
     "trajectory.json",
     "heldout.json",
@@ -62,6 +63,7 @@ def test_a_run_leaves_what_it_says(finished: runs.Run, tiny_model: Path) -> None
         [
             "adapter",
             "companion.json",
+            "controls.json",
             "heldout.json",
             "log.jsonl",
             "manifest.json",
@@ -105,6 +107,31 @@ def test_the_companion_is_a_probe_at_its_rank(
     assert low.loss.mean == pytest.approx(alone.manifest.heldout.probes[0].mean, abs=1e-12)
     assert low.excess.mean == pytest.approx(low.loss.mean - finished.manifest.heldout.probes[0].mean, abs=1e-9)
     assert low.excess.se > 0
+
+
+def test_the_controls_are_measured_on_the_same_documents(
+    finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Words in random order after a prompt: frequencies know nearly all, and prompts next to nothing."""
+    found, gain = finished.controls, finished.manifest.heldout.gains[0]
+    assert found is not None
+    assert found.rates == ()  # the rate was searched for
+    assert abs(found.over_frequencies.mean) < gain.mean
+    assert found.over_frequencies.se > 0
+    assert found.other_prompts is not None
+    assert abs(found.other_prompts.mean) < gain.mean
+
+
+def test_a_rate_that_is_given_is_tried_beside_others(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    run = probe(options_for(tiny_model, tiny_data, tmp_path / "run", lr=1e-4, companion=False))
+    assert run.controls is not None
+    low, given, high = run.controls.rates
+    assert [low.learning_rate, high.learning_rate] == pytest.approx(
+        [given.learning_rate / 10, given.learning_rate * 10]
+    )
+    assert low.loss > given.loss > high.loss  # a tenth of a good rate: the steeper, the better
+    assert run.manifest.training.learning_rate_trials == ()
+    assert run.manifest.training.learning_rate == 1e-4
 
 
 def test_without_a_companion_nothing_else_changes(

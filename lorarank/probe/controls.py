@@ -1,0 +1,43 @@
+"""What the probe's gain is told from: token frequencies, other rows' prompts, other learning rates (floor 2, torch)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lorarank import json_files, runs
+from lorarank.corpus import frequency_losses, with_other_prompts
+from lorarank.numerics.paired import paired_difference
+from lorarank.probe.unfinished import UnfinishedProbe
+
+
+def controls(probe: UnfinishedProbe) -> runs.Controls:
+    """The first replicate beside what knows less than it, document by document."""
+    whole = probe.trained(0)
+    rows, _ = probe.schedule(0)
+    vocabulary = int(probe.material.config.get_text_config().vocab_size)
+    known = frequency_losses(rows, probe.heldout.rows, documents=probe.heldout.pieces, vocabulary=vocabulary)
+    frequencies = probe.heldout.per_document(known)
+    others = other_prompts(probe)
+    return runs.Controls(
+        json_files.SCHEMA,
+        () if probe.options.lr is None else runs.trials(probe.rate["trials"]),
+        runs.Loss(*paired_difference(frequencies, whole["sums"], whole["counts"])),
+        None if others is None else runs.Loss(*paired_difference(others["sums"], whole["sums"], whole["counts"])),
+    )
+
+
+def other_prompts(probe: UnfinishedProbe) -> dict[str, Any] | None:
+    """Held-out losses with each completion behind another row's prompt; ``None`` where rows have no prompts."""
+    material = probe.material
+    if material.kind == "text":
+        return None
+    dealt = with_other_prompts(material.heldout_pieces, row_length=material.row_length)
+    if dealt is None:
+        return None
+
+    def measured() -> dict[str, Any]:
+        probe.ready(0)
+        return probe.measure("held-out loss with other prompts", rows=material.heldout(probe.packed, dealt).rows)
+
+    found: dict[str, Any] = probe.stages.once("other-prompts", measured)
+    return found
