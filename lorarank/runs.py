@@ -160,12 +160,16 @@ class Truncation:
 
 @dataclass(frozen=True)
 class Companion:
-    """``companion.json``: the same probe at a low ``rank``, its loss and the paired excess over the first replicate."""
+    """``companion.json``: the same probe at a low ``rank``, its loss and the paired excess over the first replicate.
+
+    ``training`` is the excess on the rows both trained on, step by step, for each quarter of the training.
+    """
 
     schema: int
     rank: int
     loss: Loss
     excess: Loss
+    training: tuple[Loss, ...]
 
 
 @dataclass(frozen=True)

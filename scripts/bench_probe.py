@@ -83,7 +83,7 @@ def bare(folder: Path) -> float:
 def bookkept(folder: Path) -> float:
     """Seconds of the probe's own training of the same rows."""
     models.restore_weights(model, start)
-    log = StepLogFile(folder / "log.jsonl", 0, 0)
+    log = StepLogFile(folder / "log.jsonl", 0, None)
     run = TrainingRun(
         rows,
         schedule,

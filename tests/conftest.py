@@ -221,7 +221,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         save_file(moments, folder / runs.MOMENTS)
         if companion is not None:
             excess = runs.Loss(*companion)
-            low = runs.Companion(json_files.SCHEMA, 1, runs.Loss(1.5 + excess.mean, 0.04), excess)
+            low = runs.Companion(json_files.SCHEMA, 1, runs.Loss(1.5 + excess.mean, 0.04), excess, (excess,) * 4)
             json_files.write_json(folder / runs.COMPANION, low)
         json_files.write_json(folder / runs.MANIFEST, manifest)
         return folder

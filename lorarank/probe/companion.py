@@ -10,8 +10,11 @@ from accelerate import PartialState
 
 from lorarank.probe.options import COMPANION_RANK
 from lorarank.probe.progress import Progress
-from lorarank.probe.training import train
+from lorarank.probe.training import StepLog, StepLogFile, newest_checkpoint, train
 from lorarank.probe.unfinished import UnfinishedProbe
+
+LOG = "companion.jsonl"
+"""The steps of the companion, in the folder of the stages."""
 
 
 def companion(probe: UnfinishedProbe) -> dict[str, Any]:
@@ -24,14 +27,22 @@ def companion(probe: UnfinishedProbe) -> dict[str, Any]:
         options = dataclasses.replace(probe.options, rank=COMPANION_RANK)
         probe.attach(options)
         checkpoints = probe.stages.folder / "companion"
+        resumed = newest_checkpoint(checkpoints) if probe.stages.writes else None
+        log = StepLogFile(probe.stages.folder / LOG, 0, resumed) if probe.stages.writes else None
         plain = probe.training_run(0)
         stage = f"training at r = {COMPANION_RANK}"
+
+        def on_step(entry: StepLog) -> None:
+            if log is not None:
+                log.append(entry)
+            probe.report(Progress(stage, entry.step, plain.schedule.steps, entry.loss))
+
         run = dataclasses.replace(
             plain,
             learning_rate=float(probe.rate["learning_rate"]),
             folder=checkpoints,
             checkpoint_seconds=options.checkpoint_seconds,
-            on_step=lambda log: probe.report(Progress(stage, log.step, plain.schedule.steps, log.loss)),
+            on_step=on_step,
         )
         PartialState().wait_for_everyone()
         train(probe.model, run, options, checkpoints)

@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 import lorarank
 from lorarank import json_files, runs
 from lorarank.numerics.paired import paired_difference, ratio_mean
+from lorarank.probe import companion
 from lorarank.probe import model as models
-from lorarank.probe.companion import companion
 from lorarank.probe.controls import controls
 from lorarank.probe.cut import truncated
 from lorarank.probe.options import COMPANION_RANK, OPTIMISER, SCHEDULE
@@ -75,13 +76,30 @@ def trajectory(probe: UnfinishedProbe) -> runs.Trajectory:
 
 def companion_of(probe: UnfinishedProbe) -> runs.Companion:
     """What the low rank loses against the first replicate, document by document."""
-    whole, losses = probe.trained(0), companion(probe)
+    whole, losses = probe.trained(0), companion.companion(probe)
     return runs.Companion(
         json_files.SCHEMA,
         COMPANION_RANK,
         runs.Loss(*ratio_mean(losses["sums"], whole["counts"])),
         runs.Loss(*paired_difference(losses["sums"], whole["sums"], whole["counts"])),
+        behind_by_quarter(
+            [line["loss"] for line in read_log(probe.stages.folder / companion.LOG)],
+            [line["loss"] for line in read_log(probe.options.output / runs.LOG) if line["replicate"] == 0],
+        ),
     )
+
+
+def behind_by_quarter(low: Sequence[float], whole: Sequence[float]) -> tuple[runs.Loss, ...]:
+    """How far the first of two trainings on the same rows is behind, step by step: mean and standard error over each
+    quarter's steps; nothing where there are fewer steps than quarters.
+
+    >>> [quarter.mean for quarter in behind_by_quarter([4, 3, 3, 2], [4, 2, 1, 1])]
+    [0.0, 1.0, 2.0, 1.0]
+    """
+    if len(low) < 4:
+        return ()
+    quarters = np.array_split(np.subtract(low, whole), 4)
+    return tuple(runs.Loss(*paired_difference(part, np.zeros(part.size), np.ones(part.size))) for part in quarters)
 
 
 def write(probe: UnfinishedProbe) -> None:

@@ -254,10 +254,12 @@ def world_size() -> int:
 
 
 class StepLogFile:
-    """``log.jsonl``: a line a step. Opening it for a resumed run drops lines of steps that will be done again."""
+    """``log.jsonl``: a line a step. Opening it for a run resumed from a checkpoint drops lines of steps that will be
+    done again."""
 
-    def __init__(self, path: Path, replicate: int, resumed_at: int) -> None:
+    def __init__(self, path: Path, replicate: int, checkpoint: Path | None) -> None:
         self.path, self.replicate = path, replicate
+        resumed_at = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         kept = [line for line in read_log(path) if (line["replicate"], line["step"]) <= (replicate, resumed_at)]
         write_bytes(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in kept).encode())
 

@@ -232,13 +232,7 @@ class UnfinishedProbe:
         models.restore_weights(self.model, self.start)
         checkpoints = self.stages.folder / f"replicate-{replicate}"
         resumed = newest_checkpoint(checkpoints) if self.stages.writes else None
-        log = (
-            StepLogFile(
-                self.options.output / runs.LOG, replicate, int(resumed.name.rpartition("-")[2]) if resumed else 0
-            )
-            if self.stages.writes
-            else None
-        )
+        log = StepLogFile(self.options.output / runs.LOG, replicate, resumed) if self.stages.writes else None
         plain = self.training_run(replicate)
         total = plain.schedule.steps
         stage = "training" if self.options.replicates == 1 else f"training replicate {replicate + 1}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
@@ -57,6 +58,9 @@ def answered(options: ProbeOptions, task: str | None = None) -> dict[str, Any]:
         "doubts": list(answer.doubts),
         "keep": None if answer.keep is None else answer.keep.r,
         "median": None if answer.rule is None else answer.rule.median,
+        "lost": None if answer.low_rank is None else [answer.low_rank.lost, answer.low_rank.lost_se],
+        "behind": None if run.companion is None else [[part.mean, part.se] for part in run.companion.training],
+        "controls": None if run.controls is None else dataclasses.asdict(run.controls),
         "gain": [run.manifest.heldout.gains[0].mean, run.manifest.heldout.gains[0].se],
         "base_loss": run.manifest.heldout.base.mean,
         "learning_rate": training.learning_rate,

@@ -32,7 +32,7 @@ TOKENS, RANK, ALPHA = 65_536, 32, 32
 
 def changes(rate: float) -> Iterator[tuple[str, dict[str, object]]]:
     """Name and options of every change."""
-    for rank in (8, 16):
+    for rank in (16, 64, 128):
         yield f"R {rank}", {"rank": rank}
     for factor in (0.5, 2, 4):
         yield f"tokens x{factor:g}", {"tokens": round(factor * TOKENS)}

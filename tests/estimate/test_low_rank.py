@@ -75,7 +75,7 @@ def test_more_lost_is_never_a_lower_rank_and_units_do_not_matter(
 ) -> None:
     def reading(share: float, gain: float = 1.0) -> tuple[int, int, int]:
         loss = runs.Loss(share * gain, se * gain)
-        found = low_rank(runs.Companion(1, 1, loss, loss), gain)
+        found = low_rank(runs.Companion(1, 1, loss, loss, ()), gain)
         assert found is not None
         return found.low, found.r, found.high
 
@@ -83,7 +83,7 @@ def test_more_lost_is_never_a_lower_rank_and_units_do_not_matter(
     assert low <= r <= high
     assert {low, r, high} <= set(LADDER)
     assert all(a <= b for a, b in zip((low, r, high), reading(lost + more), strict=True))
-    near = low_rank(runs.Companion(1, 1, runs.Loss(0, 0), runs.Loss(lost * unit, se * unit)), unit)
+    near = low_rank(runs.Companion(1, 1, runs.Loss(0, 0), runs.Loss(lost * unit, se * unit), ()), unit)
     assert near is not None
     assert near.needed == pytest.approx(100 * max(lost, 0.0), rel=1e-9, abs=1e-9)
 

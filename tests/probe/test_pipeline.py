@@ -107,6 +107,10 @@ def test_the_companion_is_a_probe_at_its_rank(
     assert low.loss.mean == pytest.approx(alone.manifest.heldout.probes[0].mean, abs=1e-12)
     assert low.excess.mean == pytest.approx(low.loss.mean - finished.manifest.heldout.probes[0].mean, abs=1e-9)
     assert low.excess.se > 0
+    assert len(low.training) == 4
+    steps = np.array([json.loads(line)["loss"] for line in (alone.folder / "log.jsonl").read_text().splitlines()])
+    whole = np.array([json.loads(line)["loss"] for line in (finished.folder / "log.jsonl").read_text().splitlines()])
+    assert low.training[3].mean == pytest.approx(np.array_split(steps - whole, 4)[3].mean())
 
 
 def test_the_controls_are_measured_on_the_same_documents(
