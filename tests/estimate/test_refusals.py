@@ -112,3 +112,11 @@ def test_a_learning_rate_never_searched_is_a_doubt(make_run: Make) -> None:
     answer = recommend(make_run(training={"learning_rate_trials": (runs.LearningRateTrial(1e-3, 0, nan),)}))
     assert not answer.refused
     assert any("untested" in doubt for doubt in answer.doubts)
+
+
+def test_a_gain_too_small_to_share_out(make_run: Make) -> None:
+    """Ever so sure, and yet under two hundredths of what the base loses."""
+    heldout = {"gains": (runs.Loss(0.049, 0.001),), "probes": (runs.Loss(2.451, 0.04),)}
+    refused(recommend(make_run(heldout=heldout)), "nearly as well", "0.049 ± 0.001", "under 2%")
+    enough = {"gains": (runs.Loss(0.051, 0.001),), "probes": (runs.Loss(2.449, 0.04),)}
+    assert not any("nearly as well" in one for one in recommend(make_run(name="enough", heldout=enough)).refusals)
