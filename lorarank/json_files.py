@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read ``path`` as the dataclass ``kind``; every field must be there and of its type."""
+    """Read ``path`` as the dataclass ``kind``; every field must be of its type, and there unless it has a default."""
     try:
         raw = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -105,6 +105,8 @@ def _decode(value: Any, kind: Any, path: Path, key: str) -> Any:
         decoded = {}
         for field in dataclasses.fields(kind):
             inner = f"{key}.{field.name}".lstrip(".")
+            if field.name not in value and field.default is not dataclasses.MISSING:
+                continue  # written before there was such a field
             if field.name not in value:
                 raise RunError(f"{path}: {inner}", "the key is missing", do="run the probe again")
             decoded[field.name] = _decode(value[field.name], hints[field.name], path, inner)

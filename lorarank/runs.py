@@ -169,7 +169,7 @@ class Companion:
     rank: int
     loss: Loss
     excess: Loss
-    training: tuple[Loss, ...]
+    training: tuple[Loss, ...] = ()
 
 
 @dataclass(frozen=True)

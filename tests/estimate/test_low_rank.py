@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -94,3 +95,12 @@ def test_the_page_is_what_it_was(
     make_run(r=32, companion=(0.031, 0.003))
     monkeypatch.chdir(tmp_path)
     golden("low-rank.txt", table.render(recommend("run")))
+
+
+def test_a_run_from_before_the_quarters_were_kept_is_read(make_run: Make) -> None:
+    run = make_run(r=32, companion=(0.031, 0.003))
+    kept = json.loads((run / runs.COMPANION).read_text())
+    assert len(kept.pop("training")) == 4
+    (run / runs.COMPANION).write_text(json.dumps(kept))
+    assert runs.read(run).companion == runs.Companion(1, 1, runs.Loss(1.531, 0.04), runs.Loss(0.031, 0.003), ())
+    assert recommend(run).r == 4
