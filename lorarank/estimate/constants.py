@@ -85,7 +85,8 @@ RATE_CHANGE = 2.0
 alpha, but A moves at the rate itself, and nobody has measured further than this. A judgement."""
 
 MEDIUM_DOUBTS = 2
-"""Doubts that still leave medium confidence; none leaves high, more leave low. A judgement."""
+"""Doubts that still leave medium confidence; none leaves high, more leave low. How often each is right is in
+data/evidence/answers.json."""
 
 FALLBACK = IN_DOUBT
 """What a refusal names instead: the reference table's rank for when nothing is known."""

@@ -120,7 +120,7 @@ def _answer(
         interval = readings.interval(
             rule, _values(modules), [_values(s) for s in spectra[1:]], earlier, facts.growth, facts.capacity
         )
-    doubts = evidence.doubts(manifest, facts, r, interval, keep, replication, measured.heuristics)
+    doubts = evidence.doubts(manifest, facts, r, interval, keep, replication, measured.heuristics, low_rank)
     answered = dataclasses.replace(
         measured,
         r=r,

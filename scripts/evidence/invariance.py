@@ -32,10 +32,10 @@ TOKENS, RANK, ALPHA = 65_536, 32, 32
 
 def changes(rate: float) -> Iterator[tuple[str, dict[str, object]]]:
     """Name and options of every change."""
-    for rank in (16, 64, 128):
-        yield f"R {rank}", {"rank": rank}
     for factor in (0.5, 2, 4):
         yield f"tokens x{factor:g}", {"tokens": round(factor * TOKENS)}
+    for rank in (16, 64, 128):
+        yield f"R {rank}", {"rank": rank}
     for seed in (1, 2):
         yield f"seed {seed}", {"seed": seed}
     for factor in (0.5, 2):

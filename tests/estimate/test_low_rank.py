@@ -104,3 +104,12 @@ def test_a_run_from_before_the_quarters_were_kept_is_read(make_run: Make) -> Non
     (run / runs.COMPANION).write_text(json.dumps(kept))
     assert runs.read(run).companion == runs.Companion(1, 1, runs.Loss(1.531, 0.04), runs.Loss(0.031, 0.003), ())
     assert recommend(run).r == 4
+
+
+def test_the_reference_table_is_said_and_not_a_doubt(make_run: Make) -> None:
+    run = make_run(r=32, companion=(0.005, 0.0))
+    answer = recommend(run, EstimateOptions(task="reasoning"))
+    assert (answer.r, answer.heuristics.agrees, answer.doubts, answer.confidence) == (1, False, (), "high")
+    assert "32–64" in table.render(answer)
+    plain = recommend(run, EstimateOptions(task="reasoning", energy=0.9))
+    assert any("reference table" in doubt for doubt in plain.doubts)
