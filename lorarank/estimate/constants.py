@@ -41,8 +41,8 @@ REFUSED_GAIN = 2.0
 """Gain in standard errors, and below: no evidence that the probe learned anything (two-sided 5 %)."""
 
 LEAST_GAIN = 0.02
-"""Share of the base's loss, up to which a gain is too small to say anything of ranks: the base predicts the data already.
-Text the base itself wrote gave 0.015 (data/evidence/refusals.json), the smallest pair of data/evidence/pairs 0.26."""
+"""Share of the base's loss, up to which a gain says nothing of ranks: the base predicts the data already. Text the base
+itself wrote gave 0.015 (data/evidence/refusals.json), the smallest pair of data/evidence/pairs 0.26."""
 
 LEAST_OVER_FREQUENCIES = 0.05
 """Gain over token frequencies, in nats per token, up to which nothing but them was learned."""

@@ -177,8 +177,8 @@ def _gain_refusals(manifest: Manifest, evidence: Evidence) -> list[str]:
         ]
     if evidence.gain <= constants.LEAST_GAIN * evidence.base_loss:
         return [
-            f"The base model predicts this data nearly as well as the probe: it loses {evidence.base_loss:.3f} nats and "
-            f"the probe gains {evidence.gain:.3f} ± {evidence.gain_se:.3f} of them, under "
+            f"The base model predicts this data nearly as well as the probe: it loses {evidence.base_loss:.3f} nats "
+            f"and the probe gains {evidence.gain:.3f} ± {evidence.gain_se:.3f} of them, under "
             f"{percent(constants.LEAST_GAIN)}; there is next to nothing to learn, so no rank to learn it with."
         ]
     known = None if evidence.controls is None else evidence.controls.over_frequencies
