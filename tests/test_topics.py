@@ -123,6 +123,7 @@ def statements() -> dict[str, list[str]]:
         "evidence": [
             f"the sufficient rank on {low['within_octave']:.0%} of them, "
             f"the plain rule on {plain['within_octave']:.0%}, always r = 8 on {eight['within_octave']:.0%}",
+            f"Measured on {len(ranks)} pairs",
             f"the sufficient ranks are {min(ranks)} to {max(ranks)}",
             f"took {evidence('bench-probe.json')['median_ratio']:.2f} times",
             f"{evidence('bench-estimate.json')['modules']} modules "
