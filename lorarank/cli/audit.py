@@ -96,7 +96,7 @@ def command(
     """
     from lorarank.audit.expand import expand
 
-    options = AuditOptions(energy, served_rank, fail_if)
+    options = AuditOptions(energy=energy, served_rank=served_rank, fail_if=fail_if)
     if base is not None and output is not None:
         raise OptionError("--base", "does not go with -o", do="use --format csv for a row a matrix")
     if base is not None:

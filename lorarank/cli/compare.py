@@ -32,7 +32,7 @@ def command(first: str, second: str, directions: int | None, all_modules: bool, 
     A and B are adapters (a folder, a file or a hub id) of one base model, or folders `lorarank probe` made: two seeds,
     two checkpoints, two tasks. Their ranks and scalings may differ. It does not merge them.
     """
-    found = compare(first, second, CompareOptions(directions))
+    found = compare(first, second, CompareOptions(directions=directions))
     click.echo(_rendered(found, kind, all_modules), nl=False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lorarank import probe as probing
+import lorarank.probe as probing
 from lorarank.cli.training_options import defaults_of, trains
 from lorarank.probe.options import ProbeOptions
 from lorarank.report.plan import plan_text

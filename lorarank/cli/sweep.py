@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lorarank import sweep as sweeping
+import lorarank.sweep as sweeping
 from lorarank.cli.probe import progress_bar, quiet_libraries
 from lorarank.cli.terminal import screen
 from lorarank.cli.training_options import defaults_of, trains

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from lorarank.report.plain import Grid
 
@@ -133,6 +134,12 @@ class Document:
     chapters: tuple[Chapter, ...]
     data: str
     colophon: str
+
+    def write(self, output: str | Path) -> int:
+        """Write it as the HTML or Markdown file that ``output`` names; see :func:`lorarank.report.written.write`."""
+        from lorarank.report.written import write
+
+        return write(self, output)
 
     @property
     def headline(self) -> str:
