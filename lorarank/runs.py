@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lorarank.errors import RunError
 from lorarank.json_files import read_json
+from lorarank.result import Result
 
 MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", "trajectory.json", "heldout.json"
 MOMENTS, LOG, PROGRESS = "moments.safetensors", "log.jsonl", ".progress"
@@ -165,7 +166,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Result):
     """A finished run folder. ``adapters`` are its PEFT adapter folders, the first replicate first."""
 
     folder: Path

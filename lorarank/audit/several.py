@@ -13,6 +13,7 @@ from lorarank.audit.figures import Figures
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.workers import each
 from lorarank.errors import LorarankError, OptionError
+from lorarank.result import Result
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Evolution:
 
 
 @dataclass(frozen=True)
-class AuditReport:
+class AuditReport(Result):
     """Audits in the order of the sources.
 
     Attributes

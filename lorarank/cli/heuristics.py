@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from lorarank.cli.terminal import screen
@@ -24,7 +26,7 @@ def command(task: str | None, model: str | None, data: str | None, kind: str) ->
 
     guess = first_guess(task, model, data)
     if kind == "json":
-        text = reference.to_json(guess)
+        text = reference.to_json(guess, command=("lorarank", *sys.argv[1:]))
     elif kind == "markdown":
         text = reference.to_markdown(guess)
     else:

@@ -14,7 +14,7 @@ from lorarank.cli.probe import progress_bar, quiet_libraries
 from lorarank.cli.terminal import screen
 from lorarank.cli.training_options import defaults_of, trains
 from lorarank.json_files import write_bytes
-from lorarank.report.sweep import render
+from lorarank.report.sweep import render, to_json
 from lorarank.sweep import SweepOptions
 
 DEFAULT = defaults_of(SweepOptions)
@@ -63,7 +63,10 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
     flag_value="",
     help="Train points side by side on a Ray cluster; without an address, on this machine.",
 )
-def command(**given: Any) -> None:
+@click.option(
+    "--format", "kind", type=click.Choice(("table", "json")), default="table", show_default=True, help="Of the report."
+)
+def command(kind: str, **given: Any) -> None:
     """Train MODEL at every rank with a tuned learning rate, and say which rank suffices.
 
     The systematic search: minutes to hours where `lorarank estimate` answers from one probe. Every point is kept as
@@ -72,17 +75,17 @@ def command(**given: Any) -> None:
     options = SweepOptions(**given)
     with quiet_libraries(), progress_bar() as report:
         found = sweeping.sweep(options, report=report, command=("lorarank", *sys.argv[1:]))
-    click.echo(render(found, **screen()), nl=False)
-    click.echo(_pictured(found, options.output))
+    pictured = _pictured(found, options.output)
+    click.echo(to_json(found) if kind == "json" else render(found, **screen()) + pictured, nl=False)
 
 
 def _pictured(found: sweeping.Sweep, folder: Path) -> str:
     """Draw the curve, and say where it is."""
     if importlib.util.find_spec("matplotlib") is None:
         return (
-            f"\nIn {folder / sweeping.SWEEP}; for a picture: pip install 'lorarank[plot]' and the same command again."
+            f"\nIn {folder / sweeping.SWEEP}; for a picture: pip install 'lorarank[plot]' and the same command again.\n"
         )
     from lorarank.report import figures
 
     write_bytes(folder / PICTURE, figures.loss_against_rank(found.outcome))
-    return f"\nIn {folder / sweeping.SWEEP}, and as a picture in {folder / PICTURE}."
+    return f"\nIn {folder / sweeping.SWEEP}, and as a picture in {folder / PICTURE}.\n"

@@ -14,6 +14,7 @@ from lorarank.audit.options import AuditOptions
 from lorarank.errors import NumericsError
 from lorarank.fine_tune.weights import Pair, open_models
 from lorarank.numerics.leading import energy_rank, leading_svd
+from lorarank.result import Result
 
 DIRECTIONS = 64
 """Leading directions that are computed of each matrix: more rank than that is seldom worth extracting."""
@@ -57,7 +58,7 @@ class MatrixUpdate:
 
 
 @dataclass(frozen=True)
-class FineTune:
+class FineTune(Result):
     """A fine-tune against its base.
 
     Attributes

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 
 import numpy as np
 
 from lorarank.errors import printable
 from lorarank.fine_tune import Extraction, FineTune, MatrixUpdate
+from lorarank.fine_tune.extract import Kept
 from lorarank.numerics.allocation import weighted_quantile
 from lorarank.report.audit_grids import common_path, scientific, sparkline, within
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, as_json, cell, escaped, grid_to_markdown
+from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown, records
 from lorarank.wording import percent
 
 HEADINGS = ("shape", "‖ΔW‖", "of ‖W‖", "σ₁")
@@ -112,11 +111,8 @@ def _ranks(found: FineTune, updates: Sequence[MatrixUpdate]) -> list[str]:
     return texts
 
 
-def render(
-    found: FineTune, *, width: int = 100, colour: bool = False, per_module: bool = False, by_size: bool = False
-) -> str:
-    """For a terminal."""
-    page = Page(width, colour)
+def lay(page: Sheet, found: FineTune, *, per_module: bool = False, by_size: bool = False) -> None:
+    """What changed, then the figures and tables."""
     page.head(headline(found), good=not found.skipped)
     page.facts(facts(found))
     problems = [f"{update.name}: {update.problem}." for update in found.updates if update.problem]
@@ -125,6 +121,14 @@ def render(
             page.section(title, [printable(line, 500) for line in lines])
     for grid in grids(found, per_module=per_module, by_size=by_size):
         page.grid(grid)
+
+
+def render(
+    found: FineTune, *, width: int = 100, colour: bool = False, per_module: bool = False, by_size: bool = False
+) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay(page, found, per_module=per_module, by_size=by_size)
     return page.text()
 
 
@@ -145,21 +149,23 @@ def to_json(found: FineTune, *, command: Sequence[str] = (), per_module: bool = 
     return as_json(plain)
 
 
-def to_csv(found: FineTune) -> str:
-    """One row a matrix that changed."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def rows(found: FineTune) -> Records:
+    """A row a matrix that changed."""
     names = [f.name for f in dataclasses.fields(MatrixUpdate) if f.name not in ("energy_ranks", "singular_values")]
-    writer.writerow([*names, *(f"energy_rank_{share:g}" for share in found.energy)])
-    for update in found.updates:
-        ranks = update.energy_ranks or [None] * len(found.energy)
-        writer.writerow([cell(getattr(update, name)) for name in names] + [cell(rank) for rank in ranks])
-    return text.getvalue()
+    unknown = (None,) * len(found.energy)
+    return Records(
+        (*names, *(f"energy_rank_{share:g}" for share in found.energy)),
+        tuple((*(getattr(one, name) for name in names), *(one.energy_ranks or unknown)) for one in found.updates),
+    )
 
 
-def extraction_text(done: Extraction, *, width: int = 100, colour: bool = False) -> str:
+def to_csv(found: FineTune) -> str:
+    """:func:`rows` as CSV."""
+    return as_csv(rows(found))
+
+
+def lay_extraction(page: Sheet, done: Extraction) -> None:
     """What a LoRA from a fine-tune holds of it."""
-    page = Page(width, colour)
     page.head(f"Wrote {printable(done.output)}: r = {done.rank} on {len(done.modules):,} linear layers.", good=True)
     worst = min(done.modules, key=lambda one: one.kept)
     padded = f" ({done.padded:,} layers are smaller than that; their factors end in zeros)" if done.padded else ""
@@ -175,4 +181,20 @@ def extraction_text(done: Extraction, *, width: int = 100, colour: bool = False)
             ("not told", "what the cut costs in loss: measure it on held-out text"),
         ]
     )
+
+
+def extraction_json(done: Extraction, *, command: Sequence[str] = ()) -> str:
+    """Everything as JSON with sorted keys; ``command`` is what was run."""
+    return as_json(dataclasses.asdict(done) | {"output": str(done.output), "command": list(command)})
+
+
+def extraction_rows(done: Extraction) -> Records:
+    """A row a layer: the fields of :class:`~lorarank.fine_tune.extract.Kept`."""
+    return records(Kept, done.modules)
+
+
+def extraction_text(done: Extraction, *, width: int = 100, colour: bool = False) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay_extraction(page, done)
     return page.text()

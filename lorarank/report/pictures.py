@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from lorarank.dossier import Dossier
@@ -77,6 +79,19 @@ class Pictures:
         for path, content in zip(paths, self.images.values(), strict=True):
             write(path, content)
         return paths
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the pictures themselves; of PDF their names."""
+        shown = []
+        for name, content in self.images.items():
+            data = f"data:{MEDIA[self.kind]};base64,{base64.b64encode(content).decode()}"
+            picture = f'<img src="{data}" alt="{escape(name)}">' if self.kind != "pdf" else ""
+            shown.append(f"<figure>{picture}<figcaption>{escape(name)}</figcaption></figure>")
+        return "".join(shown)
+
+
+MEDIA = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+"""What the kinds of :data:`lorarank.report.figures.KINDS` are called on the web."""
 
 
 def draw(found: Dossier, kind: str) -> Pictures:
