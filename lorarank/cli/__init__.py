@@ -31,6 +31,7 @@ COMMANDS = {
     "plot": "Draw what a run, a sweep or adapters show, as PNG, SVG or PDF.",
     "diagnose": "Say whether the rank of a training run was too low or too high, by its curves.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
+    "schema": "Print the JSON Schema of what a command prints with --format json.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }
 """Every command with the first sentence of its help."""
