@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import types
@@ -16,7 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lorarank.errors import ResourceError, RunError
+from lorarank.errors import ResourceError, RunError, printable
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Of every file that names its schema."""
@@ -28,6 +31,7 @@ def read_json(path: Path, kind: type[T]) -> T:
     """Read ``path`` as the dataclass ``kind``; every field must be there and of its type."""
     try:
         raw = json.loads(path.read_bytes())
+        logger.info("read %s", printable(path))
     except FileNotFoundError:
         raise RunError(path, "the file is missing", do="run the probe again") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -53,6 +57,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        logger.info("wrote %s, %d bytes", printable(path), len(content))
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from None

@@ -6,6 +6,7 @@ the same :class:`Adapter`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,10 @@ from lorarank.adapters import (
 )
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
 from lorarank.adapters.candidate import Candidate
-from lorarank.errors import LorarankError, SourceError
+from lorarank.errors import LorarankError, SourceError, printable
 from lorarank.sources import locate
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["READERS", "Adapter", "Factors", "LoraModule", "Reader", "open"]
 
@@ -91,7 +94,9 @@ Name a folder, a file, or a hub id like owner/name or owner/name@revision.
     try:
         for reader in READERS:
             if reader.recognises(candidate):
-                return reader.read(candidate)
+                found = reader.read(candidate)
+                logger.info("%s: %s, %d modules", printable(source), found.format, len(found.modules))
+                return found
         raise foreign.declined(candidate)
     except LorarankError:
         raise

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from lorarank import __version__
+from lorarank.cli import voice
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, LorarankError, printable
 
 COMMANDS = {
@@ -86,6 +87,8 @@ class Door(click.Group):
                 os.environ.setdefault(name, "1")
             _keep_memory()
         command: click.Command = importlib.import_module(f"lorarank.cli.{cmd_name}").command
+        if not any(one.name == "quiet" for one in command.params):
+            command.params += voice.options()
         return command
 
     def resolve_command(
@@ -158,9 +161,14 @@ def _keep_memory() -> None:
     epilog="Example: lorarank probe MODEL --data train.jsonl -o run && lorarank estimate run",
 )
 @click.version_option(__version__, prog_name="lorarank", message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Which LoRA rank do I need?
 
     Fine-tune briefly at a high rank on your model and data (probe), and read the rank from the spectrum of the result
     (estimate).
     """
+    ctx.color = voice.coloured(sys.stdout)  # for all commands below
+
+
+main.params += voice.options()

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lorarank.cli.voice import note
 from lorarank.errors import printable
 from lorarank.export.options import TOOLS, ExportOptions
 
@@ -62,4 +63,4 @@ def command(source: str, output: Path | None, kind: str, **given: Any) -> None:
         click.echo(text, nl=False)
     else:
         write(output, text)
-        click.echo(f"Written to {printable(output)}.", err=True)
+        note(f"Written to {printable(output)}.")

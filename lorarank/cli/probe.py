@@ -12,6 +12,7 @@ import click
 
 import lorarank.probe as probing
 from lorarank.cli.training_options import defaults_of, trains
+from lorarank.cli.voice import note, quiet
 from lorarank.errors import OptionError
 from lorarank.probe.options import ProbeOptions
 from lorarank.report.plan import plan_text
@@ -94,7 +95,7 @@ def run_probe(options: ProbeOptions) -> Run:
         return probing.probe(
             options,
             report=report,
-            announce=lambda plan: click.echo(plan_text(plan), err=True),
+            announce=lambda plan: note(plan_text(plan)),
             command=("lorarank", *sys.argv[1:]),
         )
 
@@ -125,9 +126,11 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
-    if not console.is_terminal or os.environ.get("LOCAL_RANK", "0") != "0":
-        yield _plain_lines if os.environ.get("LOCAL_RANK", "0") == "0" else lambda progress: None
+    if quiet() or os.environ.get("LOCAL_RANK", "0") != "0":
+        yield lambda progress: None
+        return
+    if not sys.stderr.isatty():
+        yield _plain_lines
         return
     columns = (
         TextColumn("{task.description:<26}"),
@@ -138,7 +141,7 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console) as bar:
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         tasks: dict[str, Any] = {}
 
         def report(progress: Progress) -> None:
