@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from lorarank import __version__
 from lorarank.cli import voice
@@ -33,6 +34,7 @@ COMMANDS = {
     "diagnose": "Say whether the rank of a training run was too low or too high, by its curves.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
     "schema": "Print the JSON Schema of what a command prints with --format json.",
+    "completion": "Print the script that makes SHELL complete commands, options and files.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
 }
 """Every command with the first sentence of its help."""
@@ -104,6 +106,11 @@ class Door(click.Group):
             if not close:
                 raise
             raise click.UsageError(f"{error.message} Did you mean {close[0]}?", ctx) from None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands without importing any; options as click does."""
+        named = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
