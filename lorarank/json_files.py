@@ -13,7 +13,8 @@ import math
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,26 +51,41 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to a temporary name beside ``path``, flush it to the disk, and move it into place."""
+    with replaced(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` for what is to stand there: moved into place when all went well, else removed.
+
+    Raises
+    ------
+    ResourceError
+        It cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
-        logger.info("wrote %s, %d bytes", printable(path), len(content))
+        logger.info("wrote %s, %d bytes", printable(path), path.stat().st_size)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from None
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
-def disk_error(path: Path, error: OSError) -> ResourceError:
-    """The line for a write that failed."""
+def disk_error(path: Path, error: OSError, *, again: str = "run it again") -> ResourceError:
+    """The line for a write that failed; ``again`` is how to go on once there is room."""
     return ResourceError(
         path,
         f"it cannot be written ({error.strerror or error})",
         why="what was written before is intact",
-        do="make room or fix the permissions, then go on with --resume",
+        do=f"make room or fix the permissions, then {again}",
     )
 
 

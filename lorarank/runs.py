@@ -15,6 +15,7 @@ from lorarank.json_files import read_json
 from lorarank.result import Result
 
 MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", "trajectory.json", "heldout.json"
+COMPANION = "companion.json"
 MOMENTS, LOG, PROGRESS = "moments.safetensors", "log.jsonl", ".progress"
 
 
@@ -149,6 +150,16 @@ class Truncation:
 
 
 @dataclass(frozen=True)
+class Companion:
+    """``companion.json``: the same probe at a low ``rank``, its loss and the paired excess over the first replicate."""
+
+    schema: int
+    rank: int
+    loss: Loss
+    excess: Loss
+
+
+@dataclass(frozen=True)
 class TrajectoryPoint:
     """The spectra part of the way: ``singular_values`` maps module names to descending σ, scaling included."""
 
@@ -167,12 +178,14 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Run(Result):
-    """A finished run folder. ``adapters`` are its PEFT adapter folders, the first replicate first."""
+    """A finished run folder. ``adapters`` are its PEFT adapter folders, the first replicate first; ``companion`` is
+    ``None`` where none was trained."""
 
     folder: Path
     manifest: Manifest
     truncation: Truncation
     trajectory: Trajectory
+    companion: Companion | None = None
 
     @property
     def adapters(self) -> tuple[Path, ...]:
@@ -227,6 +240,7 @@ def read(folder: Path) -> Run:
         manifest,
         read_json(folder / TRUNCATION, Truncation),
         read_json(folder / TRAJECTORY, Trajectory),
+        read_json(folder / COMPANION, Companion) if (folder / COMPANION).is_file() else None,
     )
     if manifest.training.replicates < 1:
         raise RunError(folder / MANIFEST, "training.replicates is below 1")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from lorarank.errors import SourceError, printable
 
@@ -20,10 +23,27 @@ LONGEST_HUB_ID = 96
 FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
 """What has such a name, in a folder that exists, is a path and no hub id."""
 
+PLAIN_SUFFIXES = (".safetensors", ".gguf")
+"""Files of tensors that hold nothing else, as pickles do."""
+
 FORMS = "a folder, a file, or a hub id like owner/name or owner/name@revision"
 
 
-def locate(source: str | Path, *, allow_patterns: Sequence[str] | None = None) -> Path:
+Patterns = Sequence[str] | Callable[[], Sequence[str]]
+"""Shell patterns of file names, or what gives them when they are asked for."""
+
+
+def _listed(patterns: Patterns) -> Sequence[str]:
+    return patterns() if callable(patterns) else patterns
+
+
+def locate(
+    source: str | Path,
+    *,
+    allow_patterns: Patterns | None = None,
+    last_resort: Patterns = (),
+    bars: bool = True,
+) -> Path:
     """The local path of a model or an adapter, downloaded first where it is a hub id.
 
     What exists on this disk wins over a hub id of the same spelling. Files already in the hub's cache are not
@@ -32,7 +52,10 @@ def locate(source: str | Path, *, allow_patterns: Sequence[str] | None = None) -
     Parameters
     ----------
     source : a folder, a file (``~`` is the home folder), or ``owner/name[@revision]``.
-    allow_patterns : which files of a hub repository to download, as shell patterns; all of them by default.
+    allow_patterns : which files of a hub repository to download, as shell patterns, or what gives them then; all of
+        them by default.
+    last_resort : files to download as well where those hold no tensors: pickles, where there is nothing else.
+    bars : whether the progress of a download is shown, on a terminal.
 
     Returns
     -------
@@ -60,7 +83,15 @@ def locate(source: str | Path, *, allow_patterns: Sequence[str] | None = None) -
         raise SourceError(text, "no such file")
     if match is None or ".." in text or "--" in match["id"] or len(match["id"]) > LONGEST_HUB_ID:
         raise SourceError(text, "no such file or folder, and no hub id either", do=f"name {FORMS}")
-    return _download(match["id"], match["revision"], allow_patterns)
+    wanted = None if allow_patterns is None else _listed(allow_patterns)
+    folder = _download(match["id"], match["revision"], wanted, bars)
+    if last_resort and not any(path.suffix in PLAIN_SUFFIXES for path in folder.glob("*")):
+        folder = _download(match["id"], match["revision"], [*(wanted or ()), *_listed(last_resort)], bars)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise SourceError(
+            text, "on the hub, but none of its files is one that is looked for", do="check what this repository holds"
+        )
+    return folder
 
 
 def _on_disk(source: str | Path) -> Path | None:
@@ -81,13 +112,20 @@ def _on_disk(source: str | Path) -> Path | None:
     return None
 
 
-def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | None) -> Path:
+def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | None, bars: bool) -> Path:
     from huggingface_hub import errors, snapshot_download
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(  # type: ignore[no-untyped-call]
+                *arguments, **{**options, "disable": not (bars and sys.stderr.isatty())}
+            )
 
     name = repo if revision is None else f"{repo}@{revision}"
     patterns = None if allow_patterns is None else list(allow_patterns)
     try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, tqdm_class=Bar))
         logger.info("%s from the hub is in %s", printable(name), printable(folder))
         return folder
     except errors.GatedRepoError:
@@ -102,10 +140,12 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
             "no such folder, and no such repository on the hub",
             ("check the spelling; if it is private, log in with: hf auth login"),
         )
-    except errors.LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError as error:
+        status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
+        hub = "cannot be reached" if status is None else f"answered with {status},"
         what, do = (
-            "no such folder, and the hub cannot be reached nor does its cache here hold it",
-            ("check the path, or the network"),
+            f"no such folder, and the hub {hub} nor does its cache here hold it",
+            "check the path, or the network",
         )
     except errors.HFValidationError:
         what, do = "no such folder, and no valid hub id", f"name {FORMS}"
@@ -113,6 +153,8 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
         status = getattr(error.response, "status_code", "an unknown status")
         what, do = f"no such folder, and the hub answered with {status}", "try again later"
     except Exception as error:  # a broken connection comes as an exception of whichever HTTP library is in use
+        with suppress(Exception):
+            return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
         what, do = (
             f"no such folder, and downloading it failed ({_first_line(error)})",
             ("check the path, the network and the room on the disk"),

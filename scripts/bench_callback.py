@@ -2,7 +2,7 @@
 
 Each round trains the demo model by transformers' Trainer with and without the callback, in alternating order. The cost
 is told twice: by the callback's own clock as a share of the time of a step, and by the difference of the two runs,
-which on a machine with other work is mostly noise.
+which on a machine with other work is mostly noise. Seven trainings of 100 steps: a minute and a half on one idle core.
 
     OMP_NUM_THREADS=1 python scripts/bench_callback.py --output data/evidence/bench-callback.json
 """
@@ -34,7 +34,7 @@ DEMO = Path(__file__).resolve().parent.parent / "data" / "demo"
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--rank", type=int, default=32)
-parser.add_argument("--steps", type=int, default=200)
+parser.add_argument("--steps", type=int, default=100)
 parser.add_argument("--every", type=int, default=100)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--output", type=Path, required=True)

@@ -32,7 +32,7 @@ from lorarank.fine_tune.extract import SCHEMA as EXTRACTED
 from lorarank.fine_tune.extract import Extraction
 from lorarank.inspect import result as inspected
 from lorarank.resize import result as resized
-from lorarank.runs import Manifest, Truncation
+from lorarank.runs import Companion, Manifest, Truncation
 from lorarank.sweep import Sweep
 
 FOLDER = Path(__file__).resolve().parent.parent / "lorarank" / "schemas"
@@ -93,7 +93,17 @@ PRINTED = {
         {"FirstGuess": {"command": COMMAND, "source": TEXT, "measured": {"const": False}}},
     ),
     "inspect": Printed(inspected.Inspection, inspected.SCHEMA, {"Inspection": {"command": COMMAND}, "Cost": BYTES}),
-    "probe": Printed(Manifest, json_files.SCHEMA, {"Manifest": {"folder": TEXT, "truncation": _reference(Truncation)}}),
+    "probe": Printed(
+        Manifest,
+        json_files.SCHEMA,
+        {
+            "Manifest": {
+                "folder": TEXT,
+                "truncation": _reference(Truncation),
+                "companion": {"anyOf": [_reference(Companion), {"type": "null"}]},
+            }
+        },
+    ),
     "resize": Printed(resized.Resized, resized.SCHEMA),
     "sweep": Printed(Sweep, json_files.SCHEMA),
 }
@@ -102,7 +112,7 @@ PRINTED = {
 LEFT_OUT = {"Exported": ("document",)}
 """Fields that no JSON has: of an export the document is ``text``."""
 
-FURTHER = {"probe": (Truncation,), "export": (Settings,)}
+FURTHER = {"probe": (Truncation, Companion), "export": (Settings,)}
 """Classes that only added properties speak of."""
 
 

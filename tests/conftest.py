@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         earlier: Any = None,  # σ of every module three quarters of the way
         excesses: Any = None,
         excess_se: float = 0.002,
+        companion: Any = None,  # loss beyond the probe's at r = 1, and its standard error
         training: Any = None,
         data: Any = None,
         heldout: Any = None,
@@ -217,7 +219,62 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                 grams = (np.eye(r), np.eye(r)) if known else (A @ A.T, B.T @ B)
                 moments |= dict(zip(runs.moment_keys(index, module), grams, strict=True))
         save_file(moments, folder / runs.MOMENTS)
+        if companion is not None:
+            excess = runs.Loss(*companion)
+            low = runs.Companion(json_files.SCHEMA, 1, runs.Loss(1.5 + excess.mean, 0.04), excess)
+            json_files.write_json(folder / runs.COMPANION, low)
         json_files.write_json(folder / runs.MANIFEST, manifest)
         return folder
 
     return make
+
+
+def string(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def value(given: Any) -> bytes:
+    """A value of GGUF's metadata with its kind: text, whole number, fraction, truth, a list of texts or fractions."""
+    if isinstance(given, bytes):
+        return given
+    if isinstance(given, str):
+        return struct.pack("<I", 8) + string(given)
+    if isinstance(given, bool):
+        return struct.pack("<I?", 7, given)
+    if isinstance(given, int):
+        return struct.pack("<II", 4, given)
+    if isinstance(given, float):
+        return struct.pack("<If", 6, given)
+    if isinstance(given[0], str):
+        return struct.pack("<IIQ", 9, 8, len(given)) + b"".join(map(string, given))
+    return struct.pack(f"<IIQ{len(given)}f", 9, 6, len(given), *given)
+
+
+def gguf(
+    tensors: Mapping[str, np.ndarray],
+    values: Mapping[str, Any] | None = None,
+    *,
+    version: int = 3,
+    alignment: int = 32,
+    kinds: Mapping[str, int] | None = None,
+    offsets: Sequence[int] | None = None,
+) -> bytes:
+    """A GGUF file of an adapter; ``kinds`` and ``offsets`` of the tensors override what is right."""
+    values = {"general.type": "adapter", "adapter.type": "lora", **(values or {})}
+    known = {"float32": 0, "float16": 1, "float64": 28}
+    header = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(values))
+    header += b"".join(string(key) + value(given) for key, given in values.items())
+    data = b""
+    for place, (name, x) in enumerate(tensors.items()):
+        data += bytes(-len(data) % alignment)
+        header += string(name) + struct.pack(f"<I{x.ndim}Q", x.ndim, *x.shape[::-1])
+        header += struct.pack("<I", (kinds or {}).get(name, known.get(x.dtype.name, 0)))
+        header += struct.pack("<Q", len(data) if offsets is None else offsets[place])
+        data += x.tobytes()
+    return header + bytes(-len(header) % alignment) + data
+
+
+@pytest.fixture(scope="session")
+def gguf_bytes() -> Callable[..., bytes]:
+    """:func:`gguf`, for tests to make files with."""
+    return gguf

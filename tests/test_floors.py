@@ -22,7 +22,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_demo" not in path.par
 Make = Callable[..., Path]
 
 FLOORS = {
-    0: {"", "errors", "front", "mirror", "module_names", "numerics", "result", "wording"},
+    0: {"", "errors", "forked", "front", "mirror", "module_names", "numerics", "result", "topics", "wording"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources", "written"},
     2: {
         "callback",

@@ -27,9 +27,11 @@ FILES = (
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """A hub that hands out ``tmp_path`` and notes what it was asked for; set ``raise`` to make it fail."""
     calls: dict[str, Any] = {}
+    (tmp_path / "README.md").write_text("what is here")
 
     def snapshot_download(repo_id: str, **how: Any) -> str:
         calls.update(how, repo_id=repo_id)
+        assert issubclass(calls.pop("tqdm_class", huggingface_hub.utils.tqdm), huggingface_hub.utils.tqdm)
         if "raise" in calls:
             raise calls["raise"]
         return str(tmp_path)

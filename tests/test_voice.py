@@ -82,7 +82,9 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("order", [["-v", "estimate", "RUN"], ["estimate", "RUN", "-v"], ["estimate", "--verbose", "RUN"]])
+@pytest.mark.parametrize(
+    "order", [["-v", "estimate", "RUN"], ["estimate", "RUN", "-v"], ["estimate", "--verbose", "RUN"]]
+)
 def test_verbose_says_what_was_read_and_how_long_it_took(make_run: Make, order: list[str]) -> None:
     folder = make_run()
     told = run(*[str(folder) if word == "RUN" else word for word in order])

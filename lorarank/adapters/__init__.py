@@ -6,63 +6,63 @@ the same :class:`Adapter`.
 
 from __future__ import annotations
 
+import importlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, cast
 
-from lorarank.adapters import (
-    ai_toolkit,
-    cloneofsimo,
-    diffusers,
-    foreign,
-    gguf,
-    kohya,
-    mlx,
-    pairs,
-    peft,
-    torchtune,
-    xlabs,
-)
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
 from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.store import TORCH_SUFFIXES
 from lorarank.errors import LorarankError, SourceError, printable
 from lorarank.sources import locate
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["READERS", "Adapter", "Factors", "LoraModule", "Reader", "open"]
+__all__ = ["READERS", "Adapter", "Factors", "LoraModule", "Reader", "hub_files", "open", "reader"]
 
 
-@dataclass(frozen=True)
-class Reader:
-    """One format.
+class Reader(Protocol):
+    """What the module of a format offers.
 
     Attributes
     ----------
-    recognises : whether a folder or file is meant to be of it; damaged ones are, so that ``read`` can say how.
-    read : the adapter, or a :class:`~lorarank.errors.LorarankError` where it cannot be trusted.
-    hub_files : shell patterns of the files that it needs from a repository on the hub.
+    HUB_FILES : shell patterns of the files that it needs from a repository on the hub.
     """
 
-    recognises: Callable[[Candidate], bool]
-    read: Callable[[Candidate], Adapter]
-    hub_files: Sequence[str]
+    HUB_FILES: Sequence[str]
+
+    def recognises(self, candidate: Candidate) -> bool:
+        """Whether a folder or file is meant to be of it; damaged ones are, so that ``read`` can say how."""
+
+    def read(self, candidate: Candidate) -> Adapter:
+        """The adapter, or a :class:`~lorarank.errors.LorarankError` where it cannot be trusted."""
 
 
 READERS = (
-    Reader(gguf.recognises, gguf.read, gguf.HUB_FILES),
-    Reader(mlx.recognises, mlx.read, mlx.HUB_FILES),
-    Reader(torchtune.recognises, torchtune.read, torchtune.HUB_FILES),
-    Reader(peft.recognises, peft.read, peft.HUB_FILES),
-    Reader(cloneofsimo.recognises, cloneofsimo.read, cloneofsimo.HUB_FILES),
-    Reader(xlabs.recognises, xlabs.read, xlabs.HUB_FILES),
-    Reader(ai_toolkit.recognises, ai_toolkit.read, ai_toolkit.HUB_FILES),
-    Reader(diffusers.recognises, diffusers.read, diffusers.HUB_FILES),
-    Reader(kohya.recognises, kohya.read, kohya.HUB_FILES),
-    Reader(pairs.recognises, pairs.read, pairs.HUB_FILES),
+    "gguf",
+    "mlx",
+    "torchtune",
+    "peft",
+    "cloneofsimo",
+    "xlabs",
+    "ai_toolkit",
+    "diffusers",
+    "kohya",
+    "pairs",
 )
-"""In this order: what is told by its file's name or configuration first, what has to be guessed last."""
+"""Modules of this package, in this order: what is told by its file's name or configuration first, what has to be
+guessed last."""
+
+
+def reader(name: str) -> Reader:
+    """One of :data:`READERS`; its module is imported when it is its turn, since most adapters are one of the first.
+
+    >>> "adapter_config.json" in reader("peft").HUB_FILES
+    True
+    """
+    return cast(Reader, importlib.import_module(f"{__name__}.{name}"))
 
 
 def open(source: str | Path) -> Adapter:
@@ -89,19 +89,32 @@ def open(source: str | Path) -> Adapter:
 Name a folder, a file, or a hub id like owner/name or owner/name@revision.
     """
     candidate = _inside(source) or Candidate(
-        locate(source, allow_patterns=sorted({name for reader in READERS for name in reader.hub_files}))
+        locate(source, allow_patterns=hub_files, last_resort=lambda: hub_files(pickled=True), bars=False)
     )
     try:
-        for reader in READERS:
-            if reader.recognises(candidate):
-                found = reader.read(candidate)
+        for one in map(reader, READERS):
+            if one.recognises(candidate):
+                found = one.read(candidate)
                 logger.info("%s: %s, %d modules", printable(source), found.format, len(found.modules))
                 return found
+        from lorarank.adapters import foreign
+
         raise foreign.declined(candidate)
     except LorarankError:
         raise
     except OSError as error:  # a folder that may not be looked into, a disk that fails
         raise SourceError(candidate.path, f"cannot be read ({error.strerror or error})") from None
+
+
+def hub_files(pickled: bool = False) -> list[str]:
+    """What any of the readers needs from a repository on the hub, as shell patterns; ``pickled``: of one that holds its
+    tensors in pickles alone.
+
+    >>> "adapter_config.json" in hub_files()
+    True
+    """
+    names = {name for one in map(reader, READERS) for name in one.HUB_FILES}
+    return sorted(name for name in names if name.endswith(TORCH_SUFFIXES) == pickled)
 
 
 def _inside(source: str | Path) -> Candidate | None:

@@ -36,6 +36,8 @@ class LoraModule:
     parameters : numbers stored for ``lora_A`` and ``lora_B``.
     keys : of the tensors they are stored in, ``lora_A``'s first.
     expert : index in a stack of experts, else ``None``.
+    alpha : key of the tensor that holds its alpha, where there is one.
+    transposed : letters of the factors that are stored the other way round, ``A`` (in, r) or ``B`` (r, out).
     read : gives the factors; use :meth:`factors`.
 
     >>> module = LoraModule("q", "linear", 1, 3, 2, 0.5, "float32", 5, ("q.lora_A.weight", "q.lora_B.weight"),
@@ -55,6 +57,8 @@ class LoraModule:
     parameters: int
     keys: tuple[str, str]
     expert: int | None = None
+    alpha: str | None = None
+    transposed: str = ""
     read: Callable[[], Factors] = field(kw_only=True, repr=False, compare=False)
 
     def factors(self) -> Factors:

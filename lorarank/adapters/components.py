@@ -14,9 +14,6 @@ from lorarank.errors import AdapterError
 PARTS = ("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3")
 """Parts that a path may name itself."""
 
-BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "mlx"})
-"""Formats that name modules by their paths in a model of transformers or diffusers; others have names of their own."""
-
 STARTS = {
     "unet": ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.", "add_embedding."),
     "transformer": ("transformer_blocks.", "single_transformer_blocks.", "x_embedder", "context_embedder"),
@@ -31,17 +28,6 @@ CLIP_ROOT = "text_model."
 
 ELSEWHERE = "leave --to out, or write --to peft"
 """What to do where a format of diffusion pipelines cannot hold an adapter."""
-
-
-def check_named_by_path(adapter: Adapter) -> None:
-    """Refuse an adapter whose modules cannot be found in a model by their names: AdapterError."""
-    if adapter.format not in BY_PATH or any(module.name.startswith("diffusion_model.") for module in adapter.modules):
-        raise AdapterError(
-            adapter.source,
-            f"its modules ({adapter.modules[0].name}, …) are not named by their paths in a model",
-            why="only a tool that loads the model can tell where they belong",
-            do=("leave --to out, or " if adapter.format == "kohya" else "") + "convert it with the tool it is from",
-        )
 
 
 def common_part(adapter: Adapter) -> str:

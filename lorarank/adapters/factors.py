@@ -228,6 +228,8 @@ def build(store: Store, one: Named, scaling: float, *, transposed: str = "", kin
         dtype=dtype_of(store, *keys),
         parameters=sum(store.tensors[key].size for key in keys),
         keys=(one.A, one.B),
+        alpha=one.alpha,
+        transposed=transposed,
         read=partial(_read, store, one, transposed),
     )
 

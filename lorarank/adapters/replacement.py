@@ -92,10 +92,15 @@ def kernel(adapter: Adapter, module: LoraModule) -> tuple[int, ...]:
 
 def stacks(replacements: Sequence[Replacement]) -> list[list[Replacement]]:
     """Replacements that share their tensors, as the experts of a stack do, together; in the order of the first."""
-    found: dict[tuple[str, str], list[Replacement]] = {}
+    found: dict[str | tuple[str, str], list[Replacement]] = {}
     for one in replacements:
-        found.setdefault(one.module.keys, []).append(one)
+        found.setdefault(shared_by(one.module), []).append(one)
     return list(found.values())
+
+
+def shared_by(module: LoraModule) -> str | tuple[str, str]:
+    """What the experts of a stack have in common, their tensors; of any other module its name."""
+    return module.name if module.expert is None else module.keys
 
 
 def stacked(experts: Sequence[Replacement]) -> Factors:

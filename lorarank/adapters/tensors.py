@@ -23,7 +23,7 @@ INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "in
 MOST_DIMENSIONS = 32
 """What every supported numpy takes."""
 
-PIECE = 2**20
+PIECE = 2**16
 """Numbers upcast at a time."""
 
 LONGEST_NAME = 1000
@@ -62,23 +62,24 @@ class Store(Protocol):
         """The tensor of that name, upcast; its dtype must be one of :data:`FLOATS`."""
 
 
-def upcast(raw: NDArray[np.generic], dtype: str) -> NDArray[np.float64]:
-    """Little-endian numbers as float64.
+def upcast(raw: NDArray[np.generic], dtype: str, numbers: NDArray[np.float64]) -> None:
+    """Little-endian numbers as float64, in one pass.
 
     Parameters
     ----------
     raw : one of the dtypes that :func:`raw_dtype` gives, any shape.
     dtype : one of :data:`FLOATS`.
+    numbers : of the same shape; they are put here.
 
-    >>> upcast(np.array([0x3FC0], dtype="<u2"), "bfloat16")
+    >>> numbers = np.empty(1)
+    >>> upcast(np.array([0x3FC0], dtype="<u2"), "bfloat16", numbers)
+    >>> numbers
     array([1.5])
     """
+    if dtype == "bfloat16":  # the upper half of a float32
+        raw = np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
     with np.errstate(invalid="ignore"):  # signalling NaNs are still NaN afterwards, and are named then
-        if dtype == "bfloat16":  # the upper half of a float32
-            wide = raw.astype(np.uint32)
-            wide <<= 16
-            raw = wide.view(np.float32)
-        return raw.astype(np.float64, copy=False)
+        np.copyto(numbers, raw)
 
 
 def read_numbers(path: Path, key: str, start: int, tensor: StoredTensor) -> NDArray[np.float64]:
@@ -98,7 +99,7 @@ def read_numbers(path: Path, key: str, start: int, tensor: StoredTensor) -> NDAr
             part = piece[: tensor.size - at]
             if not fill(file, part):
                 raise AdapterError(f"{path}: {key}", "the file was cut short while it was open")
-            flat[at : at + PIECE] = upcast(part, tensor.dtype)
+            upcast(part, tensor.dtype, flat[at : at + PIECE])
     return numbers
 
 
@@ -147,10 +148,11 @@ def read_finite(store: Store, key: str) -> NDArray[np.float64]:
     except MemoryError:
         size = store.tensors[key].size
         raise ResourceError(where, f"its {size:,} numbers need {8 * size / 1e9:.1f} GB and do not fit") from None
+    flat = tensor.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        total = tensor.sum()
-    # A finite sum proves finite numbers at a fraction of the cost; an infinite one may be overflow alone.
-    if not np.isfinite(total):
+        squares = flat @ flat
+    # A finite sum of squares proves finite numbers at a fraction of the cost; an infinite one may be overflow alone.
+    if not np.isfinite(squares):
         bad = int(tensor.size - np.count_nonzero(np.isfinite(tensor)))
         if bad:
             raise NumericsError(

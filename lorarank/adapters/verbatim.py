@@ -15,6 +15,9 @@ from lorarank.adapters.torch_file import TorchFile
 from lorarank.adapters.untrusted import open_regular
 from lorarank.errors import AdapterError
 
+HASHES = ("sshs_model_hash", "sshs_legacy_hash")
+"""Entries of kohya's and others' metadata that hold hashes of all tensors."""
+
 
 def copied(adapter: Adapter, key: str, name: str | None = None) -> Block:
     """A stored tensor under the same or another name, its bytes read when they are written.
@@ -32,6 +35,12 @@ def copied(adapter: Adapter, key: str, name: str | None = None) -> Block:
     if tensor.dtype not in CODES:
         raise AdapterError(where, f"stored as {tensor.dtype}, which safetensors does not know")
     return Block((Slot(name or key, tensor.dtype, tensor.shape),), _reader(store, key, where))
+
+
+def kept_metadata(adapter: Adapter) -> dict[str, str]:
+    """The metadata of the file that an adapter was read from, without hashes: those are of other numbers."""
+    stored = adapter.store.metadata if isinstance(adapter.store, SafetensorsFile) else {}
+    return {"format": "pt"} | {key: text for key, text in stored.items() if key not in HASHES}
 
 
 def _reader(store: Store, key: str, where: str) -> Callable[[], list[bytes]]:

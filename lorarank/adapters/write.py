@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lorarank.adapters import write_diffusers, write_kohya, write_peft
+from lorarank.adapters import write_diffusers, write_kohya, write_peft, write_stored
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.layout import Layout
 from lorarank.adapters.replacement import Replacement
@@ -18,6 +18,10 @@ WRITERS: Mapping[str, Callable[[Adapter, Sequence[Replacement]], Layout]] = {
 """Format → what lays an adapter out in it."""
 
 FORMATS = tuple(WRITERS)
+"""What can be asked for."""
+
+STORED = write_stored.FORMATS
+"""What an adapter of the same format can be written in besides, under the names it has."""
 
 BAKED = frozenset({"diffusers"})
 """Formats that hold no scaling of their own."""
@@ -25,6 +29,13 @@ BAKED = frozenset({"diffusers"})
 
 def lay_out(adapter: Adapter, replacements: Sequence[Replacement], form: str) -> Layout:
     """What would be written; no numbers are computed yet.
+
+    Parameters
+    ----------
+    adapter : what is written anew; but in its own format its modules are named by their paths in a model
+        (:func:`lorarank.adapters.names.by_path`).
+    replacements : of its modules.
+    form : one of :data:`FORMATS`, or the adapter's own.
 
     Raises
     ------
@@ -38,6 +49,8 @@ def lay_out(adapter: Adapter, replacements: Sequence[Replacement], form: str) ->
         ...
     lorarank.errors.OptionError: --to gguf: this format is not written. Choose among: peft, kohya, diffusers.
     """
+    if form in STORED and form == adapter.format:
+        return write_stored.layout(adapter, replacements)
     if form not in WRITERS:
         raise OptionError(f"--to {form}", "this format is not written", do=f"choose among: {', '.join(FORMATS)}")
     if form != "peft":

@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter
-from lorarank.adapters.components import CLIP_ROOT, ELSEWHERE, check_named_by_path, component
+from lorarank.adapters.components import CLIP_ROOT, ELSEWHERE, component
 from lorarank.adapters.layout import Block, Layout, Slot
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
 from lorarank.adapters.verbatim import copied
-from lorarank.adapters.write_peft import FLATTENED, ROOT, computed, path_of
+from lorarank.adapters.write_peft import ROOT, computed, path_of
 from lorarank.errors import AdapterError
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -36,21 +36,13 @@ MAGNITUDE, BIAS = "lora_magnitude_vector", "lora_B.bias"
 
 
 def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
-    """The file that diffusers loads these replacements from; their scaling has to be 1.
+    """The file that diffusers loads these replacements from; their scaling has to be 1, their names paths in a model.
 
     Raises
     ------
     AdapterError
         The adapter is of no diffusion model, or holds what the format has no place for.
     """
-    if any(FLATTENED.match(one.module.keys[0]) for one in replacements):
-        raise AdapterError(
-            adapter.source,
-            "its module names have underscores for dots",
-            why="only diffusers itself can tell where the dots were",
-            do="load it with diffusers and save it from there",
-        )
-    check_named_by_path(adapter)
     parts: dict[str, dict[str, int]] = {}
     named = adapter.format != "peft"
     blocks = []

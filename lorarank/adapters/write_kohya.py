@@ -21,11 +21,10 @@ from functools import partial
 import numpy as np
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import ELSEWHERE, check_named_by_path, component
+from lorarank.adapters.components import ELSEWHERE, component
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
-from lorarank.adapters.safetensors_file import SafetensorsFile
-from lorarank.adapters.verbatim import copied
+from lorarank.adapters.verbatim import copied, kept_metadata
 from lorarank.adapters.write_peft import alpha_for, computed, path_of
 from lorarank.errors import AdapterError
 
@@ -106,7 +105,6 @@ def _stem(module: LoraModule) -> str:
 
 
 def _named(adapter: Adapter, module: LoraModule, two: bool) -> str:
-    check_named_by_path(adapter)
     part, path = component(path_of(module), named=adapter.format != "peft")
     prefixes = {"unet": UNET, "text_encoder": f"{TEXT}1" if two else TEXT, "text_encoder_2": f"{TEXT}2"}
     if part not in prefixes:
@@ -136,13 +134,9 @@ def _loaded(slots: Sequence[Slot], one: Replacement) -> list[Raw]:
 
 def _metadata(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, str]:
     """The file's own metadata, with r and alpha as they are now."""
-    kept = {"format": "pt"}
-    if adapter.format == "kohya" and isinstance(adapter.store, SafetensorsFile):
-        kept = dict(adapter.store.metadata)
+    kept = kept_metadata(adapter) if adapter.format == "kohya" else {"format": "pt"}
     ranks = {one.r for one in replacements}
     alphas = {alpha_for(one.r, one.scaling, rslora=False) for one in replacements}
     kept[DIM] = str(ranks.pop()) if len(ranks) == 1 else "Dynamic"
     kept[ALPHA] = str(alphas.pop()) if len(alphas) == 1 else "Dynamic"
-    kept.pop("sshs_model_hash", None)  # hashes of other numbers
-    kept.pop("sshs_legacy_hash", None)
     return kept

@@ -11,10 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import PARTS, check_named_by_path, common_part
+from lorarank.adapters.components import PARTS, common_part
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.peft_config import RESIDUAL_INITS, scaling
@@ -30,9 +31,6 @@ WRAPPED_ROOT = re.compile(r"^(?:(?:module\.)*base_model\.model\.)?")
 """The same in a stored name; ``module.`` is of data-parallel training."""
 
 WEIGHTS = "adapter_model.safetensors"
-
-FLATTENED = re.compile(r"^lora_(?:unet|te\d?|transformer)_\w+\.")
-"""A key of kohya's: the path of its module with underscores for dots."""
 
 COUNTED = re.compile(r"\.parameter_\d+$")
 """The end of a name that only counts the wrappers of a module; see :mod:`lorarank.adapters.peft_experts`."""
@@ -78,10 +76,23 @@ def staying(adapter: Adapter) -> frozenset[str]:
     or PEFT tells the factors of their parameters by how many wrappers there are."""
     owners = {
         ".".join(parts[:end])
-        for parts in (_path(key).split(".") for key in adapter.carried)
+        for parts in (key.split(".") for carried in adapter.carried for key in {carried, _path(carried)})
         for end in range(1, len(parts))
     }
-    return frozenset(m.name for m in adapter.modules if m.kind == "parameter" or path_of(m) in owners)
+    return frozenset(
+        m.name for m in adapter.modules if m.kind == "parameter" or path_of(m) in owners or _stem(m) in owners
+    )
+
+
+def _stem(module: LoraModule) -> str:
+    """What the stored names of its factors begin with, up to the dot.
+
+    >>> keys = ("lora_unet_mid_proj.lora_down.weight", "lora_unet_mid_proj.lora_up.weight")
+    >>> _stem(LoraModule("q", "linear", 1, 1, 1, 1.0, "float32", 2, keys, read=lambda: (None, None)))
+    'lora_unet_mid_proj'
+    """
+    parts = zip(*(key.split(".") for key in module.keys), strict=False)
+    return ".".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], parts))
 
 
 def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
@@ -90,21 +101,13 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     Parameters
     ----------
     adapter : the old one; its configuration and what it carries are kept.
-    replacements : of its modules; one without a replacement gets no adapter any more.
+    replacements : of its modules, named by their paths; one without a replacement gets no adapter any more.
 
     Raises
     ------
     AdapterError
         PEFT's layout cannot hold them, or would compute something else than they say.
     """
-    if any(FLATTENED.match(one.module.keys[0]) for one in replacements):
-        raise AdapterError(
-            adapter.source,
-            "its module names have underscores for dots",
-            why="where the dots were, which PEFT needs, only the model itself can tell",
-            do="convert it with the tool that loads the model, such as diffusers",
-        )
-    check_named_by_path(adapter)
     paths = _paths(adapter)
     changed = any(one.changed for one in replacements) or len(replacements) < len(adapter.modules)
     blocks = [_block(adapter, stack, paths[stack[0].module.name][0], changed) for stack in stacks(replacements)]
@@ -163,6 +166,12 @@ def _block(adapter: Adapter, stack: Sequence[Replacement], path: str, changed: b
     """The two tensors of a module, or of all experts of a stack."""
     first = stack[0]
     module = first.module
+    if module.expert is not None and adapter.format != "peft":
+        raise AdapterError(
+            f"{adapter.source}: {module.name}",
+            "an expert of a stack, and how transformers stacks those of this model is not known",
+            do="leave --to out",
+        )
     # a fused projection of PEFT before 0.3 becomes an ordinary linear layer as soon as anything is written anew
     if not is_plain(adapter, module) and not (changed and module.kind == "linear"):
         if adapter.format != "peft" or any(one.changed for one in stack):

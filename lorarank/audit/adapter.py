@@ -11,11 +11,12 @@ from lorarank import __version__, adapters
 from lorarank.audit import findings as looking
 from lorarank.audit.codes import CODES, Finding
 from lorarank.audit.groups import GroupAudit, by_layer, by_type, group
-from lorarank.audit.modules import ModuleAudit, audit_module
+from lorarank.audit.modules import ModuleAudit, audit_modules
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.reduction import Reduction, idle_share, reductions
 from lorarank.audit.serving import Serving, serve
 from lorarank.result import Result
+from lorarank.spectrum import of_modules
 
 SCHEMA = 1
 
@@ -95,6 +96,7 @@ def audit(
     source: Source,
     options: AuditOptions | None = None,
     *,
+    jobs: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Audit:
     """Audit one adapter, a module in memory at a time.
@@ -103,6 +105,7 @@ def audit(
     ----------
     source : a folder, a file, or a hub id ``owner/name[@revision]``.
     options : what to ask; defaults where left out. ``fail_if`` plays no part here.
+    jobs : the most processes, see :func:`lorarank.spectrum.of_modules`.
     progress : called with modules done and modules in all.
 
     Raises
@@ -110,7 +113,7 @@ def audit(
     SourceError, AdapterError, MissingExtraError
         It cannot be read as a LoRA.
     ResourceError
-        A module does not fit into memory.
+        A module does not fit into memory, or a process was killed.
 
     Notes
     -----
@@ -118,14 +121,12 @@ def audit(
     """
     options = options or AuditOptions()
     adapter = adapters.open(source)
-    measured = []
-    for index, module in enumerate(adapter.modules, start=1):
-        measured.append(audit_module(module, options.energy))
-        progress(index, len(adapter.modules))
-    modules = tuple(measured)
+    spectra = of_modules(adapter.modules, jobs=jobs, where=source, progress=progress)
+    modules = audit_modules(adapter.modules, spectra, options.energy)
     whole = group("all", modules)
     norm = whole.figures.norm if whole.figures is not None else 0.0
-    cuts, serving = reductions(modules, options.energy), serve(adapter, modules, options.served_rank)
+    cuts = reductions(modules, whole.figures, options.energy)
+    serving = serve(adapter, modules, options.served_rank)
     return Audit(
         source=str(source),
         format=adapter.format,
@@ -143,6 +144,6 @@ def audit(
         serving=serving,
         findings=(
             *looking.of_adapter(adapter, modules, cuts[0], serving),
-            *(finding for module in modules for finding in looking.of_module(module)),
+            *(finding for module in modules for finding in looking.of_module(module, options.energy)),
         ),
     )

@@ -108,6 +108,35 @@ IDLE = Code(
     "Cut to the numerical rank: the update does not change.",
 )
 
+ROUNDING = Code(
+    "LR040",
+    "rounding",
+    WARNING,
+    "Rounding to the stored dtype makes half or more of a matrix's change, and its ranks say little.",
+    "Save the fine-tune in float32, or compare with a checkpoint from later on.",
+)
+BEYOND = Code(
+    "LR041",
+    "beyond",
+    NOTE,
+    "The first --energy of a matrix's change takes more directions than are computed.",
+    "An extracted LoRA holds less of it; measure what that costs on held-out text.",
+)
+OUTSIDE = Code(
+    "LR042",
+    "outside",
+    NOTE,
+    "More than a tenth of a fine-tune's change is where LoRA on linear layers does not reach.",
+    "Expect an extracted LoRA to differ, or carry embeddings and heads with modules_to_save.",
+)
+UNCOMPARED = Code(
+    "LR043",
+    "uncompared",
+    WARNING,
+    "Tensors of a fine-tune and its base cannot be compared.",
+    "Name the base that it was trained from, with its vocabulary as it was.",
+)
+
 CODES: Mapping[str, Code] = {
     code.code: code
     for code in (
@@ -124,6 +153,10 @@ CODES: Mapping[str, Code] = {
         SERVED_REFUSED,
         REDUCIBLE,
         IDLE,
+        ROUNDING,
+        BEYOND,
+        OUTSIDE,
+        UNCOMPARED,
     )
 }
 """Every code, in order."""

@@ -71,15 +71,19 @@ def _expanded(source: str, several: bool) -> Iterator[str]:
 
 def _below(folder: Path) -> Iterator[str]:
     """Adapters in a folder and below it; links to folders are not followed, so that no circle is walked."""
-    from lorarank import runs
-
     for place, folders, files in os.walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
         here = Path(place)
         if _is_adapter(files):
             yield str(here)
-        elif not runs.is_run(here):  # a run's own files are no adapters; those are in folders below
+        elif not _is_run(here):  # a run's own files are no adapters; those are in folders below
             yield from (str(here / name) for name in sorted(files, key=natural_order) if _may_be(here / name))
+
+
+def _is_run(folder: Path) -> bool:
+    from lorarank import runs  # an adapter alone does not need it
+
+    return runs.is_run(folder)
 
 
 def _may_be(path: Path) -> bool:

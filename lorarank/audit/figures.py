@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.numerics import criteria, measures
-from lorarank.numerics.pooling import median_of
+from lorarank.numerics.pooling import medians_of
 
 
 @dataclass(frozen=True)
@@ -55,32 +56,51 @@ RANKS = (
 """Fields of :class:`Figures` that are ranks, beside ``energy_ranks``."""
 
 
-def figures_of(sv: NDArray[np.float64], shape: tuple[int, int], shares: Sequence[float]) -> Figures:
-    """The figures of one module.
+def figures_of(sv: NDArray[np.float64], shapes: Sequence[tuple[int, int]], shares: Sequence[float]) -> list[Figures]:
+    """The figures of modules that have equally many singular values, in their order.
 
     Parameters
     ----------
-    sv : (n,) singular values, descending, scaling included.
-    shape : (out, in) of ΔW.
+    sv : (m, n) singular values, descending, scaling included; a row a module.
+    shapes : (out, in) of ΔW, of each.
     shares : of energy, each in (0, 1].
 
-    >>> found = figures_of(np.array([3.0, 1.0]), (8, 6), (0.9, 0.99))
+    >>> (found,) = figures_of(np.array([[3.0, 1.0]]), [(8, 6)], (0.9, 0.99))
     >>> found.energy_ranks, found.numerical_rank, round(found.stable_rank, 3)
     ((1, 2), 2, 1.111)
     """
-    return Figures(
-        norm=norm_of(sv),
-        sigma_1=float(sv[0]) if sv.size else 0.0,
-        energy_ranks=tuple(criteria.energy(sv, share) for share in shares),
-        effective_rank=measures.effective_rank(sv),
-        energy_entropy_rank=measures.energy_entropy_rank(sv),
-        stable_rank=measures.stable_rank(sv),
-        participation_ratio=measures.participation_ratio(sv),
-        numerical_rank=criteria.numerical(sv, shape),
-        gavish_donoho=criteria.gavish_donoho(sv, shape),
-        marchenko_pastur=criteria.marchenko_pastur(sv, shape),
-        singular_values=tuple(sv.tolist()),
-    )
+    columns = {
+        "norm": norms_of(sv),
+        "sigma_1": sv.max(axis=1, initial=0.0),
+        "energy_ranks": np.stack([criteria.energies(sv, share) for share in shares], axis=1),
+        "effective_rank": measures.effective_ranks(sv),
+        "energy_entropy_rank": measures.energy_entropy_ranks(sv),
+        "stable_rank": measures.stable_ranks(sv),
+        "participation_ratio": measures.participation_ratios(sv),
+        "numerical_rank": criteria.numericals(sv, shapes),
+        "gavish_donoho": criteria.gavish_donohos(sv, shapes),
+        "marchenko_pastur": criteria.marchenko_pasturs(sv, shapes),
+        "singular_values": sv,
+    }
+    rows = zip(*(map(_fixed, column.tolist()) for column in columns.values()), strict=True)
+    return [Figures(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def norms_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root of the sum of squares of every row of (m, n); the squares are taken relative to a row's largest.
+
+    >>> norms_of(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([5., 0.])
+    """
+    peaks = values.max(axis=1, initial=0.0, keepdims=True)
+    relative = np.divide(values, peaks, where=peaks > 0, out=np.zeros_like(values))
+    squares = np.matmul(relative[:, np.newaxis], relative[..., np.newaxis])
+    with np.errstate(over="ignore"):
+        return np.asarray((peaks * np.sqrt(squares[..., 0]))[:, 0])
 
 
 def norm_of(sv: NDArray[np.float64]) -> float:
@@ -89,30 +109,37 @@ def norm_of(sv: NDArray[np.float64]) -> float:
     >>> f"{norm_of(np.array([4e200, 3e200])):.6g}"
     '5e+200'
     """
-    peak = float(sv.max(initial=0.0))
-    return peak * float(np.linalg.norm(sv / peak)) if peak > 0 else 0.0
+    return float(norms_of(sv[np.newaxis])[0])
 
 
 def together(parts: Sequence[Figures]) -> Figures:
     """The figures of a group, at least one module.
 
-    >>> one = figures_of(np.array([3.0]), (4, 4), (0.9,))
-    >>> two = figures_of(np.array([4.0, 4.0]), (4, 4), (0.9,))
-    >>> both = together([one, two])
+    >>> one = figures_of(np.array([[3.0]]), [(4, 4)], (0.9,))
+    >>> two = figures_of(np.array([[4.0, 4.0]]), [(4, 4)], (0.9,))
+    >>> both = together(one + two)
     >>> both.singular_values, both.energy_ranks, both.sigma_1
     ((5.0, 4.0), (2.0,), 4.0)
     """
     norms = np.array([part.norm for part in parts])
-    peak = float(norms.max())
-    weights = np.square(norms / peak) if peak > 0 else np.zeros(len(parts))
-    pooled = np.zeros(max(len(part.singular_values) for part in parts))
-    if peak > 0:
-        for part in parts:
-            pooled[: len(part.singular_values)] += np.square(np.array(part.singular_values) / peak)
+    peak = float(norms.max()) or 1.0
+    pooled = np.square(spectra_of(parts) / peak).sum(axis=0)
+    ranks = np.array([(*part.energy_ranks, *(getattr(part, name) for name in RANKS)) for part in parts])
+    medians = medians_of(ranks.T, np.square(norms / peak)).tolist()
     return Figures(
         norm=norm_of(norms),
         sigma_1=max(part.sigma_1 for part in parts),
-        energy_ranks=tuple(median_of(ranks, weights) for ranks in zip(*(p.energy_ranks for p in parts), strict=True)),
+        energy_ranks=tuple(medians[: -len(RANKS)]),
         singular_values=tuple((peak * np.sqrt(pooled)).tolist()),
-        **{name: median_of([getattr(part, name) for part in parts], weights) for name in RANKS},
+        **dict(zip(RANKS, medians[-len(RANKS) :], strict=True)),
     )
+
+
+def spectra_of(parts: Sequence[Figures]) -> NDArray[np.float64]:
+    """(m, n) singular values of some modules, zeros behind those of shorter spectra.
+
+    >>> spectra_of(figures_of(np.array([[3.0]]), [(4, 4)], (0.9,)))
+    array([[3.]])
+    """
+    longest = max((len(part.singular_values) for part in parts), default=0)
+    return np.array([part.singular_values + (0.0,) * (longest - len(part.singular_values)) for part in parts])

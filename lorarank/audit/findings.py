@@ -35,8 +35,8 @@ REDUCIBLE = 0.5
 """Share of the parameters from which what a cut would save is a finding."""
 
 
-def of_module(module: ModuleAudit) -> Iterator[Finding]:
-    """Findings about one module."""
+def of_module(module: ModuleAudit, shares: Sequence[float]) -> Iterator[Finding]:
+    """Findings about one module, whose energy ranks are at these shares."""
     if module.figures is None:
         yield found(codes.NAN, f"Not measured: {module.problem}.", module.name)
         return
@@ -46,7 +46,8 @@ def of_module(module: ModuleAudit) -> Iterator[Finding]:
         yield found(codes.DEAD, f"ΔW is zero ({why}): {module.parameters:,} parameters do nothing.", module.name)
         return
     count = len(figures.singular_values)
-    rank = criteria.energy(figures.singular_values, SHARE)
+    known = dict(zip(shares, figures.energy_ranks, strict=True))
+    rank = int(known[SHARE]) if SHARE in known else criteria.energy(figures.singular_values, SHARE)
     if figures.numerical_rank < r:
         message = f"{r - int(figures.numerical_rank)} of its {r} directions are zero to rounding."
         yield found(codes.IDLE, message, module.name)

@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from lorarank import __version__
+from lorarank.audit.adapter import Audit
 from lorarank.audit.codes import CODES
 from lorarank.audit.options import AuditOptions
-from lorarank.audit.rows import Layout, Row, Value, quantities
-from lorarank.audit.several import attempt, unreadable
+from lorarank.audit.rows import Layout, Row, Value, WithCells, quantities
+from lorarank.audit.several import Unreadable, attempt, unreadable
 from lorarank.audit.table_file import TableFile
 from lorarank.audit.workers import each
 
@@ -79,10 +80,14 @@ class _Sums:
                 self.named.append(str(row["source"]))
 
 
-def timed_row(source: str, options: AuditOptions) -> dict[str, Value]:
+Attempt = Callable[[str, AuditOptions], "Audit | WithCells | Unreadable"]
+"""What measures a source; what cannot be read is a result as well."""
+
+
+def timed_row(source: str, options: AuditOptions, measure: Attempt) -> dict[str, Value]:
     """One source as a row; this is what runs in the other processes, and only the row travels back."""
     start = time.perf_counter()
-    result = attempt(source, options)
+    result = measure(source, options)
     return Layout(options.energy).row(result, time.perf_counter() - start, __version__)
 
 
@@ -96,6 +101,7 @@ def audit_many(
     output: Path,
     options: AuditOptions | None = None,
     *,
+    measure: Attempt = attempt,
     jobs: int = 1,
     ray: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -107,6 +113,7 @@ def audit_many(
     sources : paths or hub ids; see :func:`lorarank.audit.expand.expand`.
     output : ``.csv``, ``.jsonl`` or ``.parquet``; rows are added as they come.
     options : what to ask; defaults where left out.
+    measure : what is done with each; picklable where that is in other processes.
     jobs, ray : where to work, see :func:`lorarank.audit.workers.each`.
     progress : called with sources done and sources in all, those skipped counted as done.
 
@@ -123,7 +130,7 @@ def audit_many(
         done = len(sources) - len(todo)
         progress(done, len(sources))
         plain = replace(options, fail_if=None)  # an expression does not travel to other processes
-        task, failed = partial(timed_row, options=plain), partial(failed_row, options=plain)
+        task, failed = partial(timed_row, options=plain, measure=measure), partial(failed_row, options=plain)
         for row in each(task, todo, failed, jobs=jobs, ray=ray):
             table.add(row)
             sums.add(row)

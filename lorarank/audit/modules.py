@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lorarank.adapters import LoraModule
 from lorarank.audit.figures import Figures, figures_of
 from lorarank.errors import NumericsError
 from lorarank.module_names import layer_index, module_type
-from lorarank.spectrum import of_module
 
 
 @dataclass(frozen=True)
@@ -53,24 +55,34 @@ class ModuleAudit:
         return min(self.parameters, int(k) * self.parameters_per_rank)
 
 
-def audit_module(module: LoraModule, shares: Sequence[float]) -> ModuleAudit:
-    """Measure one module; its factors are read here, and let go.
+def audit_modules(
+    modules: Sequence[LoraModule], spectra: Sequence[NDArray[np.float64] | NumericsError], shares: Sequence[float]
+) -> tuple[ModuleAudit, ...]:
+    """Every module with its figures; NaN, infinity and overflow make one with a ``problem``, not an error.
 
-    NaN, infinity and overflow make a module with a ``problem``, not an error: the others can still be measured.
-
-    Raises
-    ------
-    SourceError, AdapterError, ResourceError
-        The file is gone, was changed since it was opened, or does not fit into memory.
+    Parameters
+    ----------
+    modules : of one adapter.
+    spectra : the singular values of each, as :func:`lorarank.spectrum.of_modules` gives them.
+    shares : of energy, each in (0, 1].
     """
-    figures, problem = None, ""
-    try:
-        sv = of_module(module).singular_values
-        figures = figures_of(sv, (module.out_features, module.in_features), shares)
-        if not math.isfinite(figures.norm):
-            figures, problem = None, "its norm is beyond float64"
-    except NumericsError as error:
-        problem = f"{error.what}"
+    alike: dict[int, dict[int, NDArray[np.float64]]] = {}  # number of singular values → place → them
+    for index, spectrum in enumerate(spectra):
+        if not isinstance(spectrum, NumericsError):
+            alike.setdefault(len(spectrum), {})[index] = spectrum
+    figures: dict[int, Figures] = {}
+    for found in alike.values():
+        shapes = [(modules[index].out_features, modules[index].in_features) for index in found]
+        figures |= zip(found, figures_of(np.stack(list(found.values())), shapes, shares), strict=True)
+    return tuple(
+        _module(module, figures.get(index), spectrum.what if isinstance(spectrum, NumericsError) else "")
+        for index, (module, spectrum) in enumerate(zip(modules, spectra, strict=True))
+    )
+
+
+def _module(module: LoraModule, figures: Figures | None, problem: str) -> ModuleAudit:
+    if figures is not None and not math.isfinite(figures.norm):
+        figures, problem = None, "its norm is beyond float64"
     return ModuleAudit(
         name=module.name,
         type=module_type(module.name),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from lorarank.audit.figures import Figures
 from lorarank.audit.modules import ModuleAudit
-from lorarank.numerics.pooling import pooled_rank
+from lorarank.numerics import criteria
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,17 @@ class Reduction:
     saved: float
 
 
-def reductions(modules: Sequence[ModuleAudit], shares: Sequence[float]) -> tuple[Reduction, ...]:
-    """A reduction for each share; modules that could not be measured stay as they are."""
-    spectra = [np.array(module.figures.singular_values) for module in modules if module.figures is not None]
+def reductions(
+    modules: Sequence[ModuleAudit], together: Figures | None, shares: Sequence[float]
+) -> tuple[Reduction, ...]:
+    """A reduction for each share; modules that could not be measured stay as they are.
+
+    ``together`` are the figures of the others, ``None`` where there is none.
+    """
     total = sum(module.parameters for module in modules)
     found = []
     for index, share in enumerate(shares):
-        uniform = pooled_rank(spectra, share)
+        uniform = 0 if together is None else criteria.energy(together.singular_values, share)
         left = sum(m.parameters if m.figures is None else m.stored_at(m.figures.energy_ranks[index]) for m in modules)
         found.append(
             Reduction(

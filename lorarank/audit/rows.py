@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lorarank.audit import codes
 from lorarank.audit.adapter import Audit, counted
 from lorarank.audit.codes import CODES
 from lorarank.audit.figures import RANKS
-from lorarank.audit.several import Unreadable
+from lorarank.audit.several import Measured, Unreadable
 
 Value = str | int | float | None
 Row = Mapping[str, Value]
@@ -22,6 +23,14 @@ NAMES = tuple(code.name for code in CODES.values())
 
 COUNTS = ("modules", "parameters", "r_min", "r_max", "keep", *NAMES)
 """Columns that hold whole numbers; all others hold real ones."""
+
+
+class WithCells(Measured, Protocol):
+    """What has been measured of something else than an adapter, a fine-tune."""
+
+    @property
+    def cells(self) -> Row:
+        """Its part of a row: some of the columns."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +52,18 @@ class Layout:
         reduction = ("keep", "reducible", "idle")
         return (*identity, *sizes, *energy, *RANKS, *reduction, *NAMES, "findings", "problem", "seconds", "lorarank")
 
-    def row(self, result: Audit | Unreadable, seconds: float, version: str) -> dict[str, Value]:
+    def row(self, result: Audit | WithCells | Unreadable, seconds: float, version: str) -> dict[str, Value]:
         """A result as a row; what an unreadable source lacks is ``None``."""
         row: dict[str, Value] = dict.fromkeys(self.columns)
         row |= {"source": result.source, "seconds": round(seconds, 4), "lorarank": version}
-        found = result.findings if isinstance(result, Audit) else (result.finding,)
+        found = (result.finding,) if isinstance(result, Unreadable) else result.findings
         counts = counted(found)
         row |= {code.name: int(counts[code.code]) for code in CODES.values()}
         row["findings"] = " ".join(code for code in CODES if counts[code])
         if isinstance(result, Unreadable):
             return row | {"status": "unreadable", "problem": result.finding.message}
-        return row | {"status": "ok", "problem": _problem(result)} | self._numbers(result)
+        numbers = self._numbers(result) if isinstance(result, Audit) else result.cells
+        return row | {"status": "ok", "problem": _problem(result), **numbers}
 
     def _numbers(self, audit: Audit) -> dict[str, Value]:
         whole, figures = audit.whole, audit.whole.figures
@@ -90,6 +100,6 @@ def quantities(row: Row) -> dict[str, float]:
     return values | by_name | by_code | levels | {"rank": float(row["r_max"] or 0), "findings": sum(by_code.values())}
 
 
-def _problem(audit: Audit) -> str:
+def _problem(result: Measured) -> str:
     """The first finding of level error, where there is one."""
-    return next((finding.message for finding in audit.findings if finding.level == codes.ERROR), "")
+    return next((finding.message for finding in result.findings if finding.level == codes.ERROR), "")

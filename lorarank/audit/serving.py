@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from lorarank.adapters import Adapter
 from lorarank.adapters.peft_config import DEFAULT_ALPHA, scaling
-from lorarank.audit.figures import norm_of
+from lorarank.audit.figures import norm_of, norms_of, spectra_of
 from lorarank.audit.modules import ModuleAudit
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -57,9 +57,8 @@ def serve(adapter: Adapter, modules: Sequence[ModuleAudit], rank: int) -> Servin
     norms = np.array([module.figures.norm if module.figures is not None else 0.0 for module in modules])
     whole = norm_of(norms)
     wrong = norm_of(norms * np.abs(np.array(factors) - 1.0))
-    cut = norm_of(
-        np.array([norm_of(np.array(m.figures.singular_values[:rank])) for m in modules if m.figures is not None])
-    )
+    spectra = spectra_of([module.figures for module in modules if module.figures is not None])
+    cut = norm_of(norms_of(spectra[:, :rank])) if spectra.size else 0.0
     return Serving(
         rank=rank,
         needs=next((setting for setting in VLLM_RANKS if setting >= largest), None),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 from lorarank.audit import codes
 from lorarank.audit.adapter import Audit, Source, audit, counted
@@ -22,6 +23,22 @@ class Unreadable:
 
     source: str
     finding: Finding
+
+
+class Measured(Protocol):
+    """What has been measured of a source: of an adapter, or of a fine-tune."""
+
+    @property
+    def source(self) -> str:
+        """As it was given."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be said about it."""
+
+    @property
+    def quantities(self) -> Mapping[str, float]:
+        """What ``--fail-if`` compares, see :data:`lorarank.audit.condition.QUANTITIES`."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +119,8 @@ def audit_all(
     ----------
     sources : paths or hub ids, at least one.
     options : what to ask; defaults where left out.
-    jobs, ray : where to work, see :func:`lorarank.audit.workers.each`.
+    jobs, ray : where to work, see :func:`lorarank.audit.workers.each`; of a single source, ``jobs`` are the most
+        processes that share its modules.
     progress : called with sources (of a single one: modules) done and in all.
 
     Raises
@@ -113,8 +131,10 @@ def audit_all(
     options = options or AuditOptions()
     if not sources:
         raise OptionError("SOURCE", "holds no adapter", do="name an adapter, or a folder that has some in it")
+    if jobs < 1:
+        raise OptionError(f"--jobs {jobs}", "at least one process is needed")
     if len(sources) == 1:
-        return report([audit(sources[0], options, progress=progress)], options)
+        return report([audit(sources[0], options, jobs=jobs, progress=progress)], options)
     names = [str(source) for source in sources]
     results: dict[str, Audit | Unreadable] = {}
     task = partial(attempt, options=replace(options, fail_if=None))
@@ -137,12 +157,11 @@ def report(results: Iterable[Audit | Unreadable], options: AuditOptions) -> Audi
     )
 
 
-def fails(result: Audit | Unreadable, options: AuditOptions) -> bool:
+def fails(result: Measured | Unreadable, options: AuditOptions) -> bool:
     """Whether ``fail_if`` holds for a result; of an unreadable source only its finding is known."""
     if options.condition is None:
         return False
-    values = result.quantities if isinstance(result, Audit) else counted((result.finding,))
-    return options.condition.holds(values)
+    return options.condition.holds(counted((result.finding,)) if isinstance(result, Unreadable) else result.quantities)
 
 
 def evolution(audits: Sequence[Audit]) -> Evolution | None:

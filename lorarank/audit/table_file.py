@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from lorarank.audit.rows import COUNTS, TEXTS, Layout, Row, Value
 from lorarank.errors import MissingExtraError, OptionError, ResourceError, RunError, SourceError, printable
+from lorarank.json_files import replaced
 
 KINDS = (".csv", ".jsonl", ".parquet")
 JOURNAL = ".journal.jsonl"
@@ -142,16 +143,14 @@ class TableFile:
     def _to_parquet(self) -> None:
         pyarrow, parquet = _pyarrow()
         schema = pyarrow.schema([(name, pyarrow.type_for_alias(_arrow_type(name))) for name in self.columns])
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        try:
-            with self._lines.open("rb") as lines, parquet.ParquetWriter(temporary, schema) as writer:
-                while batch := [json.loads(line) for _, line in zip(range(10_000), lines, strict=False)]:
-                    writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
-            temporary.replace(self.path)
-            self._lines.unlink()
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise self._unwritable(error) from None
+        with (
+            replaced(self.path) as temporary,
+            self._lines.open("rb") as lines,
+            parquet.ParquetWriter(temporary, schema) as writer,
+        ):
+            while batch := [json.loads(line) for _, line in zip(range(10_000), lines, strict=False)]:
+                writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
+        self._lines.unlink()
 
 
 _ANOTHER = "choose another file, or ask for the same --energy"

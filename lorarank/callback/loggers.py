@@ -2,9 +2,10 @@
 
 A callback is handed the arguments, the state and the model, and neither the trainer nor its other callbacks
 (transformers 5.24, ``trainer_callback.CallbackHandler.call_event``); those that report come before it in the list, so
-that what it might add to ``logs`` in ``on_log`` comes too late; and ``Trainer.log`` itself would take the metrics that
-TRL's trainers average between two logs. So the handler that is calling is looked up on the stack, once, and its
-reporting callbacks are called as it would call them.
+that what it might add to ``logs`` in ``on_log`` comes too late; ``control.should_log`` only asks for the trainer's own
+numbers; new reporting callbacks of ours would open a second TensorBoard file and a second Trackio run; and
+``Trainer.log`` itself would take the metrics that TRL's trainers average between two logs. So the handler that is
+calling is looked up on the stack, once, and its reporting callbacks are called as it would call them.
 """
 
 from __future__ import annotations

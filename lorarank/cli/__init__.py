@@ -36,6 +36,7 @@ COMMANDS = {
     "schema": "Print the JSON Schema of what a command prints with --format json.",
     "completion": "Print the script that makes SHELL complete commands, options and files.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
+    "help": "Explain a topic, or list the topics.",
 }
 """Every command with the first sentence of its help."""
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "markdown", "csv", "sarif")
 
+MOST_PROCESSES = 4
+"""Of a single adapter, where --jobs does not say: the rest of the machine is others'."""
+
 DEFAULT = AuditOptions()
 
 
@@ -64,7 +67,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     help="A row an adapter into this .parquet, .csv or .jsonl as they come; adapters already there are skipped.",
 )
 @click.option("--base", help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")
-@click.option("--jobs", default=1, show_default=True, metavar="N", help="Processes.")
+@click.option("--jobs", type=int, metavar="N", help="Processes; by default 1, for one large adapter up to 4.")
 @click.option(
     "--ray",
     metavar="ADDRESS",
@@ -81,7 +84,7 @@ def command(
     by_size: bool,
     kind: str,
     output: Path | None,
-    jobs: int,
+    jobs: int | None,
     ray: str | None,
     base: str | None,
     energy: tuple[float, ...],
@@ -95,22 +98,22 @@ def command(
     train at.
     """
     from lorarank.audit.expand import expand
+    from lorarank.forked import cores
 
     options = AuditOptions(energy=energy, served_rank=served_rank, fail_if=fail_if)
-    if base is not None and output is not None:
-        raise OptionError("--base", "does not go with -o", do="use --format csv for a row a matrix")
-    if base is not None:
-        click.echo(_fine_tune(base, sources, options, kind, per_module or by_size, by_size), nl=False)
-        return
     if output is not None and (kind != "table" or per_module or by_size):
         raise OptionError(
             f"-o {output}",
             "holds a row an adapter, in the format that its name says",
             do="leave out --format, --per-module and --sort, or send their report to a file with >",
         )
-    found = expand(sources)
+    if output is None and base is not None:
+        ctx.exit(_fine_tune(base, sources, options, kind, per_module or by_size, by_size))
+    found = expand(sources) if base is None else list(sources)
     if output is not None:
-        ctx.exit(_to_table(found, output, options, jobs, ray))
+        ctx.exit(_to_table(found, output, options, 1 if jobs is None else jobs, ray, base))
+    if jobs is None:
+        jobs = min(cores(), MOST_PROCESSES) if len(found) == 1 else 1
     report = _report(found, options, jobs, ray)
     click.echo(_rendered(report, kind, per_module or by_size, by_size), nl=False)
     ctx.exit(EXIT_CHECK_FAILED if report.failed else EXIT_BAD_INPUT if report.unreadable else EXIT_OK)
@@ -125,14 +128,21 @@ def _report(sources: list[str], options: AuditOptions, jobs: int, ray: str | Non
         return audit_all(sources, options, jobs=jobs, ray=ray, progress=progress)
 
 
-def _to_table(sources: list[str], output: Path, options: AuditOptions, jobs: int, ray: str | None) -> int:
+def _to_table(
+    sources: list[str], output: Path, options: AuditOptions, jobs: int, ray: str | None, base: str | None
+) -> int:
     """A row a source into a table; a summary on stdout; the exit code."""
+    from functools import partial
+
     from lorarank.audit.many import audit_many
+    from lorarank.audit.several import attempt
     from lorarank.cli.progress import counted
+    from lorarank.fine_tune import attempt as attempt_fine_tune
     from lorarank.report.audit_summary import render
 
-    with counted("adapters") as progress:
-        summary = audit_many(sources, output, options, jobs=jobs, ray=ray, progress=progress)
+    measure = attempt if base is None else partial(attempt_fine_tune, base=base)
+    with counted("adapters" if base is None else "fine-tunes") as progress:
+        summary = audit_many(sources, output, options, measure=measure, jobs=jobs, ray=ray, progress=progress)
     click.echo(render(summary, **screen()), nl=False)
     return EXIT_CHECK_FAILED if summary.failed else EXIT_OK
 
@@ -157,20 +167,27 @@ def _rendered(report: AuditReport, kind: str, per_module: bool, by_size: bool) -
 
 def _fine_tune(
     base: str, sources: tuple[str, ...], options: AuditOptions, kind: str, per_module: bool, by_size: bool
-) -> str:
-    """A fine-tune against its base, in one of :data:`FORMATS` but ``sarif``."""
+) -> int:
+    """A fine-tune against its base, in one of :data:`FORMATS` on stdout; the exit code."""
+    from lorarank.audit.several import fails
     from lorarank.cli.progress import counted
     from lorarank.fine_tune import compare_models
     from lorarank.report import fine_tune as report
 
-    if len(sources) != 1 or kind == "sarif" or options.fail_if is not None:
-        raise OptionError("--base", "goes with one SOURCE, and without --fail-if and sarif", do="leave them out")
+    if len(sources) != 1:
+        raise OptionError("--base", "goes with one SOURCE", do="name one, or write a row for each with -o")
     with counted("matrices") as progress:
         found = compare_models(base, sources[0], options, progress=progress)
+    failed = options.fail_if if fails(found, options) else None
     if kind == "json":
-        return report.to_json(found, command=("lorarank", *sys.argv[1:]), per_module=per_module)
-    if kind == "markdown":
-        return report.to_markdown(found, per_module=per_module, by_size=by_size)
-    if kind == "csv":
-        return report.to_csv(found)
-    return report.render(found, **screen(), per_module=per_module, by_size=by_size)
+        text = report.to_json(found, command=("lorarank", *sys.argv[1:]), per_module=per_module)
+    elif kind == "markdown":
+        text = report.to_markdown(found, per_module=per_module, by_size=by_size, fail_if=failed)
+    elif kind == "csv":
+        text = report.to_csv(found)
+    elif kind == "sarif":
+        text = report.to_sarif(found)
+    else:
+        text = report.render(found, **screen(), per_module=per_module, by_size=by_size, fail_if=failed)
+    click.echo(text, nl=False)
+    return EXIT_CHECK_FAILED if failed else EXIT_OK

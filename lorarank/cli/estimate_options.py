@@ -21,7 +21,7 @@ def estimates(task: str) -> Callable[[Command], Command]:
             "--energy",
             type=float,
             default=EstimateOptions.energy,
-            help="Share of energy to keep; the plain rule at that share [default: 0.90].",
+            help="The plain rule at this share of the energy, whatever r = 1 loses [without a companion: 0.90].",
         ),
         click.option(
             "--metric",

@@ -14,7 +14,7 @@ import lorarank.probe as probing
 from lorarank.cli.training_options import defaults_of, trains
 from lorarank.cli.voice import note, quiet
 from lorarank.errors import OptionError
-from lorarank.probe.options import ProbeOptions
+from lorarank.probe.options import COMPANION_RANK, ProbeOptions
 from lorarank.report.plan import plan_text
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
     default=DEFAULT["replicates"],
     show_default=True,
     help="Probes on disjoint parts of the data, from the same start.",
+)
+@click.option(
+    "--companion/--no-companion",
+    default=DEFAULT["companion"],
+    show_default=True,
+    help=f"Train once more at r = {COMPANION_RANK}: what that loses is what the recommended rank rests on.",
 )
 @click.option(
     "--lr",

@@ -45,6 +45,12 @@ def form_options(function: Command) -> Command:
             help="Store factors as this [default: as they are].",
         ),
         click.option(
+            "--base",
+            default=ConvertOptions.base,
+            metavar="MODEL",
+            help="With --to: the model it is for, where its names do not tell; no weights are read.",
+        ),
+        click.option(
             "--to",
             type=click.Choice(FORMATS),
             default=ConvertOptions.to,

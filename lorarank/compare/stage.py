@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from lorarank import adapters, runs
 from lorarank.adapters import Adapter, LoraModule
 from lorarank.adapters.components import common_part
+from lorarank.adapters.names import FLATTENED
 from lorarank.adapters.write_kohya import stems
-from lorarank.adapters.write_peft import FLATTENED
 from lorarank.compare.options import CompareOptions
 from lorarank.compare.result import Compared, ComparedAdapter, ComparedGroup, ComparedModule, OneSided, Spans
 from lorarank.compare.verdict import verdict
@@ -83,7 +83,7 @@ def _open(source: Source) -> Adapter:
 
 def _paired(one: Adapter, two: Adapter) -> tuple[dict[str, LoraModule], dict[str, LoraModule]]:
     """Modules of both by common names: where one adapter alone has underscores for dots, by the other's."""
-    flat = [any(FLATTENED.match(module.keys[0]) for module in adapter.modules) for adapter in (one, two)]
+    flat = [any(FLATTENED.fullmatch(module.name) for module in adapter.modules) for adapter in (one, two)]
     mine, yours = _named(one), _named(two)
     if flat == [True, False]:
         return _renamed(one, two, yours), yours

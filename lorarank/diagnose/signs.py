@@ -44,7 +44,7 @@ def shape_of(train: Curve, validation: Curve, base: float | None = None, fall_se
     sigma = validation_noise if len(validation) else train_noise
     if math.isnan(sigma):
         sigma = 0.0
-    if not len(told):
+    if not len(validation) and len(train) < c.FEWEST_LOSSES:
         return Shape(last, train_noise, validation_noise, math.nan, math.nan, math.nan)
     start, start_se = float(told.losses[0]), sigma
     if not len(validation):

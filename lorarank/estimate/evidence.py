@@ -13,6 +13,7 @@ from lorarank.estimate.recommendation import (
     Growth,
     Interval,
     KeepRank,
+    LowRank,
     Replication,
 )
 from lorarank.estimate.rule import mean_rank
@@ -102,11 +103,16 @@ def spectra_at(trajectory: Trajectory, fraction: float) -> Spectra:
 
 
 def refusals(
-    manifest: Manifest, evidence: Evidence, rule: EnergyRule | None, replication: Replication | None
+    manifest: Manifest,
+    evidence: Evidence,
+    rule: EnergyRule | None,
+    replication: Replication | None,
+    low_rank: LowRank | None = None,
 ) -> tuple[str, ...]:
     """Why the evidence does not carry a recommendation, as sentences; empty where it does.
 
-    ``rule`` is ``None`` where the adapter holds NaN or infinity: the caller says so.
+    ``rule`` is ``None`` where the adapter holds NaN or infinity: the caller says so. ``low_rank`` is given where the
+    answer comes from it.
     """
     training = manifest.training
     found = []
@@ -126,9 +132,16 @@ def refusals(
     if rule is not None and rule.median == 0:
         found.append("lora_B is all zero in every module: the probe did not train, so there is no spectrum to read.")
     found.extend(_gain_refusals(manifest, evidence))
-    if rule is not None and max(rule.median, rule.r) > constants.RANK_CEILING * training.rank:
+    ceiling = constants.RANK_CEILING * training.rank
+    if low_rank is not None and max(low_rank.needed, low_rank.r) > ceiling:
         found.append(
-            f"The answer is above {constants.RANK_CEILING * training.rank:g}, half of the probe's rank: "
+            f"The answer is above {ceiling:g}, half of the probe's rank: r = {low_rank.rank} loses "
+            f"{percent(low_rank.lost, 1)} of the gain, which asks for r = {low_rank.needed:.0f}: there the probe "
+            f"itself is no yardstick. Probe higher with --rank {2 * training.rank}."
+        )
+    elif low_rank is None and rule is not None and max(rule.median, rule.r) > ceiling:
+        found.append(
+            f"The answer is above {ceiling:g}, half of the probe's rank: "
             f"{percent(rule.share)} of the energy takes {rule.median:g} of the probe's {training.rank} directions in "
             "the median module, so its own ceiling shapes the number; probe higher with "
             f"--rank {2 * training.rank}."
@@ -166,7 +179,7 @@ def _gain_refusals(manifest: Manifest, evidence: Evidence) -> list[str]:
 def doubts(
     manifest: Manifest,
     evidence: Evidence,
-    rule: EnergyRule,
+    r: int,
     interval: Interval,
     keep: KeepRank | None,
     replication: Replication | None,
@@ -208,9 +221,9 @@ def doubts(
             f"The best learning rate of the search, {best:.3g}, is at the edge of those tried, so a better one may lie "
             "beyond it."
         )
-    if keep is not None and keep.r > constants.KEEP_FACTOR * rule.r:
+    if keep is not None and keep.r > constants.KEEP_FACTOR * r:
         found.append(
-            f"The keep rank {keep.r} contradicts the energy: it is more than {constants.KEEP_FACTOR:g} times {rule.r}."
+            f"The keep rank {keep.r} contradicts the answer: it is more than {constants.KEEP_FACTOR:g} times {r}."
         )
     if evidence.epochs > constants.MANY_EPOCHS:
         found.append(

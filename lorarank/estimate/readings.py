@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from lorarank.capacity import CapacityFloor
 from lorarank.estimate import constants
-from lorarank.estimate.recommendation import Alpha, EnergyRule, Growth, Interval, KeepRank, Reading
+from lorarank.estimate.recommendation import Alpha, EnergyRule, Growth, Interval, KeepRank, LowRank, Reading
 from lorarank.estimate.rule import answer, bracket, median_rank
 from lorarank.numerics.ladder import octaves, round_up
 from lorarank.numerics.pooling import Spectra, pooled_rank, share_kept
-from lorarank.runs import Truncation
+from lorarank.runs import Companion, Truncation
 from lorarank.wording import percent
 
 
@@ -26,6 +26,49 @@ def energy_rule(spectra: Spectra, energy: float | None) -> EnergyRule:
     median = median_rank(spectra, share)
     r = round_up(median)
     return EnergyRule(share, energy is not None, median, r, pooled_rank(spectra, share), share_kept(spectra, r))
+
+
+def low_rank(companion: Companion | None, gain: float) -> LowRank | None:
+    """What a companion at a low rank says; ``None`` without one, or where its loss or the gain is no number.
+
+    >>> from lorarank.runs import Loss
+    >>> low_rank(Companion(1, 1, Loss(1.55, 0.1), Loss(0.05, 0.004)), gain=1.0)  # doctest: +ELLIPSIS
+    LowRank(rank=1, lost=0.05, lost_se=0.006..., needed=5.0, r=8, low=4, high=16)
+    """
+    if companion is None or not gain > 0 or not math.isfinite(companion.excess.mean):
+        return None
+    lost = companion.excess.mean / gain
+    documents = companion.excess.se / gain if math.isfinite(companion.excess.se) else 0.0
+    se = math.hypot(documents, math.sqrt(2) * constants.SEED_SPREAD)
+
+    def needed(share: float, power: float) -> float:
+        """The rank that loses :data:`~lorarank.estimate.constants.LOSS_SHARE` where the companion loses ``share``."""
+        return companion.rank * math.pow(max(share, 0.0) / constants.LOSS_SHARE, 1 / power)
+
+    slow, fast = constants.POWER_RANGE
+    errors = constants.STANDARD_ERRORS * se
+    enough = needed(lost, constants.POWER)
+    return LowRank(
+        companion.rank,
+        lost,
+        se,
+        enough,
+        round_up(enough),
+        round_up(needed(lost - errors, fast)),
+        round_up(needed(lost + errors, slow)),
+    )
+
+
+def low_rank_interval(found: LowRank, capacity: CapacityFloor) -> Interval:
+    """What the errors of the companion's loss and of the law leave open; the capacity floor raises the upper end."""
+    readings = [
+        Reading(f"what r = {found.rank} loses", found.r),
+        Reading("less its error", found.low),
+        Reading("and more", found.high),
+    ]
+    if math.isfinite(capacity.rank):
+        readings.append(Reading("capacity floor", round_up(capacity.rank)))
+    return Interval(found.low, max(reading.r for reading in readings), tuple(readings))
 
 
 def interval(

@@ -13,6 +13,7 @@ from lorarank.estimate.recommendation import (
     Evidence,
     Interval,
     KeepRank,
+    LowRank,
     Replication,
     TypeSummary,
 )
@@ -22,11 +23,24 @@ from lorarank.wording import directions, percent
 LOSS = percent(constants.LOSS_SHARE)
 
 
-def about_rule(rule: EnergyRule, modules: int, metric: str) -> list[str]:
-    """The number, and what it keeps."""
+def about_low_rank(found: LowRank | None) -> list[str]:
+    """The number, from what the companion loses."""
+    if found is None:
+        return []
+    law = "in proportion to 1/r" if constants.POWER == 1 else f"as r to the power of -{constants.POWER:g}"
+    return [
+        f"The same probe at r = {found.rank} loses {percent(found.lost, 1)} ± {percent(found.lost_se, 1)} of the gain. "
+        f"In trained sweeps that loss falls about {law}, so {LOSS} of the gain is lost at r = {found.needed:.1f}; "
+        f"rounded up to the ladder that is r = {found.r}."
+    ]
+
+
+def about_rule(rule: EnergyRule, modules: int, metric: str, *, alone: bool) -> list[str]:
+    """What the energy says; ``alone`` where it is the answer."""
     share = percent(rule.share)
+    begins = "In" if alone else f"The plain rule, which --energy {rule.share:g} asks for, would say: in"
     found = [
-        f"In the energy-weighted median of {modules} modules, {share} of the energy (metric {metric}) takes "
+        f"{begins} the energy-weighted median of {modules} modules, {share} of the energy (metric {metric}) takes "
         f"{directions(rule.median)}; rounded up to the ladder that is r = {rule.r}.",
         f"r = {rule.r} everywhere keeps {percent(rule.kept, 1)} of the energy of all modules together; {share} of it "
         f"takes r = {rule.pooled} everywhere.",
@@ -38,9 +52,16 @@ def about_rule(rule: EnergyRule, modules: int, metric: str) -> list[str]:
     return found
 
 
-def about_interval(interval: Interval) -> list[str]:
+def about_interval(interval: Interval, low_rank: LowRank | None) -> list[str]:
     """What the interval is, and is not."""
     readings = ", ".join(f"{reading.r} ({reading.source})" for reading in interval.readings)
+    if low_rank is not None:
+        slow, fast = constants.POWER_RANGE
+        return [
+            f"The interval {interval.low}–{interval.high} is the envelope of these readings of r: {readings}. The "
+            f"error is that of the loss at r = {low_rank.rank} over documents and seeds (95 %), with the loss falling "
+            f"as r to the power of -{slow:g} to -{fast:g}."
+        ]
     return [
         f"The interval {interval.low}–{interval.high} is the envelope of these readings of r: {readings}. It is no "
         "confidence level: the rule is not yet calibrated on tasks it was not chosen on."

@@ -48,6 +48,23 @@ class EnergyRule:
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """What the same probe loses at a low ``rank``, and the rank at which that would be few enough.
+
+    ``lost`` is a share of the gain with its standard error, documents and seeds in it; ``needed`` the rank that loses
+    what may be lost, ``r`` the same on the ladder.
+    """
+
+    rank: int
+    lost: float
+    lost_se: float
+    needed: float
+    r: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
 class KeepRank:
     """To which rank the trained update can be cut; ``low`` and ``high`` are the answers one standard error either way.
 
@@ -238,7 +255,8 @@ class Recommendation(Result):
     refusals : why there is no recommendation, as sentences; empty where there is one.
     fallback : the reference table's rank, where refused.
     keep : the keep rank.
-    rule : what the energy says.
+    low_rank : what the companion at a low rank says: ``r`` comes from it, unless a share of the energy was given.
+    rule : what the energy says; without a companion ``r`` comes from it.
     alpha, cost, config : what goes with ``r``; ``None`` without it.
     evidence : what a run measured about itself; ``replication`` likewise, of two or more adapters.
     adapters : each adapter in a line; ``types``, ``layers`` and ``modules`` are those of the first.
@@ -258,6 +276,7 @@ class Recommendation(Result):
     refusals: tuple[str, ...] = ()
     fallback: int | None = None
     keep: KeepRank | None = None
+    low_rank: LowRank | None = None
     rule: EnergyRule | None = None
     alpha: Alpha | None = None
     cost: Cost | None = None

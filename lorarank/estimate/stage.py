@@ -87,7 +87,9 @@ def _answer(
     facts = evidence.gather(run, weight[0], rule.share)
     figures = summary.compare_replicates(opened) if len(opened) > 1 else {}
     replication = summary.replication_of(opened, figures, weight[0]) if figures else None
-    refusals = evidence.refusals(manifest, facts, rule, replication)
+    low_rank = readings.low_rank(run.companion, manifest.heldout.gains[0].mean) if options.energy is None else None
+    r = rule.r if low_rank is None else low_rank.r
+    refusals = evidence.refusals(manifest, facts, rule, replication, low_rank)
     # shares of a gain that cannot be trusted would be numbers without meaning
     gain = 0.0 if refusals else manifest.heldout.gains[0].mean
     keep = readings.keep_rank(run.truncation, gain)
@@ -95,10 +97,11 @@ def _answer(
         sources=(str(run.folder),),
         kind="run",
         metric=options.metric,
-        heuristics=heuristics.compare(None if refusals else rule.r, options.task),
+        heuristics=heuristics.compare(None if refusals else r, options.task),
         reasons=(*reasons.about_evidence(facts, replication), *reasons.about_keep(keep)),
         refusals=refusals,
         keep=keep,
+        low_rank=low_rank,
         rule=rule,
         evidence=facts,
         replication=replication,
@@ -110,25 +113,29 @@ def _answer(
     if refusals:
         undivided = reasons.about_budget_refused(options.budget)
         return dataclasses.replace(measured, fallback=constants.FALLBACK, reasons=(*measured.reasons, *undivided))
-    # spectra part of the way are known in the weight metric alone
-    earlier = evidence.spectra_at(run.trajectory, constants.GROWTH_POINT) if options.metric == "weight" else ()
-    interval = readings.interval(
-        rule, _values(modules), [_values(s) for s in spectra[1:]], earlier, facts.growth, facts.capacity
-    )
-    doubts = evidence.doubts(manifest, facts, rule, interval, keep, replication, measured.heuristics)
+    if low_rank is not None:
+        interval = readings.low_rank_interval(low_rank, facts.capacity)
+    else:
+        # spectra part of the way are known in the weight metric alone
+        earlier = evidence.spectra_at(run.trajectory, constants.GROWTH_POINT) if options.metric == "weight" else ()
+        interval = readings.interval(
+            rule, _values(modules), [_values(s) for s in spectra[1:]], earlier, facts.growth, facts.capacity
+        )
+    doubts = evidence.doubts(manifest, facts, r, interval, keep, replication, measured.heuristics)
     answered = dataclasses.replace(
         measured,
-        r=rule.r,
+        r=r,
         interval=interval,
         doubts=doubts,
         confidence=evidence.confidence(facts, doubts),
         reasons=(
-            *reasons.about_rule(rule, len(modules), options.metric),
-            *reasons.about_interval(interval),
+            *reasons.about_low_rank(low_rank),
+            *reasons.about_rule(rule, len(modules), options.metric, alone=low_rank is None),
+            *reasons.about_interval(interval, low_rank),
             *measured.reasons,
         ),
     )
-    return _with_advice(answered, rule.r, run, opened[0], modules, options)
+    return _with_advice(answered, r, run, opened[0], modules, options)
 
 
 def _with_advice(

@@ -99,7 +99,7 @@ def extract(
     tensors: dict[str, NDArray[np.generic]] = {}
     modules, rest, padded = [], [norm**2 for _, norm in models.changed_vectors()], 0
     for index, pair in enumerate(models.matrices, start=1):
-        change, _ = pair.update()
+        change = pair.update().change
         if not pair.linear:
             rest.append(float(np.square(change).sum()))
         elif change.any():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lorarank.adapters.store import INDEX_SUFFIX, open_store
 from lorarank.adapters.tensors import FLOATS, Store
 from lorarank.errors import ModelError, ResourceError
+from lorarank.fine_tune.rounding import rounding_norm
 from lorarank.model_shapes import NOT_LINEAR, TRANSPOSED
 from lorarank.module_names import layer_index, module_type
 from lorarank.sources import locate
@@ -21,6 +22,22 @@ FILES = ("model.safetensors", f"model{INDEX_SUFFIX}")
 """In the order in which transformers looks for them."""
 
 HUB_FILES = ["config.json", "*.safetensors", f"*{INDEX_SUFFIX}"]
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """A matrix that was read from both models.
+
+    Attributes
+    ----------
+    change : W_tuned − W_base, (out, in) float64.
+    base_norm : ‖W_base‖.
+    rounding : about the ‖·‖ of what rounding to the fine-tune's dtype adds to the change.
+    """
+
+    change: NDArray[np.float64]
+    base_norm: float
+    rounding: float
 
 
 @dataclass(frozen=True)
@@ -57,8 +74,8 @@ class Pair:
         """Number of the layer, where there is one."""
         return layer_index(self.module)
 
-    def update(self) -> tuple[NDArray[np.float64], float]:
-        """W_tuned − W_base, (out, in) float64, and ‖W_base‖; both weights are read at this moment.
+    def update(self) -> Update:
+        """What differs; both weights are read at this moment.
 
         Raises
         ------
@@ -71,12 +88,15 @@ class Pair:
             base = self.base.read(self.key)
             norm = float(np.linalg.norm(base))
             change = self.tuned.read(self.key)
-            change -= base
+            base -= change
+            changed: NDArray[np.bool_] = np.any(base.reshape(len(base), -1), axis=1)
+            rounding = rounding_norm(change, changed, self.tuned.tensors[self.key].dtype)
+            change = np.negative(base, out=base)
         except MemoryError:
             size = self.out_features * self.in_features
             raise ResourceError(self.key, f"two matrices of {size:,} numbers do not fit into memory") from None
         change = change.reshape(len(change), -1)
-        return (change.T if self.transposed else change), norm
+        return Update(change.T if self.transposed else change, norm, rounding)
 
 
 @dataclass(frozen=True)

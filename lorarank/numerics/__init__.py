@@ -5,6 +5,7 @@ else. No torch, no paths, no printing, no global state, and no import from any f
 ``scaling * lora_B @ lora_A`` is never formed: everything is done on r×r matrices in float64.
 
 * :mod:`~lorarank.numerics.core`: the r×r core whose singular values are those of the delta weight.
+* :mod:`~lorarank.numerics.gram_route`: whether the fast way to it is precise enough.
 * :mod:`~lorarank.numerics.linalg`: spectrum, truncated factors.
 * :mod:`~lorarank.numerics.measures`: real-valued dimensions of a spectrum.
 * :mod:`~lorarank.numerics.criteria`: spectrum to a count of values worth keeping.

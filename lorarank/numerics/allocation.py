@@ -1,4 +1,4 @@
-"""From many modules to numbers: a rank for each under a parameter budget, and a weighted quantile."""
+"""From many modules to numbers: a rank for each under a parameter budget, and weighted quantiles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lorarank.errors import NumericsError, OptionError
-from lorarank.numerics.core import EPS
+from lorarank.numerics.core import EPS, Floats
 
 
 def allocate(spectra: Sequence[ArrayLike], cost_per_rank: Sequence[int], budget: int) -> tuple[int, ...]:
@@ -76,14 +76,24 @@ def weighted_quantile(values: ArrayLike, weights: ArrayLike, q: float) -> float:
     >>> weighted_quantile([4, 1, 9], [1.0, 2.0, 1.0], 0.5), weighted_quantile([4, 1, 9], [1.0, 2.0, 1.0], 0.76)
     (1.0, 9.0)
     """
-    v, w = np.asarray(values, dtype=np.float64).ravel(), np.asarray(weights, dtype=np.float64).ravel()
+    return float(weighted_quantiles(np.asarray(values, dtype=np.float64).ravel()[np.newaxis], weights, q)[0])
+
+
+def weighted_quantiles(values: ArrayLike, weights: ArrayLike, q: float) -> Floats:
+    """:func:`weighted_quantile` of every row of ``values`` (k, n) with the same weights (n,).
+
+    >>> weighted_quantiles([[4, 1, 9], [1, 2, 3]], [1.0, 2.0, 1.0], 0.5)
+    array([1., 2.])
+    """
+    v, w = np.asarray(values, dtype=np.float64), np.asarray(weights, dtype=np.float64).ravel()
     if not 0 <= q <= 1:
         raise OptionError("quantile", f"is {q}", do="give a number from 0 to 1")
-    if v.size != w.size or v.size == 0:
-        raise OptionError("weights", f"number {w.size} for {v.size} values", do="give one weight for each value")
+    if v.shape[1] != w.size or w.size == 0:
+        raise OptionError("weights", f"number {w.size} for {v.shape[1]} values", do="give one weight for each value")
     if not (np.isfinite(v).all() and np.isfinite(w).all()) or (w < 0).any() or not w.any():
         raise NumericsError("values, weights", "are not finite values with finite weights ≥ 0, at least one positive")
-    order = np.argsort(v, kind="stable")
-    order = order[w[order] > 0]
-    reached = np.cumsum(w[order] / w.max())
-    return float(v[order[np.argmax(reached >= q * reached[-1] * (1 - v.size * EPS))]])
+    order = np.argsort(v, axis=1, kind="stable")
+    reached = np.cumsum(w[order] / w.max(), axis=1)
+    passed = (reached >= q * reached[:, -1:] * (1 - w.size * EPS)) & (w[order] > 0)
+    place = np.argmax(passed, axis=1)[:, np.newaxis]
+    return np.asarray(np.take_along_axis(v, np.take_along_axis(order, place, axis=1), axis=1)[:, 0])

@@ -14,18 +14,8 @@ eigenproblem of Lᵀ·Q·L: that eigenproblem returns σ², so a σ below 1e-8·
 1e-13·σ₁ at best. The SVD of the core keeps an absolute error of a few eps·σ₁ for *every* σ, and takes 0.18 ms instead
 of 0.13 ms at r = 64.
 
-When the Gram route is good enough. Columns are first scaled by powers of two (exact) to norms in [½, 1). Rounding in
-the scaled Gram matrix P̂ changes its root F̂ to (I + E)·F̂ with E = F̂⁻ᵀ·δP·F̂⁻¹/2, up to a rotation. So the error in
-σᵢ is relative (Eisenstat & Ipsen 1995, "Relative perturbation techniques for singular value problems", SIAM J. Numer.
-Anal. 32), and to first order σᵢ·|uᵢᵀ·E·uᵢ| ≤ σᵢ·‖δP‖·‖F̂_B⁻¹·uᵢ‖². Since F̂_B⁻¹·uᵢ = D·F̂_Aᵀ·vᵢ/σᵢ, D the column
-scales, one of the two factors ‖F̂_B⁻¹·uᵢ‖ can be bounded by ‖D·F̂_Aᵀ‖/σᵢ:
-
-    |δσᵢ| ≲ eps · ‖F̂_B⁻¹‖ · ‖D·F̂_Aᵀ‖      (and the same with A and B exchanged),
-
-linear in the conditioning of the factor, not quadratic. The Gram route is accepted when the sum of both (Frobenius
-norms) is at most :data:`GRAM_TOLERANCE` times ‖core‖, and eps·‖F̂⁻¹‖² ≤ :data:`GRAM_SINGULAR`, so that the
-first-order formula holds. F̂_B⁻¹ = D·F̂_Aᵀ·core⁻¹ gives ‖F̂_B⁻¹‖ ≤ ‖D·F̂_Aᵀ‖/σ_r for nothing; the inverse is formed
-only where that bound does not settle it.
+Columns are first scaled by powers of two (exact) to norms in [½, 1). :mod:`lorarank.numerics.gram_route` says when the
+Gram route is good enough.
 """
 
 from __future__ import annotations
@@ -36,16 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.errors import AdapterError, NumericsError
+from lorarank.numerics import gram_route
 
 Floats = NDArray[np.float64]
 Exponents = NDArray[np.int32]
 Matrix = NDArray[Any]
 
 EPS = float(np.finfo(np.float64).eps)
-GRAM_TOLERANCE = 2e-13
-"""Largest estimated error of the Gram route, as a share of the core's Frobenius norm."""
-GRAM_SINGULAR = 1e-8
-"""Largest eps·‖F̂⁻¹‖² with which the Gram route is tried at all."""
 DEAD = -1_000_000
 """Exponent of a column that is zero: far below any float64's, so that 2^DEAD is exactly 0 wherever it enters."""
 
@@ -132,16 +119,21 @@ def _qr_root(columns: Matrix, where: str) -> Root:
     return Root(np.asarray(np.linalg.qr(scaled, mode="r")), exponents, False)
 
 
+def _gram(columns: Matrix) -> Floats:
+    """Gram matrix of ``columns`` (n, r) in float64; of both operands in one place, numpy computes but a triangle."""
+    values = np.asarray(columns, dtype=np.float64)
+    return np.asarray(values.T @ values)
+
+
 def _gram_root(columns: Matrix, where: str) -> Root:
     """Cholesky root of ``columns`` (n, r); the QR root where the Gram matrix cannot serve."""
     n, r = columns.shape
     if n < r:
         return _qr_root(columns, where)
-    gram = np.zeros((r, r))
     with np.errstate(over="ignore", invalid="ignore"):  # NaN, infinity and overflow are met by the QR route, below
-        for start in range(0, n, _BLOCK_ROWS):
-            block = np.asarray(columns[start : start + _BLOCK_ROWS], dtype=np.float64)
-            gram += block.T @ block
+        gram = _gram(columns[:_BLOCK_ROWS])
+        for start in range(_BLOCK_ROWS, n, _BLOCK_ROWS):
+            gram += _gram(columns[start : start + _BLOCK_ROWS])
     squares = gram.diagonal()
     if not squares.any() and not np.any(columns):  # untrained; tiny values, whose squares vanish, go on
         return Root(gram, np.full(r, DEAD, dtype=np.int32), False)
@@ -187,26 +179,6 @@ def _join(left: Root, right: Root) -> Core:
     return Core(matrix, np.asarray(np.linalg.svd(matrix, compute_uv=False)), top, left, right)
 
 
-def _gram_route_holds(core: Core) -> bool:
-    """Whether the error formula in the module's docstring accepts the roots that came from a Gram matrix."""
-    scale = np.ldexp(1.0, core.left.exponents + core.right.exponents - core.exponent)
-    sides = [
-        (one.factor, float(np.linalg.norm(other.factor * scale)))
-        for one, other in ((core.left, core.right), (core.right, core.left))
-        if one.from_gram
-    ]
-    norm = float(np.linalg.norm(core.s))
-
-    def holds(inverse_norms: list[float]) -> bool:
-        error = EPS * sum(inverse * size for inverse, (_, size) in zip(inverse_norms, sides, strict=True))
-        return error <= GRAM_TOLERANCE * norm and EPS * max(inverse_norms, default=0.0) ** 2 <= GRAM_SINGULAR
-
-    smallest = float(core.s[-1])
-    if min(core.matrix.shape) == scale.size and smallest > 0 and holds([size / smallest for _, size in sides]):
-        return True
-    return holds([float(np.linalg.norm(np.linalg.inv(factor))) for factor, _ in sides])
-
-
 def core_of(lora_A: Matrix, lora_B: Matrix, gram_A: Matrix | None = None, gram_B: Matrix | None = None) -> Core:
     """The core of a factor pair, without ``scaling``; see :func:`lorarank.numerics.linalg.singular_values`.
 
@@ -222,7 +194,7 @@ def core_of(lora_A: Matrix, lora_B: Matrix, gram_A: Matrix | None = None, gram_B
     right = _gram_root(lora_A.T, "lora_A") if gram_A is None else _given_root(gram_A, r, "gram_A")
     core = _join(left, right)
     zero = int((left.exponents + right.exponents).max()) <= DEAD // 2
-    if zero or _gram_route_holds(core):
+    if zero or gram_route.holds(core):
         return core
     if left.from_gram:
         left = _qr_root(lora_B, "lora_B")

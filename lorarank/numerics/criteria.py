@@ -4,22 +4,30 @@ Every criterion is a pure function of singular values σ ≥ 0 (n,) in any order
 zero spectrum, and does not change when all σ are scaled by one number (except where the noise level is given).
 Thresholds are strict, ``σ > τ``, so that nothing passes a threshold of zero by being zero.
 
+What has a plural is made for many spectra at once, (m, n) to (m,), as :mod:`lorarank.numerics.measures` has it.
+
 All raise NumericsError for values that are not finite numbers ≥ 0 and OptionError for a parameter outside its domain.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import atan, ceil, isfinite, pi, sin, sqrt, tan
 from operator import index
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lorarank.errors import OptionError
 from lorarank.numerics import measures
 from lorarank.numerics.core import EPS, Floats
-from lorarank.numerics.measures import spectrum_of
+from lorarank.numerics.measures import one_row, spectra_of, spectrum_of
+
+Counts = NDArray[np.intp]
+
+Shapes = Sequence[tuple[int, int]]
+"""(out, in) of the matrix that each spectrum is of."""
 
 
 def energy(sv: ArrayLike, share: float) -> int:
@@ -33,14 +41,21 @@ def energy(sv: ArrayLike, share: float) -> int:
     >>> energy([3.0, 1.0], 0.90), energy([3.0, 1.0], 0.91), energy([0.0, 0.0], 0.90)
     (1, 2, 0)
     """
+    return int(energies(one_row(sv), share)[0])
+
+
+def energies(sv: ArrayLike, share: float) -> Counts:
+    """:func:`energy` of every row.
+
+    >>> energies([[3.0, 1.0], [0.0, 0.0]], 0.91)
+    array([2, 0])
+    """
     if isinstance(share, bool) or not 0 < share <= 1:
         raise OptionError("energy", f"{share} is not a share", do="give a number above 0 and at most 1, such as 0.90")
-    squares = spectrum_of(sv) ** 2
-    if squares.size == 0:
-        return 0
-    lost = np.cumsum(squares[::-1])[::-1]  # lost[k]: energy outside the leading k; it falls with k
-    allowed = (1 - share) + squares.size * EPS
-    return int(np.count_nonzero(lost > allowed * lost[0]))
+    squares = spectra_of(sv) ** 2
+    lost = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]  # lost[k]: energy outside the leading k; it falls with k
+    allowed = (1 - share) + squares.shape[1] * EPS
+    return _counts(lost > allowed * lost[:, :1])
 
 
 def effective(sv: ArrayLike) -> int:
@@ -85,10 +100,17 @@ def numerical(sv: ArrayLike, shape: tuple[int, int]) -> int:
     >>> numerical([1.0, 1e-10, 1e-17], (100, 50))
     2
     """
-    values = spectrum_of(sv)
-    if values.size == 0:
-        return 0
-    return int(np.count_nonzero(values > max(shape) * EPS * values[0]))
+    return int(numericals(one_row(sv), [shape])[0])
+
+
+def numericals(sv: ArrayLike, shapes: Shapes) -> Counts:
+    """:func:`numerical` of every row and its shape.
+
+    >>> numericals([[1.0, 1e-10], [1.0, 1e-17]], [(100, 50), (100, 50)])
+    array([2, 1])
+    """
+    values = spectra_of(sv)
+    return _counts(values > _rounding(values, shapes))
 
 
 def gavish_donoho(sv: ArrayLike, shape: tuple[int, int], noise: float | None = None) -> int:
@@ -113,12 +135,20 @@ def gavish_donoho(sv: ArrayLike, shape: tuple[int, int], noise: float | None = N
     >>> gavish_donoho([9.0, *bulk], (1000, 1000)), gavish_donoho(bulk, (1000, 1000))
     (1, 0)
     """
-    values = spectrum_of(sv)
     if noise is not None:
         p, q = _sides(shape)
         return _above(sv, _optimal_threshold(p / q) * sqrt(q) * _checked_noise(noise))
-    beta = _noise_aspect(shape, values.size)
-    return _above_bulk(values, shape, _optimal_threshold(beta), beta)
+    return int(gavish_donohos(one_row(sv), [shape])[0])
+
+
+def gavish_donohos(sv: ArrayLike, shapes: Shapes) -> Counts:
+    """:func:`gavish_donoho` of every row and its shape, the noise unknown.
+
+    >>> bulk = [1.1, 1.05, 1.0, 0.95, 0.9]
+    >>> gavish_donohos([[9.0, *bulk], [1.15, *bulk]], [(1000, 1000), (1000, 1000)])
+    array([1, 0])
+    """
+    return _above_bulk(spectra_of(sv), shapes, _optimal_threshold)
 
 
 def marchenko_pastur(sv: ArrayLike, shape: tuple[int, int], noise: float | None = None) -> int:
@@ -133,12 +163,19 @@ def marchenko_pastur(sv: ArrayLike, shape: tuple[int, int], noise: float | None 
     >>> marchenko_pastur([9.0, 1.1, 1.05, 1.0, 0.95, 0.9], (1000, 1000))
     1
     """
-    values = spectrum_of(sv)
     if noise is not None:
         p, q = _sides(shape)
         return _above(sv, (sqrt(p) + sqrt(q)) * _checked_noise(noise))
-    beta = _noise_aspect(shape, values.size)
-    return _above_bulk(values, shape, 1 + sqrt(beta), beta)
+    return int(marchenko_pasturs(one_row(sv), [shape])[0])
+
+
+def marchenko_pasturs(sv: ArrayLike, shapes: Shapes) -> Counts:
+    """:func:`marchenko_pastur` of every row and its shape, the noise unknown.
+
+    >>> marchenko_pasturs([[9.0, 1.1, 1.05, 1.0, 0.95, 0.9]], [(1000, 1000)])
+    array([1])
+    """
+    return _above_bulk(spectra_of(sv), shapes, lambda beta: 1 + sqrt(beta))
 
 
 def sv_ratio(sv: ArrayLike, ratio: float) -> int:
@@ -175,20 +212,33 @@ def _whole(measure: float) -> int:
     return ceil(measure * (1 - 1e-12))
 
 
-def _above(values: ArrayLike, threshold: float) -> int:
-    return int(np.count_nonzero(np.asarray(values, dtype=np.float64) > threshold))
+def _above(sv: ArrayLike, threshold: float) -> int:
+    spectrum_of(sv)  # refuses what is none
+    return int(np.count_nonzero(np.asarray(sv) > threshold))
 
 
-def _above_bulk(values: Floats, shape: tuple[int, int], coefficient: float, beta: float) -> int:
-    """Values above ``coefficient``·√q·noise, √q·noise estimated from the median; never those below rounding.
+def _above_bulk(values: Floats, shapes: Shapes, coefficient: Callable[[float], float]) -> Counts:
+    """Values above ``coefficient(β)``·√q·noise, √q·noise estimated from the median; never those below rounding.
 
-    ``values`` (n,) descending, so that their median is in the middle.
+    ``values`` (m, n), each row descending, so that its median is in the middle.
     """
-    if not values.any():
-        return 0
-    n = values.size
-    level = float(values[(n - 1) // 2] + values[n // 2]) / 2 / sqrt(_marchenko_pastur_median(beta))
-    return _above(values, max(coefficient * level, max(shape) * EPS * float(values[0])))
+    n = values.shape[1]
+    betas = [_noise_aspect(shape, n) for shape in shapes]
+    if n == 0:
+        return np.zeros(len(values), dtype=np.intp)
+    medians = (values[:, (n - 1) // 2] + values[:, n // 2]) / 2
+    levels = medians / np.sqrt([_marchenko_pastur_median(beta) for beta in betas])
+    thresholds = np.array([coefficient(beta) for beta in betas]) * levels
+    return _counts(values > np.maximum(thresholds[:, np.newaxis], _rounding(values, shapes)))
+
+
+def _rounding(values: Floats, shapes: Shapes) -> Floats:
+    """(m, 1) what cannot be told from zero beside the largest value of a row."""
+    return np.array([[max(shape) * EPS] for shape in shapes]) * values[:, :1]
+
+
+def _counts(kept: NDArray[np.bool_]) -> Counts:
+    return np.asarray(np.count_nonzero(kept, axis=1))
 
 
 def _checked_noise(noise: float) -> float:

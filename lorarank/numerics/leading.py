@@ -99,3 +99,32 @@ def energy_rank(s: Floats, norm: float, share: float) -> int | None:
     kept = np.cumsum(np.square(s / norm))
     enough = kept >= share - (s.size + 1) * EPS
     return int(np.argmax(enough)) + 1 if enough.any() else None
+
+
+def above_noise(s: Floats, shape: tuple[int, ...], noise: float) -> Floats:
+    """Singular values beyond what noise alone gives, as they were before it was added.
+
+    White noise of Frobenius norm ``noise`` has singular values up to its share of √m + √n; a larger one of the sum is
+    y = √((x + 1/x)(x + β/x)) of the x that it was, in units of the noise and with β = m/n (M. Gavish and D. L. Donoho,
+    Optimal Shrinkage of Singular Values, IEEE Trans. Inf. Theory 63(4), 2017). Here x is found from y.
+
+    Parameters
+    ----------
+    s : the leading ones of a matrix, descending.
+    shape : (m, n) of it.
+    noise : ‖·‖ of the noise in it; 0 leaves all of them as they are.
+
+    >>> above_noise(np.array([5.0, 0.1]), (100, 100), 1.0).round(3).tolist()
+    [4.998]
+    >>> above_noise(np.array([5.0, 0.1]), (100, 100), 0.0).tolist()
+    [5.0, 0.1]
+    """
+    if noise == 0:
+        return s
+    shorter, longer = sorted(shape)
+    unit, beta = noise / sqrt(shorter), shorter / longer  # noise·√longer / √(shorter·longer)
+    y = s / unit
+    y = y[y > 1 + sqrt(beta)]
+    middle = np.square(y) - beta - 1
+    x: Floats = np.sqrt((middle + np.sqrt(np.square(middle) - 4 * beta)) / 2)
+    return unit * x

@@ -3,6 +3,9 @@
 Every measure takes singular values σ ≥ 0 (n,), in any order, and is 0 for the zero spectrum, 1 for a single nonzero
 value, k for k equal ones, and unchanged when all σ are scaled (1e±300 included). In general
 stable rank ≤ participation ratio ≤ energy entropy rank ≤ effective rank ≤ number of nonzero σ.
+
+What has a plural is made for many spectra at once: (m, n), one a row, to (m,). An adapter has hundreds of them, and one
+by one they take longer than the singular values themselves.
 """
 
 from __future__ import annotations
@@ -22,22 +25,37 @@ def spectrum_of(sv: ArrayLike) -> Floats:
     >>> spectrum_of([2.0, 6.0])
     array([0.75, 0.25])
     """
+    return np.asarray(spectra_of(one_row(sv))[0])
+
+
+def spectra_of(sv: ArrayLike) -> Floats:
+    """The same of every row of ``sv`` (m, n).
+
+    >>> spectra_of([[2.0, 6.0], [0.0, 0.0]])
+    array([[0.75, 0.25],
+           [0.  , 0.  ]])
+    """
     values = np.asarray(sv, dtype=np.float64)
-    if (
-        values.ndim == 1
-        and values.size
-        and (values[:-1] >= values[1:]).all()
-        and values[-1] >= 0
-        and values[0] < np.inf
-    ):
-        # descending already, as ours are: with NaN among them a comparison would have failed
-        return np.asarray(np.ldexp(values, -np.frexp(values[0])[1]))
-    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
-        raise NumericsError("singular values", "are not a vector of finite numbers ≥ 0", do="check the factors")
-    values = np.sort(values)[::-1]
-    if values.size == 0 or values[0] == 0:
+    if values.size == 0:
         return values
-    return np.asarray(np.ldexp(values, -np.frexp(values[0])[1]))
+    # descending already, as ours are; with NaN among them a comparison fails
+    if not ((values[:, :-1] >= values[:, 1:]).all() and (values[:, -1] >= 0).all() and (values[:, 0] < np.inf).all()):
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise _no_spectrum()
+        values = np.sort(values)[:, ::-1]
+    return np.asarray(np.ldexp(values, -np.frexp(values[:, :1])[1]))
+
+
+def one_row(sv: ArrayLike) -> Floats:
+    """A vector as the only row of many: (n,) to (1, n) float64. Raises NumericsError for what is no vector.
+
+    >>> one_row([2.0, 1.0])
+    array([[2., 1.]])
+    """
+    values = np.asarray(sv, dtype=np.float64)
+    if values.ndim != 1:
+        raise _no_spectrum()
+    return values[np.newaxis]
 
 
 def effective_rank(sv: ArrayLike) -> float:
@@ -46,7 +64,16 @@ def effective_rank(sv: ArrayLike) -> float:
     >>> round(effective_rank([1.0, 1.0, 0.0]), 12)
     2.0
     """
-    return _exp_entropy(spectrum_of(sv))
+    return float(effective_ranks(one_row(sv))[0])
+
+
+def effective_ranks(sv: ArrayLike) -> Floats:
+    """:func:`effective_rank` of every row.
+
+    >>> effective_ranks([[1.0, 1.0], [0.0, 0.0]]).round(12)
+    array([2., 0.])
+    """
+    return _exp_entropies(spectra_of(sv))
 
 
 def energy_entropy_rank(sv: ArrayLike) -> float:
@@ -55,7 +82,16 @@ def energy_entropy_rank(sv: ArrayLike) -> float:
     >>> round(energy_entropy_rank([2.0, 2.0]), 12)
     2.0
     """
-    return _exp_entropy(spectrum_of(sv) ** 2)
+    return float(energy_entropy_ranks(one_row(sv))[0])
+
+
+def energy_entropy_ranks(sv: ArrayLike) -> Floats:
+    """:func:`energy_entropy_rank` of every row.
+
+    >>> energy_entropy_ranks([[3.0, 0.0]])
+    array([1.])
+    """
+    return _exp_entropies(spectra_of(sv) ** 2)
 
 
 def stable_rank(sv: ArrayLike) -> float:
@@ -64,8 +100,17 @@ def stable_rank(sv: ArrayLike) -> float:
     >>> stable_rank([2.0, 1.0])
     1.25
     """
-    energy = spectrum_of(sv) ** 2
-    return float(energy.sum() / energy[0]) if energy.any() else 0.0
+    return float(stable_ranks(one_row(sv))[0])
+
+
+def stable_ranks(sv: ArrayLike) -> Floats:
+    """:func:`stable_rank` of every row.
+
+    >>> stable_ranks([[2.0, 1.0], [0.0, 0.0]])
+    array([1.25, 0.  ])
+    """
+    energy = spectra_of(sv) ** 2
+    return _ratio(energy.sum(axis=1), energy.max(axis=1, initial=0.0))
 
 
 def participation_ratio(sv: ArrayLike) -> float:
@@ -74,8 +119,17 @@ def participation_ratio(sv: ArrayLike) -> float:
     >>> round(participation_ratio([1.0, 1.0, 1.0]), 12)
     3.0
     """
-    energy = spectrum_of(sv) ** 2
-    return float(energy.sum() ** 2 / np.square(energy).sum()) if energy.any() else 0.0
+    return float(participation_ratios(one_row(sv))[0])
+
+
+def participation_ratios(sv: ArrayLike) -> Floats:
+    """:func:`participation_ratio` of every row.
+
+    >>> participation_ratios([[1.0, 1.0], [0.0, 0.0]])
+    array([2., 0.])
+    """
+    energy = spectra_of(sv) ** 2
+    return _ratio(energy.sum(axis=1) ** 2, np.square(energy).sum(axis=1))
 
 
 def gaussian_product_participation(R: int, m: int, n: int) -> float:
@@ -93,9 +147,17 @@ def gaussian_product_participation(R: int, m: int, n: int) -> float:
     return R / (1 + R / m + R / n)
 
 
-def _exp_entropy(weights: Floats) -> float:
-    if not weights.any():
-        return 0.0
-    shares = weights[weights > 0] / weights.sum()
-    shares = shares[shares > 0]
-    return float(np.exp(-np.sum(shares * np.log(shares))))
+def _exp_entropies(weights: Floats) -> Floats:
+    total = weights.sum(axis=1)
+    shares = _ratio(weights, total[:, np.newaxis])
+    logarithms = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
+    return np.where(total > 0, np.exp(-(shares * logarithms).sum(axis=1)), 0.0)
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    """Their ratio, 0 where both are."""
+    return np.asarray(np.divide(above, below, where=below > 0, out=np.zeros_like(above)))
+
+
+def _no_spectrum() -> NumericsError:
+    return NumericsError("singular values", "are not a vector of finite numbers ≥ 0", do="check the factors")

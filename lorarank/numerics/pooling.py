@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lorarank.numerics import criteria
-from lorarank.numerics.allocation import weighted_quantile
+from lorarank.numerics.allocation import weighted_quantile, weighted_quantiles
 
 Spectra = Sequence[NDArray[np.float64]]
 """Singular values of every module, descending, float64."""
@@ -44,6 +44,15 @@ def median_of(ranks: ArrayLike, weights: NDArray[np.float64]) -> float:
     2.0
     """
     return quantile_of(ranks, weights, 0.5)
+
+
+def medians_of(ranks: ArrayLike, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """:func:`median_of` for every row of ``ranks`` (k, modules).
+
+    >>> medians_of([[1, 2, 9], [3, 3, 4]], np.array([0.2, 0.5, 0.3]))
+    array([2., 3.])
+    """
+    return weighted_quantiles(ranks, weights, 0.5) if weights.any() else np.zeros(len(np.asarray(ranks)))
 
 
 def _pooled_energy(spectra: Spectra) -> NDArray[np.float64]:

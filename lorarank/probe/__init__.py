@@ -14,7 +14,7 @@ from lorarank.probe.options import ProbeOptions
 from lorarank.runs import Run
 
 if TYPE_CHECKING:
-    from lorarank.probe.plan import Plan
+    from lorarank.probe.planning import Plan
     from lorarank.probe.progress import Progress
 
 __all__ = ["ProbeOptions", "plan", "probe"]
@@ -64,7 +64,7 @@ def probe(
 
 def plan(options: ProbeOptions) -> Plan:
     """What :func:`probe` would do: parameters, tokens, memory, time. Loads no weights and writes nothing."""
-    made: Plan = load_stage("plan").make_plan(options)
+    made: Plan = load_stage("planning").make_plan(options)
     return made
 
 

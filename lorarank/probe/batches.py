@@ -12,6 +12,7 @@ from lorarank.corpus import Rows
 from lorarank.errors import ResourceError
 from lorarank.probe.heldout import batch_of, token_losses
 from lorarank.probe.material import Material
+from lorarank.probe.targets import can_narrow
 
 
 def largest_batch(model: PeftModel, material: Material, rows: Rows, most: int, dtype: torch.dtype) -> dict[str, float]:
@@ -43,11 +44,12 @@ def largest_batch(model: PeftModel, material: Material, rows: Rows, most: int, d
 
 def _seconds(model: PeftModel, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> float:
     """Seconds of one forward and backward pass, the second of two: the first one warms up."""
+    narrow = can_narrow(model)
     model.train()
     took = 0.0
     for _ in range(2):
         begun = time.perf_counter()
-        losses, _where = token_losses(model, batch, dtype)
+        losses, _where = token_losses(model, batch, dtype, narrow=narrow)
         losses.sum().backward()
         model.zero_grad(set_to_none=True)
         took = time.perf_counter() - begun

@@ -21,9 +21,7 @@ from torch.nn import functional
 
 from lorarank.corpus import Rows
 from lorarank.probe.model import ADAPTER, lora_layers
-
-IGNORED = -100
-"""The label that carries no loss, as in torch and transformers."""
+from lorarank.probe.targets import IGNORED, at_targets, can_narrow
 
 
 @dataclass(frozen=True)
@@ -70,15 +68,25 @@ def batch_of(rows: Rows, index: slice, device: torch.device) -> dict[str, torch.
     return {k: v.to(device) for k, v in (("input_ids", ids), ("position_ids", positions), ("labels", labels))}
 
 
-def token_losses(model: Any, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of every target token of the batch (targets,) float32, and where they are, (rows, length − 1) bool."""
+def token_losses(
+    model: Any, batch: dict[str, torch.Tensor], dtype: torch.dtype, *, narrow: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of every target token of the batch (targets,) float32, and where they are, (rows, length − 1) bool.
+
+    ``narrow`` says that the model can compute the logits of those alone, see :mod:`lorarank.probe.targets`.
+    """
     device = batch["input_ids"].device
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
     labels = batch["labels"][:, 1:]
     where = labels != IGNORED
+    inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+    kept = torch.arange(labels.shape[1], device=device)
+    if narrow:
+        kept = inputs["logits_to_keep"] = at_targets(batch)["logits_to_keep"]
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        logits = model(**inputs).logits
     # only the target positions are upcast: at 49k to 256k words the logits are the largest thing in memory
-    return functional.cross_entropy(logits[:, :-1][where].float(), labels[where], reduction="none"), where
+    logits = logits[:, : len(kept)][where[:, kept]].float()
+    return functional.cross_entropy(logits, labels[where], reduction="none"), where
 
 
 def evaluate(
@@ -110,6 +118,7 @@ def evaluate(
     model.eval()
     sums, counts = np.zeros(documents), np.zeros(documents, dtype=np.int64)
     watch = _Watch(model, moments) if moments is not None else None
+    narrow = can_narrow(model)
     seen = 0
     try:
         with watch if watch is not None else contextlib.nullcontext():
@@ -120,7 +129,7 @@ def evaluate(
                 if watch is not None:
                     watch.begin(torch.from_numpy(rows.document[index] >= 0).to(device), backward)
                 with torch.set_grad_enabled(backward):
-                    losses, where = token_losses(model, batch, dtype)
+                    losses, where = token_losses(model, batch, dtype, narrow=narrow)
                 if backward:
                     losses.sum().backward()
                     model.zero_grad(set_to_none=True)
@@ -195,7 +204,7 @@ def packing_is_exact(model: Any, dtype: torch.dtype) -> bool:
     """
     device = next(model.parameters()).device
     words = int(model.config.get_text_config().vocab_size)
-    first, second = (torch.arange(a, a + 12, device=device) * 97 % words for a in (3, 40))
+    first, second = (torch.arange(a, a + 12, device=device) * 7919 % words for a in (3, 40))
     short, long = torch.arange(12, device=device), torch.arange(24, device=device)
 
     def logits(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,10 @@ HELDOUT_TOKENS_SHARE, HELDOUT_TOKENS_LEAST, HELDOUT_HURRIED_SHARE = 0.125, 8_192
 forward pass over them, a third of the price of training on them. Where minutes are counted, the least is at most the
 last share of the training tokens."""
 
+COMPANION_RANK = 1
+"""Rank of the companion, the same probe at a low rank. What it loses says what every rank loses: see
+:mod:`lorarank.estimate.companion`."""
+
 SEARCH_SHARE = 0.2
 """Share of the token budget that the learning-rate search may spend."""
 
@@ -57,6 +61,7 @@ class ProbeOptions:
     tokens : training tokens per replicate, padding not counted; ``None`` is 131,072 unless ``minutes`` is given.
     minutes : budget of wall time for everything instead of tokens.
     replicates : probes on disjoint parts of the data from the same A.
+    companion : train once more at :data:`COMPANION_RANK`: what that loses is what the recommended rank rests on.
     target : ``all-linear``, ``attention``, ``qv``, or module names separated by commas.
     lr : learning rate; ``None`` searches for one with at most a fifth of the budget.
     batch_tokens : tokens per optimiser step; ``None`` chooses from the budget.
@@ -85,6 +90,7 @@ class ProbeOptions:
     tokens: int | None = None
     minutes: float | None = None
     replicates: int = 1
+    companion: bool = True
     target: str = "all-linear"
     lr: float | None = None
     batch_tokens: int | None = None
@@ -127,6 +133,16 @@ class ProbeOptions:
         for name in ("output", "resume", "report_to", "checkpoint_seconds"):
             del plain[name]
         return plain
+
+    @property
+    def has_companion(self) -> bool:
+        """Whether there is a companion: one is wanted, and the probe's rank is above its."""
+        return self.companion and self.rank > COMPANION_RANK
+
+    @property
+    def adapters(self) -> int:
+        """How many adapters are trained on the budget of one: the replicates and the companion."""
+        return self.replicates + self.has_companion
 
     @property
     def token_budget(self) -> int:

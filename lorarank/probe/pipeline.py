@@ -14,8 +14,9 @@ from lorarank.errors import LorarankError, ResourceError
 from lorarank.probe import model as models
 from lorarank.probe import record
 from lorarank.probe.batches import out_of_memory
+from lorarank.probe.companion import companion
 from lorarank.probe.options import ProbeOptions
-from lorarank.probe.plan import Plan, prepared
+from lorarank.probe.planning import Plan, prepared
 from lorarank.probe.progress import Report
 from lorarank.probe.stages import Stages, check_output, planned_tokens
 from lorarank.probe.unfinished import UnfinishedProbe
@@ -35,6 +36,8 @@ def run(options: ProbeOptions, *, report: Report, announce: Callable[[Plan], Non
         probe = UnfinishedProbe(options, material, plan, stages, report, tuple(command))
         for replicate in range(options.replicates):
             probe.trained(replicate)
+        if options.has_companion:
+            companion(probe)
         if stages.writes:
             record.write(probe)
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -18,9 +18,10 @@ import lorarank
 from lorarank import json_files, runs
 from lorarank.numerics.paired import paired_difference, ratio_mean
 from lorarank.probe import model as models
+from lorarank.probe.companion import companion
 from lorarank.probe.cut import truncated
-from lorarank.probe.options import OPTIMISER, SCHEDULE
-from lorarank.probe.plan import truncation_ranks
+from lorarank.probe.options import COMPANION_RANK, OPTIMISER, SCHEDULE
+from lorarank.probe.planning import truncation_ranks
 from lorarank.probe.training import read_log
 from lorarank.probe.unfinished import UnfinishedProbe
 
@@ -71,11 +72,24 @@ def trajectory(probe: UnfinishedProbe) -> runs.Trajectory:
     return runs.Trajectory(json_files.SCHEMA, tuple(points))
 
 
+def companion_of(probe: UnfinishedProbe) -> runs.Companion:
+    """What the low rank loses against the first replicate, document by document."""
+    whole, losses = probe.trained(0), companion(probe)
+    return runs.Companion(
+        json_files.SCHEMA,
+        COMPANION_RANK,
+        runs.Loss(*ratio_mean(losses["sums"], whole["counts"])),
+        runs.Loss(*paired_difference(losses["sums"], whole["sums"], whole["counts"])),
+    )
+
+
 def write(probe: UnfinishedProbe) -> None:
     """The files of the run, the manifest last."""
     output, replicates = probe.options.output, range(probe.options.replicates)
     json_files.write_json(output / runs.TRUNCATION, truncation(probe))
     json_files.write_json(output / runs.TRAJECTORY, trajectory(probe))
+    if probe.options.has_companion:
+        json_files.write_json(output / runs.COMPANION, companion_of(probe))
     moments: dict[str, NDArray[Any]] = {}
     for replicate in replicates:
         moments |= safetensors.numpy.load_file(probe.stages.folder / f"moments-{replicate}.safetensors")

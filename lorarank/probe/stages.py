@@ -95,7 +95,7 @@ class Stages:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise disk_error(folder, error) from None
+                raise disk_error(folder, error, again="go on with --resume") from None
             write_json(folder / f"{OPTIONS}.json", {**identity, "planned_tokens": planned_tokens})
         return cls(folder, writes)
 

@@ -30,6 +30,7 @@ from lorarank.numerics.linalg import singular_values
 from lorarank.probe.heldout import batch_of
 from lorarank.probe.model import ADAPTER, lora_layers
 from lorarank.probe.options import GRADIENT_CLIP, WARMUP_SHARE, ProbeOptions
+from lorarank.probe.targets import at_targets, can_narrow
 
 COMPLETE = "complete"
 """Marker written into a checkpoint after everything else: without it the checkpoint was cut short."""
@@ -142,10 +143,16 @@ class _Bookkeeper(TrainerCallback):  # type: ignore[misc,unused-ignore]
 
 
 class _Probe(Trainer):  # type: ignore[misc,unused-ignore]
-    """Trainer that takes the rows in the order of the schedule."""
+    """Trainer that takes the rows in the order of the schedule, and computes the logits of target tokens alone where
+    the model can."""
+
+    narrow = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type,unused-ignore]
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *others: Any, **more: Any) -> Any:
+        return super().compute_loss(model, at_targets(inputs) if self.narrow else inputs, *others, **more)
 
 
 @dataclass(frozen=True)
@@ -210,6 +217,7 @@ def train(model: PeftModel, run: TrainingRun, options: ProbeOptions, scratch: Pa
         train_dataset=Ordered(run.rows, run.schedule),
         callbacks=[_Bookkeeper(run, model, tokens_per_step)],
     )
+    trainer.narrow = can_narrow(model)
     for chatter in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatter)
     checkpoint = newest_checkpoint(run.folder) if run.folder is not None else None

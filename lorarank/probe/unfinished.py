@@ -31,7 +31,7 @@ from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.heldout import Moments, evaluate, packing_is_exact
 from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
-from lorarank.probe.plan import Plan
+from lorarank.probe.planning import Plan
 from lorarank.probe.progress import Progress, Report
 from lorarank.probe.stages import Stages, agreed
 from lorarank.probe.training import (
@@ -74,6 +74,11 @@ class UnfinishedProbe:
         model = models.attach_adapter(base, self.options, self.plan.target_modules)
         self.report(Progress("loading the model", 1, 1))
         return model
+
+    def attach(self, options: ProbeOptions) -> None:
+        """Put a fresh adapter of ``options.rank`` on the model, in place of the one that is there."""
+        self.model = models.attach_adapter(self.model.unload(), options, self.plan.target_modules)
+        self.on_model = None
 
     @cached_property
     def start(self) -> dict[str, torch.Tensor]:
@@ -122,7 +127,7 @@ class UnfinishedProbe:
             # forward alone is a third of a step; the held-out set is what the plan made it
             evaluation = self.plan.evaluations * self.heldout.tokens * per_token / 3
             spare = (self.options.minutes or 0.0) * 60 - evaluation
-            steps = spare / step / (self.options.replicates + SEARCH_SHARE)
+            steps = spare / step / (self.options.adapters + SEARCH_SHARE)
             return agreed(max(1, int(steps)) * self.material.batch_tokens)
 
         return int(self.stages.once("budget", fitting))
@@ -289,4 +294,4 @@ class UnfinishedProbe:
             self.model.save_pretrained(str(temporary), save_embedding_layers=False)
             temporary.replace(folder)
         except OSError as error:
-            raise json_files.disk_error(folder, error) from None
+            raise json_files.disk_error(folder, error, again="go on with --resume") from None

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 from lorarank.errors import printable
+from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.estimate.recommendation import Evidence, KeepRank, Recommendation, TypeSummary
 from lorarank.heuristics import SOURCE
 from lorarank.report.plain import Grid
@@ -62,6 +63,10 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
         found.append(("in budget", f"{bought.parameters:,} of {bought.budget:,} parameters, a rank for each module"))
     if answer.keep is not None:
         found.append(("keep rank", _keep(answer.keep)))
+    if answer.low_rank is not None:
+        low = answer.low_rank
+        share = f"{percent(low.lost, 1)} ± {percent(low.lost_se, 1)} of the gain lost"
+        found.append((f"at r = {low.rank}", f"{share}; {percent(LOSS_SHARE)} is lost at about r = {low.needed:.1f}"))
     if answer.rule is not None:
         rule = answer.rule
         found.append(

@@ -7,16 +7,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lorarank.audit.figures import norm_of
 from lorarank.errors import printable
 from lorarank.fine_tune import Extraction, FineTune, MatrixUpdate
 from lorarank.fine_tune.extract import Kept
 from lorarank.numerics.allocation import weighted_quantile
+from lorarank.report.audit import finding_lines
 from lorarank.report.audit_grids import common_path, scientific, sparkline, within
 from lorarank.report.page import Page
 from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown, records
+from lorarank.report.sarif import run_of
 from lorarank.wording import percent
 
 HEADINGS = ("shape", "‖ΔW‖", "of ‖W‖", "σ₁")
+
+ABOVE = "above rounding"
+
+NEGLIGIBLE = 1e-4
+"""Share of the change below which rounding alters no rank worth telling."""
 
 
 def headline(found: FineTune) -> str:
@@ -33,18 +41,48 @@ def headline(found: FineTune) -> str:
 def facts(found: FineTune) -> list[tuple[str, str]]:
     """The figures, as label and text."""
     computed = max((len(update.singular_values) for update in found.updates), default=0)
+    keeps = [
+        (
+            f"keep {percent(share)}",
+            f"more than r = {computed} in every matrix" if k is None else f"r = {k} in every matrix that changed",
+        )
+        for share, k in zip(found.energy, found.keep, strict=True)
+    ]
     error = max((u.error / u.sigma_1 for u in found.updates if u.sigma_1 > 0), default=0.0)
     return [
         ("base", printable(found.base)),
-        ("fine-tune", printable(found.tuned)),
+        ("fine-tune", printable(found.source)),
         ("change", f"‖ΔW‖ = {scientific(found.norm)} over all matrices"),
+        *(keeps if found.updates else []),
         (
             "beside",
             f"{found.vectors:,} norms and biases changed, ‖·‖ = {scientific(found.vector_norm)}; no LoRA has them",
         ),
+        *([("rounding", _rounding(found))] if found.updates else []),
         ("computed", f"{computed} leading directions a matrix, σ within {error:.1e}·σ₁; ‖ΔW‖ is exact"),
         ("not told", "the rank a task needs: full training was free to use more (lorarank probe measures that)"),
     ]
+
+
+def _rounding(found: FineTune) -> str:
+    """What the stored dtype adds by itself, and the median ranks without it."""
+    noise = norm_of(np.array([update.rounding for update in found.updates]))
+    dtypes = " and ".join(dict.fromkeys(update.dtype for update in found.updates))
+    share = (noise / found.norm) ** 2 if found.norm else 0.0
+    text = f"storing it as {printable(dtypes)} makes about {percent(min(1.0, share), 2)} of the change by itself"
+    if share < NEGLIGIBLE:
+        return text
+    ranks = ", ".join(_ranks(found, found.updates, "signal_ranks"))
+    shares = ", ".join(percent(one) for one in found.energy)
+    return f"{text}, in all directions; without it {shares} take {ranks} in the median matrix"
+
+
+def sections(found: FineTune, fail_if: str | None = None) -> list[tuple[str, list[str]]]:
+    """Headed lists of sentences, without the empty ones; ``fail_if`` is the expression where it holds."""
+    check = [f"--fail-if {printable(fail_if)!r} holds."] if fail_if else []
+    skipped = [printable(line, 500) for line in found.skipped]
+    lists = [("Check", check), ("Findings", finding_lines(found.findings)), ("Not compared", skipped)]
+    return [(title, lines) for title, lines in lists if lines]
 
 
 def grids(found: FineTune, *, per_module: bool = False, by_size: bool = False) -> list[Grid]:
@@ -58,10 +96,12 @@ def grids(found: FineTune, *, per_module: bool = False, by_size: bool = False) -
     rows = []
     for kind, updates in sorted(types.items(), key=lambda pair: -sum(u.norm**2 for u in pair[1])):
         energy = sum(update.norm**2 for update in updates) / found.norm**2 if found.norm else 0.0
-        rows.append((printable(kind, 80), f"{len(updates):,}", percent(energy, 1), *_ranks(found, updates)))
-    headings = ("type", "matrices", "change", *shares)
+        above = weighted_quantile([u.above for u in updates], np.array([u.norm**2 for u in updates]), 0.5)
+        ranks = (*_ranks(found, updates), _at_most(round(above), updates))
+        rows.append((printable(kind, 80), f"{len(updates):,}", percent(energy, 1), *ranks))
+    headings = ("type", "matrices", "change", *shares, ABOVE)
     tables = [
-        Grid("Directions by type, in the median matrix", headings, (False, *[True] * (2 + len(shares))), tuple(rows))
+        Grid("Directions by type, in the median matrix", headings, (False, *[True] * (3 + len(shares))), tuple(rows))
     ]
     if per_module:
         tables.append(_module_grid(found, shares, by_size))
@@ -79,14 +119,22 @@ def _module_grid(found: FineTune, shares: Sequence[str], by_size: bool) -> Grid:
             percent(one.relative, 2),
             scientific(one.sigma_1),
             *(_rank(one, index) for index in range(len(shares))),
+            "" if one.problem else _at_most(one.above, [one]),
             f"{one.stable_rank:.1f}",
             sparkline(one.singular_values) or printable(one.problem, 80),
         )
         for one in updates
     )
-    headings = ("matrix", *HEADINGS, *shares, "stable", "spectrum")
+    headings = ("matrix", *HEADINGS, *shares, ABOVE, "stable", "spectrum")
     numeric = (False, *[True] * (len(headings) - 2), False)
     return Grid(within("Matrices", [update.name for update in updates]), headings, numeric, rows)
+
+
+def _at_most(count: int, updates: Sequence[MatrixUpdate]) -> str:
+    """A count of directions; with a sign where it is all that were computed."""
+    computed = max((len(update.singular_values) for update in updates), default=0)
+    full = all(min(update.out_features, update.in_features) <= computed for update in updates)
+    return f"{count}" if count < computed or full else f"≥{count}"
 
 
 def _rank(update: MatrixUpdate, index: int) -> str:
@@ -96,7 +144,7 @@ def _rank(update: MatrixUpdate, index: int) -> str:
     return f">{len(update.singular_values)}" if rank is None else str(rank)
 
 
-def _ranks(found: FineTune, updates: Sequence[MatrixUpdate]) -> list[str]:
+def _ranks(found: FineTune, updates: Sequence[MatrixUpdate], which: str = "energy_ranks") -> list[str]:
     """Energy-weighted median ranks; ">64" where that many directions do not hold the share."""
     known = [update for update in updates if update.norm > 0]
     if not known:
@@ -105,37 +153,50 @@ def _ranks(found: FineTune, updates: Sequence[MatrixUpdate]) -> list[str]:
     texts = []
     for index in range(len(found.energy)):
         beyond = 1 + max(len(update.singular_values) for update in known)
-        ranks = [beyond if (rank := update.energy_ranks[index]) is None else rank for update in known]
+        ranks = [beyond if (rank := getattr(update, which)[index]) is None else rank for update in known]
         median = weighted_quantile(ranks, weights, 0.5)
         texts.append(f">{beyond - 1}" if median == beyond else f"{median:g}")
     return texts
 
 
-def lay(page: Sheet, found: FineTune, *, per_module: bool = False, by_size: bool = False) -> None:
-    """What changed, then the figures and tables."""
-    page.head(headline(found), good=not found.skipped)
+def lay(
+    page: Sheet,
+    found: FineTune,
+    *,
+    per_module: bool = False,
+    by_size: bool = False,
+    fail_if: str | None = None,
+) -> None:
+    """What changed, then the figures and tables; ``fail_if`` is the expression where it holds."""
+    page.head(headline(found), good=not (found.skipped or fail_if))
     page.facts(facts(found))
-    problems = [f"{update.name}: {update.problem}." for update in found.updates if update.problem]
-    for title, lines in (("Not measured", problems), ("Not compared", found.skipped)):
-        if lines:
-            page.section(title, [printable(line, 500) for line in lines])
+    for title, lines in sections(found, fail_if):
+        page.section(title, lines)
     for grid in grids(found, per_module=per_module, by_size=by_size):
         page.grid(grid)
 
 
 def render(
-    found: FineTune, *, width: int = 100, colour: bool = False, per_module: bool = False, by_size: bool = False
+    found: FineTune,
+    *,
+    width: int = 100,
+    colour: bool = False,
+    per_module: bool = False,
+    by_size: bool = False,
+    fail_if: str | None = None,
 ) -> str:
     """The same for a terminal, in so many columns."""
     page = Page(width, colour)
-    lay(page, found, per_module=per_module, by_size=by_size)
+    lay(page, found, per_module=per_module, by_size=by_size, fail_if=fail_if)
     return page.text()
 
 
-def to_markdown(found: FineTune, *, per_module: bool = False, by_size: bool = False) -> str:
+def to_markdown(found: FineTune, *, per_module: bool = False, by_size: bool = False, fail_if: str | None = None) -> str:
     """The same as Markdown."""
     parts = [f"**{escaped(headline(found))}**"]
     parts.append("\n".join(f"- **{escaped(label)}:** {escaped(text)}" for label, text in facts(found)))
+    for title, lines in sections(found, fail_if):
+        parts += [f"### {escaped(title)}", "\n".join(f"- {escaped(line)}" for line in lines)]
     for grid in grids(found, per_module=per_module, by_size=by_size):
         parts += [f"### {escaped(grid.title)}", grid_to_markdown(grid)]
     return "\n\n".join(parts) + "\n"
@@ -151,17 +212,30 @@ def to_json(found: FineTune, *, command: Sequence[str] = (), per_module: bool = 
 
 def rows(found: FineTune) -> Records:
     """A row a matrix that changed."""
-    names = [f.name for f in dataclasses.fields(MatrixUpdate) if f.name not in ("energy_ranks", "singular_values")]
+    several = ("energy_ranks", "signal_ranks")
+    names = [f.name for f in dataclasses.fields(MatrixUpdate) if f.name not in (*several, "singular_values")]
+    ranks = [f"{kind.removesuffix('s')}_{share:g}" for kind in several for share in found.energy]
     unknown = (None,) * len(found.energy)
     return Records(
-        (*names, *(f"energy_rank_{share:g}" for share in found.energy)),
-        tuple((*(getattr(one, name) for name in names), *(one.energy_ranks or unknown)) for one in found.updates),
+        (*names, *ranks),
+        tuple(
+            (
+                *(getattr(one, name) for name in names),
+                *(rank for kind in several for rank in getattr(one, kind) or unknown),
+            )
+            for one in found.updates
+        ),
     )
 
 
 def to_csv(found: FineTune) -> str:
     """:func:`rows` as CSV."""
     return as_csv(rows(found))
+
+
+def to_sarif(found: FineTune) -> str:
+    """Its findings as SARIF."""
+    return run_of([(finding, found.source) for finding in found.findings])
 
 
 def lay_extraction(page: Sheet, done: Extraction) -> None:

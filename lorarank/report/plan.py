@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lorarank.errors import printable
 
 if TYPE_CHECKING:
-    from lorarank.probe.plan import Plan
+    from lorarank.probe.planning import Plan
 
 
 def plan_text(plan: Plan) -> str:
@@ -19,6 +19,7 @@ def plan_text(plan: Plan) -> str:
     names = ", ".join(printable(name, 60) for name in plan.target_modules[:12])
     more = f" and {len(plan.target_modules) - 12} more" if len(plan.target_modules) > 12 else ""
     replicates = f" × {plan.replicates} replicates" if plan.replicates > 1 else ""
+    companion = f", and once more at r = {plan.companion}" if plan.companion else ""
     search = f", after at most {plan.search_steps} steps to find a learning rate" if plan.search_steps else ""
     lines = [
         ("model", f"{printable(plan.model)} ({printable(plan.model_type)}, {plan.base_parameters:,} parameters)"),
@@ -32,7 +33,7 @@ def plan_text(plan: Plan) -> str:
         (
             "training",
             f"{plan.tokens:,} tokens in {plan.steps:,} steps of {plan.rows_per_step} × {plan.row_length} "
-            f"({plan.epochs:.2g} passes){replicates}{search}",
+            f"({plan.epochs:.2g} passes){replicates}{companion}{search}",
         ),
         ("measuring", f"{plan.evaluations} passes over the held-out tokens"),
         ("device", f"{plan.device}, {plan.precision}"),

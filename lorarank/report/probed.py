@@ -22,9 +22,10 @@ def lay(page: Sheet, run: Run) -> None:
 
 
 def to_json(run: Run) -> str:
-    """The manifest and the truncation curve, as JSON with sorted keys."""
+    """The manifest, the truncation curve and the companion, ``null`` without one, as JSON with sorted keys."""
     manifest, truncation = dataclasses.asdict(run.manifest), dataclasses.asdict(run.truncation)
-    return as_json(manifest | {"folder": str(run.folder), "truncation": truncation})
+    companion = None if run.companion is None else dataclasses.asdict(run.companion)
+    return as_json(manifest | {"folder": str(run.folder), "truncation": truncation, "companion": companion})
 
 
 def rows(run: Run) -> Records:

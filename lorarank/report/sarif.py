@@ -5,6 +5,7 @@ https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +20,15 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 
 
 def to_sarif(report: AuditReport) -> str:
-    """One run with a rule a code and a result a finding; a module is a logical location in its source."""
+    """Findings of audits; a source that cannot be read is one, and makes the run unsuccessful."""
+    found = [(one.finding, one.source) for one in report.unreadable]
+    found += [(finding, audit.source) for audit in report.audits for finding in audit.findings]
+    return run_of(found, successful=not report.unreadable)
+
+
+def run_of(found: Iterable[tuple[Finding, str]], *, successful: bool = True) -> str:
+    """One run with a rule a code and a result a finding, of which the source is named; a module is a logical location
+    in it."""
     rules = [
         {
             "id": code.code,
@@ -30,12 +39,10 @@ def to_sarif(report: AuditReport) -> str:
         }
         for code in CODES.values()
     ]
-    results = [_result(one.finding, one.source) for one in report.unreadable]
-    results += [_result(finding, audit.source) for audit in report.audits for finding in audit.findings]
     run = {
         "tool": {"driver": {"name": "lorarank", "version": __version__, "rules": rules}},
-        "results": results,
-        "invocations": [{"executionSuccessful": not report.unreadable}],
+        "results": [_result(finding, source) for finding, source in found],
+        "invocations": [{"executionSuccessful": successful}],
         "columnKind": "unicodeCodePoints",
     }
     return as_json({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})

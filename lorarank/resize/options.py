@@ -24,6 +24,8 @@ class ConvertOptions:
     to : format to write; ``None`` keeps that of the input.
     dtype : what factors are stored as; ``None`` keeps that of each.
     bake_alpha : multiply the scaling into the factors, so that alpha = r and the scaling is 1.
+    base : the model that it is for (a folder, a config.json or a hub id), where another format needs paths or the
+        number of heads, which the adapter's own names do not tell; no weights are read.
 
     Raises
     ------
@@ -37,6 +39,7 @@ class ConvertOptions:
     to: str | None = None
     dtype: str | None = None
     bake_alpha: bool = False
+    base: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""

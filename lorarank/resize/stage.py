@@ -14,11 +14,13 @@ import numpy as np
 from lorarank import __version__, adapters, runs
 from lorarank.adapters import Adapter, LoraModule
 from lorarank.adapters.adapter import Factors
-from lorarank.adapters.components import check_named_by_path
-from lorarank.adapters.layout import Layout, Slot, vacant, write
-from lorarank.adapters.replacement import Replacement, core, stored_dtypes
-from lorarank.adapters.write import BAKED, FORMATS, lay_out
+from lorarank.adapters.layout import CODES, Layout, Slot, vacant, write
+from lorarank.adapters.names import by_path
+from lorarank.adapters.names.base import open_base
+from lorarank.adapters.replacement import Replacement, core, shared_by, stored_dtypes
+from lorarank.adapters.write import BAKED, FORMATS, STORED, lay_out
 from lorarank.adapters.write_peft import pattern_path, staying
+from lorarank.adapters.write_stored import COMPLETE
 from lorarank.errors import NumericsError, OptionError
 from lorarank.module_names import module_type
 from lorarank.numerics.linalg import truncated_factors
@@ -38,11 +40,16 @@ Source = str | Path
 
 @dataclass(frozen=True)
 class Opened:
-    """An adapter, what it was opened from and, where that was one, the run it is of."""
+    """An adapter, what it was opened from and, where that was one, the run it is of.
+
+    ``adapter`` has its modules named as the format ``form`` needs them, and ``parameters`` is what it stores.
+    """
 
     source: str
     adapter: Adapter
     run: Run | None
+    form: str
+    parameters: int
 
     @property
     def moments(self) -> Path | None:
@@ -77,18 +84,19 @@ def resize(source: Source, output: str | Path, options: ResizeOptions, *, comman
         ...
     lorarank.errors.SourceError: adapter-that-is-not-there: no such file or folder, and no hub id either. ...
     """
-    opened = _open(source)
     output = Path(output)
     vacant(output)
+    opened = _open(source, options)
     adapter = opened.adapter
     spectra = measure(adapter, metric=options.metric, moments=opened.moments)
-    labels = [pattern_path(m) if adapter.format == "peft" else m.keys for m in adapter.modules]
-    stay = staying(adapter)
+    labels = [pattern_path(m) if adapter.format == "peft" else shared_by(m) for m in adapter.modules]
+    complete = opened.form == adapter.format and opened.form in COMPLETE
+    stay = frozenset(module.name for module in adapter.modules) if complete else staying(adapter)
     groups, homes = grouped(spectra, labels, [module.name in stay for module in adapter.modules])
     chosen = choose(groups, options, partial(loss.kept, opened.run, options.metric))
     ranks = [chosen[home] for home in homes]
     with grams_of(options.metric, opened.moments) as grams:
-        pieces, layout = _laid_out(adapter, ranks, grams, options)
+        pieces, layout = _laid_out(opened, ranks, grams, options)
         result = _result(opened, output, options, spectra, ranks, pieces, layout, tuple(command))
         return _written(result, layout, output)
 
@@ -106,19 +114,23 @@ def convert(source: Source, output: str | Path, options: ConvertOptions, *, comm
     OptionError, RunError, ResourceError, SourceError, AdapterError
         As :func:`resize` does.
     """
-    opened = _open(source)
     output = Path(output)
     vacant(output)
+    opened = _open(source, options)
     ranks = [module.r for module in opened.adapter.modules]
-    pieces, layout = _laid_out(opened.adapter, ranks, lambda module: (None, None), options)
+    pieces, layout = _laid_out(opened, ranks, lambda module: (None, None), options)
     return _written(_result(opened, output, options, (), ranks, pieces, layout, tuple(command)), layout, output)
 
 
-def _open(source: Source) -> Opened:
-    if Path(source).is_dir() and runs.is_run(Path(source)):
-        run = runs.read(Path(source))
-        return Opened(str(source), adapters.open(run.adapters[0]), run)
-    return Opened(str(source), adapters.open(source), None)
+def _open(source: Source, options: ConvertOptions) -> Opened:
+    run = runs.read(Path(source)) if Path(source).is_dir() and runs.is_run(Path(source)) else None
+    stored = adapters.open(source if run is None else run.adapters[0])
+    form = _form(stored, options)
+    own = form == stored.format
+    if options.base is not None and own:
+        raise OptionError("--base", f"the adapter keeps its format, {form}, and names", do="leave it out, or add --to")
+    base = None if options.base is None else open_base(options.base)
+    return Opened(str(source), stored if own else by_path(stored, base), run, form, stored.parameters)
 
 
 def _written(result: Resized, layout: Layout, output: Path) -> Resized:
@@ -128,25 +140,25 @@ def _written(result: Resized, layout: Layout, output: Path) -> Resized:
 
 
 def _laid_out(
-    adapter: Adapter, ranks: Sequence[int], grams: Callable[[LoraModule], Grams], options: ConvertOptions
+    opened: Opened, ranks: Sequence[int], grams: Callable[[LoraModule], Grams], options: ConvertOptions
 ) -> tuple[list[Replacement], Layout]:
     """A replacement for every module that keeps a rank, and the files of all of them."""
-    form = _form(adapter, options)
     pieces = [
-        _replacement(module, rank, grams, options, form)
-        for module, rank in zip(adapter.modules, ranks, strict=True)
+        _replacement(module, rank, grams, options, opened.form)
+        for module, rank in zip(opened.adapter.modules, ranks, strict=True)
         if rank > 0
     ]
-    layout = lay_out(adapter, pieces, form)
+    layout = lay_out(opened.adapter, pieces, opened.form)
     return pieces, dataclasses.replace(layout, metadata={**layout.metadata, "lorarank": __version__})
 
 
 def _form(adapter: Adapter, options: ConvertOptions) -> str:
     form = options.to or adapter.format
-    if form not in FORMATS:
-        check_named_by_path(adapter)  # where no other format will do, that is what to say
+    if form not in (*FORMATS, *STORED):
         raise OptionError(
-            "--to", f"the input is in the format {form}, which is not written", do=f"choose among: {', '.join(FORMATS)}"
+            "--to",
+            f"the input is in the format {form}, which is not written",
+            do="give --to peft, from which llama.cpp's convert_lora_to_gguf.py makes a GGUF file",
         )
     return form
 
@@ -202,12 +214,12 @@ def _result(
         criterion=_criterion(options),
         metric=metric,
         format_before=adapter.format,
-        format=_form(adapter, options),
+        format=opened.form,
         dtypes_before=tuple(dict.fromkeys(dtype for piece in pieces for dtype in stored_dtypes(piece.module))),
         dtypes=tuple(dict.fromkeys(dtype for piece in pieces for dtype in piece.dtypes)),
         r_before=tuple(sorted({module.r for module in adapter.modules})),
         r=tuple(sorted({piece.r for piece in pieces})),
-        parameters_before=adapter.parameters,
+        parameters_before=opened.parameters,
         parameters=sum(module.parameters for module in modules),
         bytes_before=_stored_bytes(adapter),
         bytes=layout.bytes,
@@ -283,6 +295,6 @@ def _doubts(options: ConvertOptions) -> list[str]:
 
 def _stored_bytes(adapter: Adapter) -> int | None:
     store = adapter.store
-    if store is None:
+    if store is None or any(tensor.dtype not in CODES for tensor in store.tensors.values()):
         return None
     return sum(Slot(key, tensor.dtype, tensor.shape).bytes for key, tensor in store.tensors.items())

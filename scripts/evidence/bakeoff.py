@@ -106,7 +106,7 @@ def main() -> None:
         for pair, record in records.items():
             try:
                 rank = on_ladder(rule(record))
-            except KeyError:
+            except (KeyError, TypeError):
                 continue  # an older record, made before this was measured
             table.setdefault(name, {})[pair] = verdict(answers[pair].outcome, rank)
     scores = sorted((score(name, found) for name, found in table.items()), key=lambda one: (-one.pairs, *one.order))

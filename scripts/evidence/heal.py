@@ -8,13 +8,9 @@ uncut probe in nats per token, its standard error] for each k of the ladder belo
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -29,7 +25,7 @@ from lorarank.numerics.linalg import truncated_factors
 from lorarank.numerics.paired import paired_difference
 from lorarank.probe import ProbeOptions
 from lorarank.probe import model as models
-from lorarank.probe.plan import truncation_ranks
+from lorarank.probe.planning import truncation_ranks
 from lorarank.probe.point import Bench
 from lorarank.probe.training import TrainingRun, schedule_for, train
 
@@ -64,29 +60,10 @@ def healed(run: runs.Run, options: ProbeOptions, scratch: Path) -> list[list[flo
     return points
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--data", type=Path)
-    given = parser.parse_args()
-    warnings.simplefilter("ignore")
-    folders = dict(one.split("=", 1) for one in given.model)
-    for pair in pairs.PAIRS:
-        path, output = pairs.KEPT / pair.name / "record.json", given.work / pair.name
-        if pair.model not in folders or not path.is_file() or not (output / runs.MANIFEST).is_file():
-            continue
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if "healed" in record:
-            continue
-        train_file, val = pairs.rows_of(pair, folders, given.data, given.work)
-        options = ProbeOptions(
-            folders[pair.model], str(train_file), output, val=str(val), rank=pair.probe_rank, tokens=pair.probed_tokens
-        )
-        record["healed"] = healed(runs.read(output), options, given.work / "scratch")
+if __name__ == "__main__":
+    given = pairs.asked(__doc__)
+    for pair, path, record in given.lacking("healed"):
+        options = given.options(pair)
+        record["healed"] = healed(runs.read(options.output), options, given.work / "scratch")
         write_json(path, record)
         print(pair.name, record["healed"], flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import platform
 import shutil
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import numpy as np
 import tasks
 
 from lorarank import adapters, runs, sweep
@@ -30,11 +33,15 @@ from lorarank.errors import LorarankError
 from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions, probe
 from lorarank.probe.progress import Progress
+from lorarank.probe.training import read_log
 from lorarank.spectrum import METRICS, measure
 from lorarank.sweep import Sweep, SweepOptions
 
 HERE = Path(__file__).resolve().parents[2]
 KEPT = HERE / "data" / "evidence" / "pairs"
+
+CURVE = 20
+"""Points kept of the curve of the training loss."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Pair:
     tokens: int
     ranks: tuple[int, ...]
     probe_rank: int
-    seeds: int = 2
+    seeds: int = 3  # around the answer
     probe_tokens: int | None = None  # as many as a point of the sweep, unless said otherwise
 
     @property
@@ -57,7 +64,10 @@ class Pair:
         return self.probe_tokens or self.tokens
 
 
-DEMO_RANKS, RANKS = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8, 16, 32, 64)
+DEMO_RANKS = (1, 2, 4, 8, 16, 32)
+REAL = (32_768, (1, 2, 4, 8, 16, 64), 64, 3, 53_248)
+"""Tokens of a point, its ranks, the probe's rank, seeds around the answer, and tokens of the probe: as many as its
+search for a learning rate needs, and less than an eighth of the sweep's."""
 KINDS = {"style": "style", "notes": "style", "guilds": "domain", "lexicon": "domain"}
 PAIRS = (
     *(
@@ -77,12 +87,12 @@ PAIRS = (
         for many in (32, 128, 512, 2048)
     ),
     *(
-        Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32, seeds=1)
+        Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32, seeds=2)
         for seed in range(3)
         for rank in (1, 2, 4, 8, 16, 32)
     ),
     *(
-        Pair(f"smollm2-{short}", "smollm2", data, task, 61_440, RANKS, 64)
+        Pair(f"smollm2-{short}", "smollm2", data, task, *REAL)
         for short, data, task in (
             ("gsm8k", "reasoning_gsm8k", "reasoning"),
             ("banking77", "classify_banking77", "classification"),
@@ -92,7 +102,7 @@ PAIRS = (
         )
     ),
     *(
-        Pair(f"gemma3-{short}", "gemma3", data, task, 61_440, RANKS, 64)
+        Pair(f"gemma3-{short}", "gemma3", data, task, *REAL)
         for short, data, task in (
             ("gsm8k", "reasoning_gsm8k", "reasoning"),
             ("banking77", "classify_banking77", "classification"),
@@ -131,6 +141,14 @@ def say(name: str) -> object:
     return report
 
 
+def curve(run: runs.Run) -> list[list[float]]:
+    """The training loss: [end as a share of the steps, mean over a twentieth of them] for each twentieth."""
+    losses = [line["loss"] for line in read_log(run.folder / runs.LOG) if line["replicate"] == 0]
+    parts = np.array_split(np.array(losses), min(CURVE, len(losses)))
+    ends = np.cumsum([part.size for part in parts]) / len(losses)
+    return [[round(float(end), 4), round(float(part.mean()), 4)] for end, part in zip(ends, parts, strict=True)]
+
+
 def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
     """All that a predictor may look at, and what it costs."""
     manifest = run.manifest
@@ -143,6 +161,9 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
         }
     searched = sum(trial.steps for trial in manifest.training.learning_rate_trials)
     per_step = manifest.training.trained_tokens / manifest.training.steps
+    adapters_trained = manifest.training.replicates + (run.companion is not None)
+    tokens = adapters_trained * manifest.training.trained_tokens + searched * per_step
+    companion = run.companion
     return {
         "schema": 1,
         "name": pair.name,
@@ -155,16 +176,16 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
             "steps": manifest.training.steps,
             "learning_rate": manifest.training.learning_rate,
             "trials": [[t.learning_rate, t.steps, t.loss] for t in manifest.training.learning_rate_trials],
-            "tokens": round(manifest.training.trained_tokens + searched * per_step),
+            "tokens": round(tokens),
             "seconds": round(sum(manifest.wall_seconds.values()), 1),
             "epochs": manifest.training.epochs,
             "gain": [manifest.heldout.gains[0].mean, manifest.heldout.gains[0].se],
             "base_loss": manifest.heldout.base.mean,
             "unique_target_tokens": manifest.data.unique_target_tokens,
         },
-        "share_of_sweep_tokens": round(
-            (manifest.training.trained_tokens + searched * per_step) / found.trained_tokens, 4
-        ),
+        "share_of_sweep_tokens": round(tokens / found.trained_tokens, 4),
+        "companion": None if companion is None else [companion.rank, companion.excess.mean, companion.excess.se],
+        "curve": curve(run),
         "shapes": {one.name: [one.out_features, one.in_features] for one in adapters.open(run.adapters[0]).modules},
         "truncation": [[p.k, p.excess.mean, p.excess.se] for p in run.truncation.points],
         "spectra": spectra,
@@ -180,7 +201,7 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
     }
 
 
-def work_on(pair: Pair, model: Path, train: Path, val: Path, work: Path) -> None:
+def work_on(pair: Pair, options: ProbeOptions) -> None:
     """The sweep, then the probe, then the record."""
     kept = KEPT / pair.name
     if (kept / "record.json").is_file():
@@ -188,9 +209,7 @@ def work_on(pair: Pair, model: Path, train: Path, val: Path, work: Path) -> None
         return
     report = say(pair.name)
     found = sweep.sweep(
-        SweepOptions(
-            str(model), str(train), kept, val=str(val), ranks=pair.ranks, seeds=pair.seeds, tokens=pair.tokens
-        ),
+        SweepOptions(options.model, options.data, kept, options.val, pair.ranks, seeds=pair.seeds, tokens=pair.tokens),
         report=report,
         command=("scripts/evidence/pairs.py", "--only", pair.name),
     )
@@ -199,43 +218,78 @@ def work_on(pair: Pair, model: Path, train: Path, val: Path, work: Path) -> None
     )
     found = dataclasses.replace(found, model=pair.model, data=pair.data)  # names, not the folders of this machine
     write_json(kept / sweep.SWEEP, found)
-    output = work / pair.name
-    if (output / runs.MANIFEST).is_file():
-        run = runs.read(output)
+    if (options.output / runs.MANIFEST).is_file():
+        run = runs.read(options.output)
     else:
-        begun = (output / runs.PROGRESS).is_dir()
+        begun = (options.output / runs.PROGRESS).is_dir()
         run = probe(
-            ProbeOptions(
-                str(model),
-                str(train),
-                output,
-                val=str(val),
-                rank=pair.probe_rank,
-                tokens=pair.probed_tokens,
-                resume=begun,
-            ),
+            dataclasses.replace(options, resume=begun),
             report=report,
             command=("scripts/evidence/pairs.py", "--only", pair.name),
         )
     write_json(kept / "record.json", record(pair, found, run))
 
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--work", type=Path, required=True, help="where adapters and generated data lie")
-parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
-parser.add_argument("--data", type=Path, help="folder of the real datasets")
-parser.add_argument("--only", help="names of pairs, separated by commas")
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for: the pairs whose model is given, and where things lie."""
+
+    work: Path
+    models: Mapping[str, str]
+    data: Path | None
+    names: frozenset[str]
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (pair for pair in PAIRS if pair.model in self.models and pair.name in self.names)
+
+    def options(self, pair: Pair, **more: object) -> ProbeOptions:
+        """The options of the pair's probe."""
+        train, val = rows_of(pair, self.models, self.data, self.work)
+        plain = ProbeOptions(
+            self.models[pair.model],
+            str(train),
+            self.work / pair.name,
+            val=str(val),
+            rank=pair.probe_rank,
+            tokens=pair.probed_tokens,
+        )
+        return dataclasses.replace(plain, **more)
+
+    def lacking(self, key: str) -> Iterator[tuple[Pair, Path, dict[str, Any]]]:
+        """The pairs whose record has no such key yet, with the record's path and content; their probe is in --work."""
+        for pair in self:
+            path = KEPT / pair.name / "record.json"
+            if path.is_file() and (self.work / pair.name / runs.MANIFEST).is_file():
+                found = json.loads(path.read_text(encoding="utf-8"))
+                if key not in found:
+                    yield pair, path, found
+
+
+def done(pair: Pair, options: ProbeOptions) -> bool:
+    """Do a pair, and say whether that went well."""
+    try:
+        work_on(pair, options)
+    except LorarankError as error:
+        print(f"{pair.name}: {error}", flush=True)
+        return False
+    return True
+
+
+def asked(description: str) -> Asked:
+    """Read the command line; the libraries' warnings are left out."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="where adapters and generated data lie")
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--data", type=Path, help="folder of the real datasets")
+    parser.add_argument("--only", help="names of pairs, separated by commas")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    names = given.only.split(",") if given.only else [pair.name for pair in PAIRS]
+    return Asked(given.work, dict(one.split("=", 1) for one in given.model), given.data, frozenset(names))
+
 
 if __name__ == "__main__":
-    given = parser.parse_args()
-    models = dict(pair.split("=", 1) for pair in given.model)
-    warnings.simplefilter("ignore")
-    wanted = given.only.split(",") if given.only else [pair.name for pair in PAIRS]
-    for pair in PAIRS:
-        if pair.name not in wanted or pair.model not in models:
-            continue
-        try:
-            work_on(pair, Path(models[pair.model]), *rows_of(pair, models, given.data, given.work), given.work)
-        except LorarankError as error:
-            print(f"{pair.name}: {error}", flush=True)
-    shutil.rmtree(given.work / "scratch", ignore_errors=True)
+    wanted = asked(__doc__)
+    whole = [done(pair, wanted.options(pair)) for pair in wanted]
+    shutil.rmtree(wanted.work / "scratch", ignore_errors=True)
+    raise SystemExit(0 if all(whole) else 1)

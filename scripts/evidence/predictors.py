@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.capacity import capacity_floor
+from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.heuristics import TASKS
 from lorarank.numerics import criteria, measures
 from lorarank.numerics.allocation import weighted_quantile
@@ -110,6 +111,65 @@ def healed(loss: float) -> Rule:
     return rule
 
 
+def replicated(how: str) -> Rule:
+    """Leading components that a probe on the other half of the data confirms."""
+
+    def rule(record: Record) -> float:
+        ranks = [rank for rank, _ in (record["replicated"][name] for name in record["spectra"]["weight"])]
+        return aggregates(ranks, energies(spectra_of(record, "weight")))[how]
+
+    return rule
+
+
+def explained(share: float) -> Rule:
+    """Principal components of the base model's activations that explain a share of their variance, in the median
+    module: EVA's spectrum (arXiv 2410.07170). EVA divides a given rank by it; that it says how much rank is asked here.
+    """
+
+    def rule(record: Record) -> float:
+        return float(np.median([1 + np.searchsorted(np.cumsum(one), share) for one in record["activations"].values()]))
+
+    return rule
+
+
+def gradience(suggestion: str) -> Rule:
+    """Suggestions of gradience 0.11: the median or the 90th percentile (over modules alike) of the 90 % energy rank
+    (rank_suggestion.py), or 1.5 times the largest effective rank, at least 4 (finetune/lora.py)."""
+
+    def rule(record: Record) -> float:
+        spectra = spectra_of(record, "weight")
+        if suggestion == "effective":
+            return max(4, int(1.5 * max(measures.effective_rank(values) for values in spectra)))
+        ranks = [criteria.energy(values, 0.9) for values in spectra]
+        return float(np.quantile(ranks, {"median": 0.5, "p90": 0.9}[suggestion]))
+
+    return rule
+
+
+def companion(rank: int, power: float, at: str = "up") -> Rule:
+    """What the same probe at a low rank loses, and a loss that falls as a power of the rank: :mod:`lorarank.estimate`'s
+    rule with other constants. ``at`` is how the rank comes to the ladder, up or to the nearest."""
+
+    def rule(record: Record) -> float:
+        trained = [record["companion"]] if rank == 1 else record["companions"]
+        (lost,) = (excess / record["probe"]["gain"][0] for k, excess, _ in trained if k == rank)
+        needed = rank * math.pow(max(lost, 0.0) / LOSS_SHARE, 1 / power)
+        return needed if at == "up" else needed / math.sqrt(2)
+
+    return rule
+
+
+def slope(speed: float) -> Rule:
+    """How fast the loss still falls: a rank r that learns ``speed``/r times as slowly ends as much higher."""
+
+    def rule(record: Record) -> float:
+        points = np.array([point for point in record["curve"] if point[0] > 0.2])
+        steepness = -float(np.polyfit(np.log(points[:, 0]), points[:, 1], 1)[0]) / record["probe"]["gain"][0]
+        return speed / math.expm1(LOSS_SHARE / steepness) if steepness > 1e-4 else 1.0
+
+    return rule
+
+
 def table(end: str) -> Rule:
     """The reference table's row for the task."""
 
@@ -157,6 +217,18 @@ def predictors() -> Iterator[tuple[str, Rule]]:
         yield f"truncation curve, {loss:.0%} of the gain", crossing(loss)
         yield f"cut and healed, {loss:.0%} of the gain", healed(loss)
     yield "capacity floor", capacity
+    for rank in (1, 2, 4):
+        for power in (0.75, 0.9, 1.0, 1.1):
+            yield f"companion at {rank}, power {power:g}", companion(rank, power)
+            yield f"companion at {rank}, power {power:g}, nearest", companion(rank, power, "nearest")
+    for speed in (0.3, 1.0):
+        yield f"slope of the training loss, speed {speed:g}", slope(speed)
+    for how in ("median", "q50 by energy", "q90 by energy"):
+        yield f"replicated rank, {how}", replicated(how)
+    for share in (0.5, 0.8, 0.9, 0.95):
+        yield f"EVA, {share:g} of the activations' variance", explained(share)
+    for suggestion in ("median", "p90", "effective"):
+        yield f"gradience, {suggestion}", gradience(suggestion)
     for end in ("low", "middle", "high"):
         yield f"table, {end}", table(end)
     for constant in (1, 2, 4, 8, 16, 32):

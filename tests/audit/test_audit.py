@@ -39,7 +39,9 @@ def test_figures_agree_with_a_dense_svd(make_adapter: Make) -> None:
         dense = np.linalg.svd(module.scaling * lora_B @ lora_A, compute_uv=False)[: module.r]
         assert measured.figures is not None
         np.testing.assert_allclose(measured.figures.singular_values, dense, atol=1e-12 * dense[0])
-        assert measured.figures.energy_ranks == figures_of(dense, (1000, 1000), (0.9, 0.95, 0.99)).energy_ranks
+        assert (
+            measured.figures.energy_ranks == figures_of(dense[None], [(1000, 1000)], (0.9, 0.95, 0.99))[0].energy_ranks
+        )
 
 
 def test_groups_hold_all_modules_once(make_adapter: Make) -> None:
@@ -201,7 +203,7 @@ def test_energies_out_of_range(energy: tuple[float, ...]) -> None:
 
 @given(st.lists(st.lists(st.floats(0, 1e150), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_a_group_is_within_its_modules(spectra: list[list[float]]) -> None:
-    parts = [figures_of(np.sort(np.array(values))[::-1], (8, 8), (0.9,)) for values in spectra]
+    parts = [figures_of(np.sort([values])[:, ::-1], [(8, 8)], (0.9,))[0] for values in spectra]
     whole = together(parts)
     assert whole.sigma_1 == max(part.sigma_1 for part in parts)
     assert max(p.norm for p in parts) <= whole.norm * (1 + 1e-12)

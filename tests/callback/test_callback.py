@@ -142,6 +142,21 @@ def test_what_the_trainer_reports_to_hears_it(train: Callable[..., Any], monkeyp
     assert [line["step"] for line in kept] == [3, 6]
 
 
+def test_tensorboard_shows_it(train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    callback = LoraRankCallback(every=3)
+    train(callback, report_to=["tensorboard"])
+    assert len(list((tmp_path / "board").glob("events*"))) == 1
+    board = EventAccumulator(str(tmp_path / "board"))
+    board.Reload()
+    shown = [(point.step, point.value) for point in board.Scalars("train/lora/norm")]
+    assert [step for step, _ in shown] == [3, 6]
+    assert [value for _, value in shown] == pytest.approx([one.logs["lora/norm"] for one in callback.readings])
+
+
 def test_the_history_is_in_the_state_that_is_saved_and_diagnose_reads_it(
     train: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -108,3 +108,10 @@ def test_the_unit_of_the_loss_plays_no_part(planted: Make, factor: float) -> Non
             curve(run.validation.steps, factor * run.validation.losses),
         )
         assert [s.outcome for s in signs_of(scaled)] == [s.outcome for s in signs_of(run)]
+
+
+def test_a_handful_of_training_losses_is_not_called_unlearned(planted: Make) -> None:
+    """The run of data/evidence/take-it-there.json: four losses of batches of two rows."""
+    run = replace(planted("healthy"), train=curve([1, 2, 3, 4], [1.4454, 1.5464, 0.9547, 1.1221]), validation=NOTHING)
+    assert by_name(run)["stuck"].outcome == UNTESTED
+    assert verdict_of(signs_of(run), 8).reason == "the curves do not carry a test of every sign"

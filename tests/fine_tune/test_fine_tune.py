@@ -15,7 +15,7 @@ from lorarank import adapters
 from lorarank.cli import main
 from lorarank.errors import LorarankError, ModelError, NumericsError, OptionError, RunError
 from lorarank.fine_tune import compare_models, extract
-from lorarank.numerics.leading import energy_rank, leading_svd
+from lorarank.numerics.leading import above_noise, energy_rank, leading_svd
 from lorarank.report.fine_tune import extraction_text
 
 SHAPES = {
@@ -240,10 +240,81 @@ def test_the_commands(models: Models, tmp_path: Path) -> None:
     assert json.loads(run("audit", "--base", base, tuned, "--format", "json").stdout)["vectors"] == 1
     assert len(run("audit", "--base", base, tuned, "--format", "csv").stdout.splitlines()) == 4
     assert run("audit", "--base", base, tuned, "--format", "markdown").stdout.startswith("**3 of 5")
-    assert run("audit", "--base", base, tuned, "--format", "sarif").exit_code == 2
-    assert run("audit", "--base", base, tuned, "-o", tmp_path / "rows.csv").exit_code == 2
     assert run("audit", "--base", base, base).stdout.startswith("Nothing changed")
     done = run("extract", "--base", base, tuned, "-o", tmp_path / "lora", "--rank", "2")
     assert done.exit_code == 0
     assert done.output.startswith("Wrote ")
     assert run("extract", "--base", base, tuned, "-o", tmp_path / "lora2", "--rank", "0").exit_code == 2
+
+
+def test_findings_and_checks_as_of_an_adapter(models: Models, tmp_path: Path) -> None:
+    base, tuned = models(learned)
+    log = json.loads(run("audit", "--base", base, tuned, "--format", "sarif").stdout)
+    assert [result["ruleId"] for result in log["runs"][0]["results"]] == ["LR042"]
+    done = run("audit", "--base", base, tuned, "--fail-if", "outside and keep == 2")
+    assert done.exit_code == 4
+    assert "--fail-if 'outside and keep == 2' holds." in done.stdout
+    assert run("audit", "--base", base, tuned, "--fail-if", "keep > 2").exit_code == 0
+    assert "holds" in run("audit", "--base", base, tuned, "--fail-if", "norm", "--format", "markdown").stdout
+    assert run("audit", "--base", base, tuned, tuned).exit_code == 2
+
+
+def test_a_row_a_fine_tune(models: Models, tmp_path: Path) -> None:
+    base, tuned = models(learned)
+    sources = [str(tuned), str(tmp_path / "none")]
+    done = run("audit", "--base", base, *sources, "-o", tmp_path / "rows.jsonl", "--fail-if", "unreadable")
+    assert done.exit_code == 4
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [(row["status"], row["format"], row["modules"], row["keep"]) for row in rows] == [
+        ("ok", "fine-tune", 3, 2),
+        ("unreadable", None, None, None),
+    ]
+    assert rows[0]["findings"] == "LR042"
+    assert "0 sources in" in run("audit", "--base", base, *sources, "-o", tmp_path / "rows.jsonl").stdout
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rounding_is_foretold_and_taken_out(dtype: str, tmp_path: Path) -> None:
+    """A planted change of rank 12 in a base that its dtype holds, stored with rounding."""
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save
+
+    generator = torch.Generator().manual_seed(0)
+    stored = getattr(torch, dtype)
+    weight = (0.05 * torch.randn(300, 400, generator=generator)).to(stored)
+    spectrum = tuple((0.08 if dtype == "bfloat16" else 0.01) * 0.95**i for i in range(12))
+    change = torch.from_numpy(planted((300, 400), spectrum))
+    exact = weight.double() + change
+    name = f"{Q}.weight"
+    for folder, tensor in (("base", weight), ("tuned", exact.to(stored))):
+        (tmp_path / folder).mkdir()
+        save({name: tensor}, tmp_path / folder / "model.safetensors")
+    (update,) = compare_models(tmp_path / "base", tmp_path / "tuned").updates
+    error = float((exact.to(stored).double() - exact).norm())
+    assert update.dtype == dtype
+    assert update.rounding == pytest.approx(error, rel=0.03)
+    assert update.signal_ranks[2] == 12
+    assert update.energy_ranks[2] is None or update.energy_ranks[2] > 12
+    assert update.above == 12
+
+
+def test_a_change_that_is_mostly_rounding_is_said(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save
+
+    weight = torch.randn(200, 200, generator=torch.Generator().manual_seed(0)).bfloat16()
+    tuned = (weight.double() + 0.002 * torch.randn(200, 200, generator=torch.Generator().manual_seed(1))).bfloat16()
+    for folder, tensor in (("base", weight), ("tuned", tuned)):
+        (tmp_path / folder).mkdir()
+        save({f"{Q}.weight": tensor}, tmp_path / folder / "model.safetensors")
+    codes = [finding.code for finding in compare_models(tmp_path / "base", tmp_path / "tuned").findings]
+    assert codes == ["LR040", "LR041"]
+
+
+def test_values_above_noise_are_those_below_it() -> None:
+    random = np.random.default_rng(0)
+    noise = random.standard_normal((200, 300))
+    noise *= 2 / np.linalg.norm(noise)
+    found = leading_svd(planted((200, 300), (3.0, 1.0, 0.6)) + noise, 20)
+    np.testing.assert_allclose(above_noise(found.s, (200, 300), 2.0), [3.0, 1.0, 0.6], rtol=0.02)
+    assert above_noise(leading_svd(0.9 * noise, 20).s, (200, 300), 2.0).size == 0

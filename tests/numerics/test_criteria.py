@@ -52,6 +52,24 @@ def test_counts_are_ints_in_range_free_of_scale_and_order(criterion, sv, random)
         assert criterion(np.array(shuffled) * scale) == count
 
 
+@REPRODUCIBLE
+@given(
+    st.integers(0, 9).flatmap(
+        lambda n: st.lists(st.lists(st.floats(0, 1e3), min_size=n, max_size=n), min_size=1, max_size=5)
+    )
+)
+def test_many_at_once_are_each_as_it_is_alone(rows):
+    many, shapes = np.array(rows).reshape(len(rows), -1), [(9 + index, 12) for index in range(len(rows))]
+    assert criteria.energies(many, 0.9).tolist() == [criteria.energy(row, 0.9) for row in rows]
+    for plural, criterion in (
+        (criteria.numericals, criteria.numerical),
+        (criteria.gavish_donohos, criteria.gavish_donoho),
+        (criteria.marchenko_pasturs, criteria.marchenko_pastur),
+    ):
+        alone = [criterion(row, shape) for row, shape in zip(rows, shapes, strict=True)]
+        assert plural(many, shapes).tolist() == alone
+
+
 @every
 @pytest.mark.parametrize("bad", [[1.0, np.nan], [np.inf], [-1.0], [[1.0]]])
 def test_bad_spectra_are_refused(criterion, bad):

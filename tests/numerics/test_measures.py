@@ -36,6 +36,24 @@ def test_order_bounds_and_scale(sv):
     np.testing.assert_allclose(scaled, same, rtol=1e-10)
 
 
+@settings(derandomize=True, deadline=None, database=None, max_examples=100)
+@given(
+    st.integers(0, 9).flatmap(
+        lambda n: st.lists(st.lists(st.floats(0, 1e3), min_size=n, max_size=n), min_size=1, max_size=5)
+    )
+)
+def test_many_at_once_are_each_as_it_is_alone(rows):
+    many = np.array(rows).reshape(len(rows), -1)
+    plurals = [
+        measures.stable_ranks,
+        measures.participation_ratios,
+        measures.energy_entropy_ranks,
+        measures.effective_ranks,
+    ]
+    for measure, plural in zip(EVERY, plurals, strict=True):
+        assert plural(many).tolist() == [measure(row) for row in rows]
+
+
 def test_by_hand():
     sv = [2.0, 1.0]
     assert measures.stable_rank(sv) == 1.25

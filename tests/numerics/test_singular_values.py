@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorarank.errors import AdapterError, NumericsError
-from lorarank.numerics import core
+from lorarank.numerics import core, gram_route
 from lorarank.numerics.criteria import numerical
 from lorarank.numerics.linalg import singular_values
 
@@ -85,6 +85,15 @@ def test_the_gram_route_keeps_its_bound_wherever_it_is_accepted():
         routes.add(core.core_of(A, B).left.from_gram)
         np.testing.assert_allclose(singular_values(A, B), sigma, rtol=0, atol=5e-13)
     assert routes == {True, False}
+
+
+@REPRODUCIBLE
+@given(st.integers(1, 12), st.floats(0, 8), seeds)
+def test_the_determinant_bounds_the_inverse_of_a_root(r, decades, seed):
+    root = np.triu(np.random.default_rng(seed).standard_normal((r, r))) * np.logspace(0, -decades, r)
+    root[np.diag_indices(r)] = np.abs(root.diagonal()) + 1e-6
+    bound = gram_route._inverse_bound(root, np.square(root).sum(axis=0))
+    assert bound >= np.linalg.norm(np.linalg.inv(root)) * (1 - 1e-9)
 
 
 @REPRODUCIBLE

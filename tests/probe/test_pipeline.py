@@ -24,6 +24,7 @@ from lorarank.probe import ProbeOptions, plan, probe
 
 TOKENS = 13_500
 FILES = (
+    "companion.json",
     "truncation.json",
     "trajectory.json",
     "heldout.json",
@@ -60,6 +61,7 @@ def test_a_run_leaves_what_it_says(finished: runs.Run, tiny_model: Path) -> None
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [
             "adapter",
+            "companion.json",
             "heldout.json",
             "log.jsonl",
             "manifest.json",
@@ -91,6 +93,30 @@ def test_a_run_leaves_what_it_says(finished: runs.Run, tiny_model: Path) -> None
     assert manifest.training.trainable_parameters == trainable
 
 
+def test_the_companion_is_a_probe_at_its_rank(
+    finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    rate = finished.manifest.training.learning_rate
+    alone = probe(options_for(tiny_model, tiny_data, tmp_path / "alone", rank=1, lr=rate))
+    assert alone.companion is None  # there is no lower rank
+    low = finished.companion
+    assert low is not None
+    assert low.rank == 1
+    assert low.loss.mean == pytest.approx(alone.manifest.heldout.probes[0].mean, abs=1e-12)
+    assert low.excess.mean == pytest.approx(low.loss.mean - finished.manifest.heldout.probes[0].mean, abs=1e-9)
+    assert low.excess.se > 0
+
+
+def test_without_a_companion_nothing_else_changes(
+    finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = probe(options_for(tiny_model, tiny_data, tmp_path / "run", companion=False))
+    assert run.companion is None
+    assert run.manifest.heldout == finished.manifest.heldout
+    assert run.truncation == finished.truncation
+    assert "companion" not in run.manifest.wall_seconds
+
+
 def test_the_moments_are_positive_and_of_the_probes_rank(finished: runs.Run) -> None:
     grams = load_file(finished.moments)
     modules = finished.trajectory.points[0].singular_values
@@ -118,7 +144,9 @@ def test_replicates_share_their_start_and_no_document(tiny_model: Path, tiny_dat
 
 
 def test_the_plan_is_what_happens(finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
-    made = plan(options_for(tiny_model, tiny_data, tmp_path / "nothing"))
+    options = options_for(tiny_model, tiny_data, tmp_path / "nothing")
+    made = plan(options)
+    assert plan(options).steps == made.steps  # a second time too: no module has taken the name of the function
     manifest = finished.manifest
     assert not (tmp_path / "nothing").exists()
     assert (made.steps, made.tokens) == (manifest.training.steps, manifest.training.trained_tokens)
@@ -129,7 +157,9 @@ def test_the_plan_is_what_happens(finished: runs.Run, tiny_model: Path, tiny_dat
     assert made.memory_bytes > 4 * made.base_parameters
 
 
-@pytest.mark.parametrize("stop_at", ["learning rate", "training 3", "training 17", "cut to rank 2", "without k_proj"])
+@pytest.mark.parametrize(
+    "stop_at", ["learning rate", "training 3", "training 17", "training at r = 1 9", "cut to rank 2", "without k_proj"]
+)
 def test_interrupted_anywhere_it_resumes_to_the_same_numbers(
     finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path, stop_at: str
 ) -> None:
@@ -175,6 +205,7 @@ def test_killed_without_warning_it_resumes_to_the_same_numbers(
     assert start("learning rate", 2, "no") == -signal.SIGKILL
     assert start("training", 5, "yes") == -signal.SIGKILL
     assert start("training", 21, "yes") == -signal.SIGKILL
+    assert start("training at r = 1", 12, "yes") == -signal.SIGKILL
     assert start("cut to rank 4", 1, "yes") == -signal.SIGKILL
     assert start("nothing", 0, "yes") == 0
     assert numbers(output) == numbers(finished.folder)
@@ -300,7 +331,7 @@ def test_no_memory_is_one_line(
 ) -> None:
     from lorarank.probe import batches
 
-    def out_of_memory(*_: object) -> None:
+    def out_of_memory(*_: object, **more: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
     monkeypatch.setattr(batches, "token_losses", out_of_memory)
@@ -315,10 +346,10 @@ def test_the_micro_batch_halves_until_it_fits_and_the_step_stays_whole(
 
     real = batches.token_losses
 
-    def small_memory(model, batch, dtype):
+    def small_memory(model, batch, dtype, **more):
         if len(batch["input_ids"]) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
-        return real(model, batch, dtype)
+        return real(model, batch, dtype, **more)
 
     monkeypatch.setattr(batches, "token_losses", small_memory)
     run = probe(options_for(tiny_model, tiny_data, tmp_path / "run", batch_tokens=1024, lr=1e-3))

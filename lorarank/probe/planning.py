@@ -11,7 +11,7 @@ from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
 from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.material import Material, gather
-from lorarank.probe.options import SEARCH_SHARE, ProbeOptions, tokens_within
+from lorarank.probe.options import COMPANION_RANK, SEARCH_SHARE, ProbeOptions, tokens_within
 from lorarank.probe.rate import CHECK_STEPS, TRIALS, trial_steps
 from lorarank.probe.stages import agreed, check_output, planned_tokens
 from lorarank.probe.training import schedule_for
@@ -36,6 +36,7 @@ class Plan:
     rank: int
     alpha: int
     replicates: int
+    companion: int | None
     train_documents: int
     unique_tokens: int
     heldout_documents: int
@@ -105,21 +106,21 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     trainable = options.rank * sum(out + inner for out, inner in chosen.values())
     rows = material.rows(0, options.seed, packed=True)
     heldout = material.heldout(packed=True)
-    evaluations = 1 + options.replicates + len(truncation_ranks(options.rank)) + len({models.leaf(n) for n in chosen})
+    evaluations = 1 + options.adapters + len(truncation_ranks(options.rank)) + len({models.leaf(n) for n in chosen})
     speed = EFFICIENCY * _matmul_speed(device, dtype, int(material.config.get_text_config().hidden_size))
     per_token = 4 * base + 6 * trainable  # forward and backward through frozen weights, and the factors' gradients
     evaluation = evaluations * 2 * base
     tokens = options.token_budget
     if options.minutes is not None:
         seconds = options.minutes * 60 - STARTUP_SECONDS
-        fitting = tokens_within(seconds * speed, per_token * (options.replicates + SEARCH_SHARE), evaluation)
+        fitting = tokens_within(seconds * speed, per_token * (options.adapters + SEARCH_SHARE), evaluation)
         tokens = max(material.row_length, fitting)
     schedule = schedule_for(rows, rows_per_step=material.rows_per_step, tokens=tokens, seed=options.seed)
     trained = schedule.tokens(rows)
     trial = trial_steps(schedule.steps) if options.lr is None else 0
     search_steps = TRIALS * (trial + CHECK_STEPS // 3) if trial else 0
     work = (
-        options.replicates * trained + search_steps * trained / schedule.steps
+        options.adapters * trained + search_steps * trained / schedule.steps
     ) * per_token + evaluation * heldout.tokens
     part_tokens = int((rows.document >= 0).sum())
     notes = []
@@ -140,6 +141,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         rank=options.rank,
         alpha=options.alpha,
         replicates=options.replicates,
+        companion=COMPANION_RANK if options.has_companion else None,
         train_documents=material.documents,
         unique_tokens=material.unique_tokens,
         heldout_documents=len(heldout.keys),
@@ -154,7 +156,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         device=str(device),
         precision="nf4 base, bf16 compute" if options.load_in_4bit else str(dtype).removeprefix("torch."),
         memory_bytes=_memory(options, material, base, trainable, dtype),
-        seconds=STARTUP_SECONDS + STEP_SECONDS * (options.replicates * schedule.steps + search_steps) + work / speed,
+        seconds=STARTUP_SECONDS + STEP_SECONDS * (options.adapters * schedule.steps + search_steps) + work / speed,
         notes=tuple(notes),
     )
 

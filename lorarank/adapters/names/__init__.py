@@ -1,0 +1,139 @@
+"""The same adapter with its modules named by their paths in a model of transformers or diffusers (floor 1).
+
+Writers of PEFT's, diffusers' and kohya's layouts need these paths, and formats of other tools have names of their own.
+Some of those are fixed by the tools' code (*language*, *flux*, *underscored*), some only the base model tells (*base*).
+Where a tool has fused or turned what transformers and diffusers have not, a module becomes several, or has its rows in
+another order (*pieces*): ΔW is then that of the model it is named in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.names import flux, language
+from lorarank.adapters.names.base import Base
+from lorarank.adapters.names.pieces import Piece
+from lorarank.adapters.names.underscored import by_underscores, dotted
+from lorarank.adapters.peft_keys import FACTOR
+from lorarank.errors import AdapterError
+
+BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "mlx"})
+"""Formats that name modules by their paths in a model of transformers or diffusers; others have names of their own."""
+
+COMFY = "diffusion_model."
+"""Before the names of ComfyUI's checkpoints, which are those of the models' first code."""
+
+FLATTENED = re.compile(r"lora_(?P<part>unet|te[123]?|transformer)_(?P<name>.+)")
+"""A name of kohya's: the path of its module with underscores for dots."""
+
+PARTS = {"unet": "unet", "transformer": "transformer", "te": "text_encoder", "te1": "text_encoder"} | {
+    "te2": "text_encoder_2",
+    "te3": "text_encoder_3",
+}
+"""Prefix of kohya's → part of a pipeline; ``unet`` is said of transformers too."""
+
+Renamer = Callable[[LoraModule], "tuple[Piece, ...] | None"]
+"""A stored module → the modules of the model that it is; ``None`` where that is not known."""
+
+
+def by_path(adapter: Adapter, base: Base | None = None) -> Adapter:
+    """Name the modules by their paths; those of a pipeline's part behind ``unet.``, ``transformer.`` and so on.
+
+    Parameters
+    ----------
+    adapter : of any format.
+    base : the model that it is for, where its names or number of heads are needed.
+
+    Raises
+    ------
+    AdapterError
+        A name, or the order of its rows, is not known; what tells it, or which tool does.
+    ModelError
+        ``base`` lacks what is needed of it.
+    """
+    flattened = any(FLATTENED.fullmatch(module.name) for module in adapter.modules)
+    comfy = any(module.name.startswith(COMFY) for module in adapter.modules)
+    bare = adapter.format == "pairs" and all(FACTOR.fullmatch(module.keys[0]) for module in adapter.modules)
+    if (adapter.format in BY_PATH or bare) and not comfy:
+        return adapter  # bare factors of PEFT have its paths too
+    if adapter.format in ("torchtune", "gguf"):
+        rename = _language(adapter, base)
+    elif flattened or (adapter.format == "kohya" and base is not None):
+        rename = _underscored(adapter, base)
+    else:
+        rename = _of_flux
+    modules: list[LoraModule] = []
+    for module in adapter.modules:
+        found = rename(module)
+        if found is None:
+            raise _unknown(adapter, module, base, flattened)
+        modules += [piece.of(module) for piece in found]
+    return replace(adapter, modules=tuple(modules))
+
+
+def _language(adapter: Adapter, base: Base | None) -> Renamer:
+    kind = language.architecture(adapter.format, adapter.config, base, adapter.source)
+    return lambda module: (language.piece(module, adapter.format, kind, base, adapter.source),)
+
+
+def _of_flux(module: LoraModule) -> tuple[Piece, ...] | None:
+    name = module.name.removeprefix(COMFY)
+    return flux.pieces(module, name) if module.expert is None else None
+
+
+def _underscored(adapter: Adapter, base: Base | None) -> Renamer:
+    """By the names of the base, of Flux.1, or of what diffusers' UNets and text encoders consist of."""
+    named = {} if base is None else by_underscores(base.modules)
+    stems = [_flat(module.name) for module in adapter.modules]
+    of_flux = any(flux.is_flux(stem) for _, stem in stems)
+
+    def rename(module: LoraModule) -> tuple[Piece, ...] | None:
+        prefix, stem = _flat(module.name)
+        part = PARTS.get(prefix, "")
+        path = named.get(f"{part}_{stem}") or named.get(stem)
+        if path is not None:
+            return (Piece(path),)
+        if prefix == "unet" and of_flux:
+            return flux.pieces(module, stem)
+        path = dotted(stem) if part else None
+        return None if path is None else (Piece(f"{part}.{path}"),)
+
+    return rename
+
+
+def _flat(name: str) -> tuple[str, str]:
+    """kohya's prefix, and the rest with underscores alone.
+
+    >>> _flat("lora_unet_input_blocks.4.1.proj_in"), _flat("lycoris_model_layers.0.mlp_up_proj")
+    (('unet', 'input_blocks_4_1_proj_in'), ('', 'model_layers_0_mlp_up_proj'))
+    """
+    match = FLATTENED.fullmatch(name)
+    if match:
+        return match["part"], match["name"].replace(".", "_")
+    return "", name.removeprefix("lycoris_").replace(".", "_")
+
+
+def _unknown(adapter: Adapter, module: LoraModule, base: Base | None, flattened: bool) -> AdapterError:
+    where = f"{adapter.source}: {module.keys[0]}"
+    if flattened:
+        told = "" if base is None else f", nor does {base.path} tell"
+        what = f"where the dots were in this name is not known{told}"
+        return AdapterError(
+            where,
+            what,
+            why="it is none of a UNet, of Flux.1 or of CLIP",
+            do="name the model that it is for with --base MODEL, or convert it with the tool that loads the model",
+        )
+    keep = "leave --to out, or "
+    if module.name.startswith(COMFY):
+        what, do = "not named by its path in diffusers' model", "load it with diffusers, which renames it, and save it"
+        return AdapterError(where, what, do=keep + do + " from there")
+    return AdapterError(
+        adapter.source,
+        f"its modules ({adapter.modules[0].name}, …) are not named by their paths in a model",
+        why="only a tool that loads the model can tell where they belong",
+        do=keep + "convert it with the tool it is from",
+    )

@@ -1,0 +1,158 @@
+"""New factors under the names they had: what the tool that an adapter is from reads again (floor 1).
+
+Keys, the way round of each factor, alphas and the file's metadata stay; what is no factor is copied. Where r or the
+scaling stands in an ``adapter_config.json``, it is brought up to date. Some tools take less than the file could hold:
+
+- x-flux builds every block with the r of the first (``get_lora_rank``, XLabs-AI/x-flux ``src/flux/xflux_pipeline.py``),
+- torchtune every module with the ``lora_rank`` of its recipe, and misses none (pytorch/torchtune
+  ``torchtune/modules/peft/_utils.py``),
+- lora_diffusion counts the modules, and has the r of each in the metadata (``parse_safeloras``, cloneofsimo/lora
+  ``lora_diffusion/lora.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
+from lorarank.adapters.replacement import Replacement, is_plain, stacks
+from lorarank.adapters.store import INDEX_SUFFIX
+from lorarank.adapters.tensors import FLOATS, Store, upcast
+from lorarank.adapters.verbatim import copied, kept_metadata
+from lorarank.adapters.write_peft import alpha_for
+from lorarank.errors import AdapterError
+
+FORMATS = ("ai-toolkit", "attention-processors", "xlabs", "cloneofsimo", "mlx", "torchtune", "pairs")
+"""What can be written so."""
+
+COMPLETE = frozenset({"cloneofsimo", "torchtune", "xlabs"})
+"""Formats whose tools miss a module that is left out."""
+
+ONE_RANK = {"torchtune": "torchtune", "xlabs": "x-flux"}
+"""Format → the tool, which takes one r for all modules."""
+
+UNSCALED = (
+    "No alpha is stored: where the loader is given one, give it the old one times new r over old r, so that alpha/r "
+    "stays what it was."
+)
+
+
+def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
+    """The file, and the configuration beside it where there is one.
+
+    Raises
+    ------
+    AdapterError
+        The tool could not read that, or the numbers lie in a file that has no names.
+    """
+    store = _named(adapter)
+    ranks = {one.r for one in replacements}
+    if adapter.format in ONE_RANK and len(ranks) > 1:
+        raise AdapterError(
+            adapter.source,
+            f"{ONE_RANK[adapter.format]} takes one r for all modules",
+            do="leave --per-module out, or write --to peft",
+        )
+    blocks = [_block(adapter, store, stack) for stack in stacks(replacements)]
+    blocks += [copied(adapter, key) for key in adapter.carried]
+    unscaled = any(one.module.alpha is None and one.r != one.module.r for one in replacements)
+    config = _config(adapter, replacements)
+    metadata = kept_metadata(adapter)
+    if adapter.format == "cloneofsimo":
+        metadata |= {f"{':'.join(_place(one.module))}:rank": str(one.r) for one in replacements}
+    return Layout(
+        weights=store.path.name.removesuffix(INDEX_SUFFIX).removesuffix(store.path.suffix) + ".safetensors",
+        blocks=tuple(blocks),
+        metadata=metadata,
+        config=config,
+        notes=(UNSCALED,) if unscaled and config is None and adapter.format != "cloneofsimo" else (),
+    )
+
+
+def _named(adapter: Adapter) -> Store:
+    store = adapter.store
+    if store is None or all(key.isdecimal() for key in store.tensors):
+        raise AdapterError(
+            adapter.source,
+            "a bare list of tensors, which a safetensors file cannot hold",
+            why="it has no names",
+            do="load it with lora_diffusion and save it with save_safeloras",
+        )
+    return store
+
+
+def _place(module: LoraModule) -> list[str]:
+    """The part of the pipeline and the place in it, of a key like ``unet:12:down``."""
+    return module.keys[0].split(":")[:2]
+
+
+def _block(adapter: Adapter, store: Store, stack: Sequence[Replacement]) -> Block:
+    """The tensors of a module, or of all experts of a stack."""
+    first = stack[0]
+    module, r = first.module, first.r
+    if not is_plain(adapter, module):
+        raise AdapterError(
+            f"{adapter.source}: {module.name}",
+            "a convolution in groups, each with columns of its own",
+            why="factors of another rank, scaling or dtype do not fit into that",
+            do="leave this adapter as it is, or merge it into its model",
+        )
+    tails = [store.tensors[key].shape for key in module.keys]
+    if module.expert is None:
+        shape_A, shape_B = (r, *tails[0][1:]), (module.out_features, r, *tails[1][2:])
+    else:
+        count = len(stack)
+        shape_A = (count, r, module.in_features) if len(tails[0]) == 3 else (count * r, module.in_features)
+        shape_B = (count, module.out_features, r)
+    turned = [letter in module.transposed for letter in "AB"]
+    shapes = [(module.in_features, r) if turned[0] else shape_A, (r, module.out_features) if turned[1] else shape_B]
+    slots = [Slot(key, dtype, shape) for key, dtype, shape in zip(module.keys, first.dtypes, shapes, strict=True)]
+    alphas = [] if module.alpha is None else [_alpha(store, module.alpha, alpha_for(r, first.scaling, rslora=False))]
+    return Block((*slots, *(slot for slot, _ in alphas)), partial(_computed, slots, stack, [raw for _, raw in alphas]))
+
+
+def _alpha(store: Store, key: str, alpha: float) -> tuple[Slot, Raw]:
+    """An alpha in its old dtype where that holds it exactly, else as float32."""
+    stored = store.tensors[key]
+    value = np.full(stored.shape, float(alpha))
+    for dtype in (stored.dtype, "float32") if stored.dtype in FLOATS else ("float32",):
+        raw = downcast(value, dtype, key)
+        upcast(raw, dtype, kept := np.empty_like(value))
+        if (kept == value).all():
+            break
+    return Slot(key, dtype, stored.shape), raw
+
+
+def _computed(slots: Sequence[Slot], stack: Sequence[Replacement], alphas: Sequence[Raw]) -> list[Raw]:
+    pairs = [one.read() for one in stack]
+    found: list[Raw] = []
+    for slot, letter, factors in zip(slots, "AB", zip(*pairs, strict=True), strict=True):
+        turned = letter in stack[0].module.transposed
+        values = np.stack([factor.T if turned else factor for factor in factors])
+        found.append(downcast(values.reshape(slot.shape), slot.dtype, slot.key))
+    return [*found, *alphas]
+
+
+def _config(adapter: Adapter, replacements: Sequence[Replacement]) -> Mapping[str, Any] | None:
+    """The configuration as it is now; ``None`` where the format has none, or none lay beside the file."""
+    if adapter.format not in ("mlx", "torchtune") or not adapter.config:
+        return None
+    config = dict(adapter.config)
+    largest = max(replacements, key=lambda one: one.r)
+    if adapter.format == "torchtune":
+        return config | {"r": largest.r, "lora_alpha": alpha_for(largest.r, largest.scaling, rslora=False)}
+    parameters = config.get("lora_parameters")
+    if not isinstance(parameters, dict):
+        return config
+    parameters = {**parameters, "rank": largest.r, "scale": largest.scaling}
+    if parameters.pop("alpha", None) is not None and len({one.scaling for one in replacements}) > 1:
+        raise AdapterError(adapter.source, "its old configuration divides one alpha by the r of each module", do=_BAKE)
+    return config | {"lora_parameters": parameters}
+
+
+_BAKE = "add --bake-alpha"

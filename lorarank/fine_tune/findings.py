@@ -1,0 +1,62 @@
+"""What is to be said about a fine-tune, as findings (floor 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from lorarank.audit import codes
+from lorarank.audit.codes import Finding, found
+from lorarank.fine_tune.matrix import MatrixUpdate
+from lorarank.wording import percent
+
+MOSTLY = 0.5
+"""Share of a matrix's energy that rounding alone explains, from which on its ranks say little."""
+
+OUTSIDE = 0.1
+"""Share of all change outside linear layers, from which on an extracted LoRA misses much."""
+
+
+def of_fine_tune(
+    updates: Sequence[MatrixUpdate], vector_norm: float, share: float, skipped: Sequence[str]
+) -> Iterator[Finding]:
+    """About the whole, then about its matrices.
+
+    Parameters
+    ----------
+    updates : matrices that changed.
+    vector_norm : ‖·‖ of the change of norms and biases.
+    share : the first share of energy.
+    skipped : sentences about tensors that could not be compared.
+    """
+    if skipped:
+        more = f" And {len(skipped) - 1:,} more." if len(skipped) > 1 else ""
+        yield found(codes.UNCOMPARED, skipped[0] + more)
+    linear = sum(update.norm**2 for update in updates if update.linear)
+    rest = sum(update.norm**2 for update in updates if not update.linear) + vector_norm**2
+    if rest > OUTSIDE * (linear + rest):
+        yield found(
+            codes.OUTSIDE,
+            f"{percent(rest / (linear + rest))} of ‖ΔW‖² is in embeddings, heads, norms and biases.",
+        )
+    for update in updates:
+        yield from _of_matrix(update, share)
+
+
+def _of_matrix(update: MatrixUpdate, share: float) -> Iterator[Finding]:
+    if update.problem:
+        yield found(codes.NAN, f"{update.problem}.", update.name)
+        return
+    noise = (update.rounding / update.norm) ** 2 if update.norm else 0.0
+    if noise >= MOSTLY:
+        yield found(
+            codes.ROUNDING,
+            f"Rounding to {update.dtype} alone makes about {percent(min(1.0, noise))} of its change.",
+            update.name,
+        )
+    if update.energy_ranks and update.energy_ranks[0] is None:
+        yield found(
+            codes.BEYOND,
+            f"{len(update.singular_values)} directions hold {percent(update.captured)} of its change, not "
+            f"{percent(share)}.",
+            update.name,
+        )

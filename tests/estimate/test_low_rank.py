@@ -1,0 +1,96 @@
+"""With a companion at r = 1 the answer is what that loses over what may be lost; the plain rule is one flag away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorarank import runs
+from lorarank.estimate import EstimateOptions, constants, recommend
+from lorarank.estimate.readings import low_rank
+from lorarank.numerics.ladder import LADDER
+from lorarank.report import table
+
+Make = Callable[..., Path]
+Golden = Callable[[str, str], None]
+
+
+@pytest.mark.parametrize(
+    ("lost", "r"), [(0.0, 1), (-0.004, 1), (0.008, 1), (0.019, 2), (0.02, 2), (0.021, 4), (0.074, 8), (0.10, 16)]
+)
+def test_the_answer_is_the_loss_over_what_may_be_lost(make_run: Make, lost: float, r: int) -> None:
+    answer = recommend(make_run(r=32, companion=(lost, 0.001)))  # the gain is 1, so shares are nats
+    assert answer.r == r
+    assert answer.low_rank is not None
+    assert answer.low_rank.lost == pytest.approx(lost)
+    assert answer.interval is not None
+    assert answer.interval.low <= r <= answer.interval.high
+    assert answer.cost is not None
+    assert answer.config is not None
+    assert answer.cost.parameters == r * answer.cost.parameters_per_rank
+    assert answer.config.r == r
+    assert answer.rule is not None
+    assert answer.rule.r == 2  # what the energy says stands beside it
+
+
+def test_a_share_of_the_energy_asks_for_the_plain_rule(make_run: Make) -> None:
+    run = make_run(companion=(0.05, 0.001))
+    plain = recommend(run, EstimateOptions(energy=0.9))
+    assert (plain.r, plain.low_rank) == (2, None)
+    assert recommend(run).r == 8
+
+
+def test_without_a_companion_the_plain_rule_answers(make_run: Make) -> None:
+    assert recommend(make_run()).low_rank is None
+    assert recommend(make_run(name="nan", companion=(math.nan, math.nan))).low_rank is None
+
+
+def test_an_answer_above_half_of_the_probes_rank_is_refused(make_run: Make) -> None:
+    refused = recommend(make_run(companion=(0.09, 0.001)))  # r = 16 of R = 16
+    assert refused.r is None
+    (sentence,) = refused.refusals
+    assert "r = 1 loses 9.0% of the gain" in sentence
+    assert "--rank 32" in sentence
+    assert recommend(make_run(name="wide", r=32, companion=(0.09, 0.001))).r == 16
+
+
+def test_the_interval_has_the_errors_of_documents_and_seeds_in_it(make_run: Make) -> None:
+    sure = recommend(make_run(name="sure", r=32, companion=(0.04, 0.0))).low_rank
+    noisy = recommend(make_run(name="noisy", r=32, companion=(0.04, 0.02))).low_rank
+    assert sure is not None
+    assert noisy is not None
+    assert sure.lost_se == pytest.approx(math.sqrt(2) * constants.SEED_SPREAD)
+    assert (sure.low, sure.r, sure.high) == (4, 4, 16)
+    assert (noisy.low, noisy.r, noisy.high) == (1, 4, 32)
+
+
+@given(st.floats(-0.1, 0.6), st.floats(0, 0.1), st.floats(0.01, 10), st.floats(0.1, 10))
+def test_more_lost_is_never_a_lower_rank_and_units_do_not_matter(
+    lost: float, se: float, more: float, unit: float
+) -> None:
+    def reading(share: float, gain: float = 1.0) -> tuple[int, int, int]:
+        loss = runs.Loss(share * gain, se * gain)
+        found = low_rank(runs.Companion(1, 1, loss, loss), gain)
+        assert found is not None
+        return found.low, found.r, found.high
+
+    low, r, high = reading(lost)
+    assert low <= r <= high
+    assert {low, r, high} <= set(LADDER)
+    assert all(a <= b for a, b in zip((low, r, high), reading(lost + more), strict=True))
+    near = low_rank(runs.Companion(1, 1, runs.Loss(0, 0), runs.Loss(lost * unit, se * unit)), unit)
+    assert near is not None
+    assert near.needed == pytest.approx(100 * max(lost, 0.0), rel=1e-9, abs=1e-9)
+
+
+def test_the_page_is_what_it_was(
+    make_run: Make, golden: Golden, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_run(r=32, companion=(0.031, 0.003))
+    monkeypatch.chdir(tmp_path)
+    golden("low-rank.txt", table.render(recommend("run")))

@@ -1,0 +1,253 @@
+"""Modules of other tools' adapters found again in models of transformers, by their paths and with rows in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from torch import nn
+
+from lorarank.errors import LorarankError
+from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
+
+HEADS, KEYS, WIDTH = 4, 2, 16
+"""Of the Llama in the conftest."""
+
+SHAPES = {
+    "self_attn.q_proj": (16, 16),
+    "self_attn.k_proj": (8, 16),
+    "self_attn.v_proj": (8, 16),
+    "self_attn.o_proj": (16, 16),
+    "mlp.gate_proj": (24, 16),
+    "mlp.up_proj": (24, 16),
+    "mlp.down_proj": (16, 24),
+}
+TORCHTUNE = dict(zip(SHAPES, ("q_proj", "k_proj", "v_proj", "output_proj", "w1", "w3", "w2"), strict=True))
+GGUF = dict(zip(SHAPES, ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"), strict=True))
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(list(shape)).standard_normal(shape).astype(np.float32)
+
+
+def turned(lora_B: np.ndarray, heads: int) -> np.ndarray:
+    """Rows as torchtune's ``hf_to_tune`` and llama.cpp's ``permute`` put them."""
+    return lora_B.reshape(heads, 2, len(lora_B) // heads // 2, -1).swapaxes(1, 2).reshape(lora_B.shape)
+
+
+def dense(delta: np.ndarray, k: int) -> np.ndarray:
+    U, s, Vt = np.linalg.svd(delta, full_matrices=False)
+    return (U[:, :k] * s[:k]) @ Vt[:k]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Callable[..., Path]:
+    """``base("llama")``: a folder with nothing but a model's configuration."""
+
+    def make(model_type: str = "llama", **config: Any) -> Path:
+        (tmp_path / "base").mkdir()
+        plain = {"model_type": model_type, "num_attention_heads": HEADS, "num_key_value_heads": KEYS}
+        (tmp_path / "base" / "config.json").write_text(json.dumps(plain | config))
+        return tmp_path / "base"
+
+    return make
+
+
+@pytest.fixture
+def of_llama(tmp_path: Path, gguf_bytes: Callable[..., bytes]) -> Callable[..., tuple[Path, dict[str, np.ndarray]]]:
+    """``of_llama("torchtune", turn=True)``: an adapter of that tool at r = 4, and ΔW by the paths in transformers."""
+
+    def make(form: str, turn: bool = True, arch: str = "llama") -> tuple[Path, dict[str, np.ndarray]]:
+        tensors, deltas = {}, {}
+        for layer in range(2):
+            for path, (out, in_) in SHAPES.items():
+                lora_A, lora_B = normal(4, in_) + layer, normal(out, 4) - layer
+                deltas[f"model.layers.{layer}.{path}"] = 1.5 * lora_B.astype(float) @ lora_A
+                if turn and path.endswith(("q_proj", "k_proj")):
+                    lora_B = turned(lora_B, HEADS if path.endswith("q_proj") else KEYS)
+                if form == "gguf":
+                    stem = f"blk.{layer}.{GGUF[path]}.weight"
+                    tensors |= {f"{stem}.lora_a": lora_A, f"{stem}.lora_b": lora_B}
+                else:
+                    stem = f"layers.{layer}.{path.split('.')[0].replace('self_', '')}.{TORCHTUNE[path]}"
+                    tensors |= {f"{stem}.lora_a.weight": lora_A, f"{stem}.lora_b.weight": lora_B}
+        folder = tmp_path / "in"
+        folder.mkdir()
+        if form == "gguf":
+            values = {"adapter.lora.alpha": 6.0, "general.architecture": arch}
+            (folder / "lora.gguf").write_bytes(gguf_bytes(tensors, values))
+        else:
+            save_file({key: np.ascontiguousarray(tensor) for key, tensor in tensors.items()}, folder / "a.safetensors")
+            (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 6}))
+        return folder, deltas
+
+    return make
+
+
+OfLlama = Callable[..., tuple[Path, dict[str, np.ndarray]]]
+Loaded = Callable[[str, Path], dict[str, np.ndarray]]
+
+
+@pytest.mark.parametrize(
+    ("form", "turn", "arch", "model"),
+    [
+        ("torchtune", True, "", "llama"),
+        ("torchtune", False, "", "qwen2"),
+        ("gguf", True, "llama", "llama"),
+        ("gguf", False, "qwen2", None),
+    ],
+)
+def test_peft_loads_the_update_with_its_rows_in_order(
+    form: str,
+    turn: bool,
+    arch: str,
+    model: str | None,
+    of_llama: OfLlama,
+    base: Callable[..., Path],
+    deltas_of: Loaded,
+    tmp_path: Path,
+) -> None:
+    source, expected = of_llama(form, turn, arch)
+    folder = None if model is None else str(base(model))
+    done = resize(source, tmp_path / "out", ResizeOptions(rank=2, to="peft", base=folder))
+    assert (done.format_before, done.format) == (form, "peft")
+    found = deltas_of("llama", tmp_path / "out")
+    assert found.keys() == expected.keys()
+    for name, delta in expected.items():
+        np.testing.assert_allclose(found[name], dense(delta, 2), rtol=0, atol=2e-6 * np.abs(delta).max(), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("form", "arch", "model", "words"),
+    [
+        ("torchtune", "", None, r"do not say which architecture.* --base MODEL; its config\.json is enough"),
+        ("torchtune", "", "phi3", "of the architecture phi3, whose names are not known here"),
+        ("gguf", "llama", None, r"its rows are turned.* number of heads is not stored.* --base MODEL"),
+        ("gguf", "rwkv7", None, "of the architecture rwkv7, whose names are not known here .*Use the PEFT adapter"),
+    ],
+)
+def test_what_the_names_alone_do_not_tell(
+    form: str, arch: str, model: str | None, words: str, of_llama: OfLlama, base: Callable[..., Path], tmp_path: Path
+) -> None:
+    source, _ = of_llama(form, True, arch)
+    folder = None if model is None else str(base(model))
+    with pytest.raises(LorarankError, match=words):
+        convert(source, tmp_path / "out", ConvertOptions(to="peft", base=folder))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"num_attention_heads": 3, "num_key_value_heads": 3}, "8 rows are not those of 3 heads"),
+        ({"num_attention_heads": None, "num_key_value_heads": None}, "does not say how many heads"),
+        ({"num_attention_heads": "many"}, "does not say how many heads"),
+    ],
+)
+def test_a_base_with_other_heads(
+    config: dict[str, Any], words: str, of_llama: OfLlama, base: Callable[..., Path], tmp_path: Path
+) -> None:
+    source, _ = of_llama("gguf")
+    with pytest.raises(LorarankError, match=words):
+        convert(source, tmp_path / "out", ConvertOptions(to="peft", base=str(base(**config))))
+
+
+def test_experts_in_a_stack_are_not_named(
+    base: Callable[..., Path], gguf_bytes: Callable[..., bytes], tmp_path: Path
+) -> None:
+    stem = "blk.0.ffn_up_exps.weight"
+    tensors = {f"{stem}.lora_a": normal(3, 4, 16), f"{stem}.lora_b": normal(3, 8, 4)}
+    (tmp_path / "lora.gguf").write_bytes(gguf_bytes(tensors, {"general.architecture": "qwen3"}))
+    with pytest.raises(LorarankError, match="one of the experts of a stack"):
+        convert(tmp_path / "lora.gguf", tmp_path / "out", ConvertOptions(to="peft"))
+
+
+def test_experts_of_mlx_are_not_written_for_peft(tmp_path: Path) -> None:
+    stem = "model.layers.0.mlp.switch_mlp.up_proj"
+    save_file({f"{stem}.lora_a": normal(3, 4, 16), f"{stem}.lora_b": normal(3, 8, 4)}, tmp_path / "a.safetensors")
+    with pytest.raises(LorarankError, match=r"an expert of a stack.* Leave --to out"):
+        convert(tmp_path / "a.safetensors", tmp_path / "out", ConvertOptions(to="peft"))
+
+
+def test_peft_loads_what_mlx_has_trained(deltas_of: Loaded, tmp_path: Path) -> None:
+    expected, tensors = {}, {}
+    for name, (out, in_) in SHAPES.items():
+        a, b = normal(in_, 4), normal(4, out)
+        tensors |= {f"model.layers.1.{name}.lora_a": a, f"model.layers.1.{name}.lora_b": b}
+        expected[f"model.layers.1.{name}"] = 20 * (a.astype(float) @ b).T
+    (tmp_path / "in").mkdir()
+    save_file(tensors, tmp_path / "in" / "adapters.safetensors")
+    config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 20.0, "dropout": 0.0}}
+    (tmp_path / "in" / "adapter_config.json").write_text(json.dumps(config))
+    resize(tmp_path / "in", tmp_path / "out", ResizeOptions(rank=3, to="peft"))
+    found = deltas_of("llama", tmp_path / "out")
+    assert found.keys() == expected.keys()
+    for name, delta in expected.items():
+        np.testing.assert_allclose(found[name], dense(delta, 3), rtol=0, atol=2e-6 * np.abs(delta).max())
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_underscores_of_a_language_model_by_its_base(
+    weights: bool, model_of: Callable[[str], nn.Module], deltas_of: Loaded, base: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As LyCORIS names the modules of any model; the base's headers tell the paths, or its configuration does."""
+    tensors, expected = {}, {}
+    for name, (out, in_) in SHAPES.items():
+        stem = f"lycoris_model_layers_0_{name.replace('.', '_')}"
+        A, B = normal(4, in_), normal(out, 4)
+        tensors |= {
+            f"{stem}.lora_down.weight": A,
+            f"{stem}.lora_up.weight": B,
+            f"{stem}.alpha": np.array(2, np.float32),
+        }
+        expected[f"model.layers.0.{name}"] = 0.5 * B.astype(float) @ A
+    save_file(tensors, tmp_path / "in.safetensors")
+    config = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
+    folder = base("llama", **config)
+    if weights:
+        model_of("llama").save_pretrained(folder)
+    convert(tmp_path / "in.safetensors", tmp_path / "out", ConvertOptions(to="peft", base=str(folder)))
+    found = deltas_of("llama", tmp_path / "out")
+    for name, delta in expected.items():
+        np.testing.assert_allclose(found[name], delta, rtol=0, atol=2e-6 * np.abs(delta).max())
+
+
+@pytest.mark.parametrize("based", [False, True])
+def test_underscores_that_nothing_resolves(based: bool, base: Callable[..., Path], tmp_path: Path) -> None:
+    stem = "lora_unet_blocks_0_cross_attn_k"
+    tensors = {f"{stem}.lora_down.weight": normal(4, 8), f"{stem}.lora_up.weight": normal(8, 4)}
+    save_file(tensors, tmp_path / "in.safetensors")
+    folder = str(base("mystery")) if based else None
+    with pytest.raises(
+        LorarankError, match=r"where the dots were .* not known.* --base MODEL, or convert it"
+    ) as caught:
+        convert(tmp_path / "in.safetensors", tmp_path / "out", ConvertOptions(to="diffusers", base=folder))
+    assert ("nor does" in str(caught.value)) is based
+
+
+def test_a_base_is_for_another_format(base: Callable[..., Path], of_llama: OfLlama, tmp_path: Path) -> None:
+    source, _ = of_llama("torchtune")
+    with pytest.raises(LorarankError, match=r"the adapter keeps its format, torchtune, and names\. Leave it"):
+        convert(source, tmp_path / "out", ConvertOptions(base=str(base())))
+
+
+def test_names_of_comfyui_that_diffusers_has_not(tmp_path: Path) -> None:
+    stem = "diffusion_model.blocks.0.self_attn.q"
+    save_file(
+        {f"{stem}.lora_A.weight": normal(4, 8), f"{stem}.lora_B.weight": normal(8, 4)}, tmp_path / "a.safetensors"
+    )
+    with pytest.raises(LorarankError, match=r"not named by its path.* Leave --to out, or load it with diffusers"):
+        convert(tmp_path / "a.safetensors", tmp_path / "out", ConvertOptions(to="diffusers"))
+
+
+def test_bare_factors_of_peft_have_paths(saved: Callable[..., Path], deltas_of: Loaded, tmp_path: Path) -> None:
+    before = saved("llama", r=4, lora_alpha=4, target_modules=["q_proj"])
+    (before / "adapter_config.json").unlink()
+    done = convert(before, tmp_path / "out", ConvertOptions(to="peft"))
+    assert any("alpha is unknown: scaling 1 is assumed" in note for note in done.notes)
+    assert len(deltas_of("llama", tmp_path / "out")) == 2

@@ -1,0 +1,249 @@
+"""Formats that are written back as they were: the same keys, and the update that their own tools compute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from lorarank import adapters
+from lorarank.errors import AdapterError, OptionError
+from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
+
+Tensors = dict[str, np.ndarray]
+Config = dict[str, object]
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file of a tool's, and ΔW of its modules as the tool's own formula has it, from tensors and configuration."""
+
+    tensors: Tensors
+    formula: Callable[[Tensors, Config], Mapping[str, np.ndarray]]
+    config: Config | None = None
+    metadata: dict[str, str] | None = None
+    file: str = "lora.safetensors"
+
+
+def mlx(tensors: Tensors, config: Config) -> Mapping[str, np.ndarray]:
+    """``y + scale * (x @ lora_a) @ lora_b``; experts ``scale * lora_b[e] @ lora_a[e]``."""
+    scale = config["lora_parameters"]["scale"]  # type: ignore[index]
+    found = {}
+    for key, a in tensors.items():
+        if key.endswith("lora_a"):
+            b = tensors[key.replace("lora_a", "lora_b")]
+            found[key] = scale * (a @ b).T if a.ndim == 2 else scale * b @ a
+    return found
+
+
+def torchtune(tensors: Tensors, config: Config) -> Mapping[str, np.ndarray]:
+    """``alpha / rank * lora_b(lora_a(x))``."""
+    scale = config["lora_alpha"] / config["r"] if config else 1.0  # type: ignore[operator]
+    return {key: scale * tensors[key.replace("lora_a", "lora_b")] @ a for key, a in tensors.items() if "lora_a" in key}
+
+
+def pairs(down: str, up: str, alpha: str = "") -> Callable[[Tensors, Config], Mapping[str, np.ndarray]]:
+    """``up @ down``, times alpha/r where one is stored."""
+
+    def formula(tensors: Tensors, _: Config) -> Mapping[str, np.ndarray]:
+        found = {}
+        for key, A in tensors.items():
+            if down in key:
+                stored = tensors.get(key.replace(down, alpha)) if alpha else None
+                scale = 1.0 if stored is None else float(stored) / len(A)
+                B = tensors[key.replace(down, up)]
+                found[key] = scale * (B.reshape(len(B), -1) @ A.reshape(len(A), -1))
+        return found
+
+    return formula
+
+
+FLUX = "double_blocks.{}.processor.qkv_lora1.{}.weight"
+COMFY = "diffusion_model.blocks.0.self_attn.{}.{}"
+TO_Q = "mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.{}.weight"
+CASES = {
+    "mlx": Case(
+        {
+            "model.layers.0.self_attn.q_proj.lora_a": normal(10, 4),
+            "model.layers.0.self_attn.q_proj.lora_b": normal(4, 12),
+            "model.layers.0.mlp.switch_mlp.up_proj.lora_a": normal(3, 4, 10),
+            "model.layers.0.mlp.switch_mlp.up_proj.lora_b": normal(3, 8, 4),
+        },
+        mlx,
+        {"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 20.0, "dropout": 0.0}, "num_layers": 1},
+        file="adapters.safetensors",
+    ),
+    "torchtune": Case(
+        {
+            "layers.0.attn.q_proj.lora_a.weight": normal(4, 10),
+            "layers.0.attn.q_proj.lora_b.weight": normal(12, 4),
+            "layers.0.mlp.w1.lora_a.weight": normal(4, 10, seed=1),
+            "layers.0.mlp.w1.lora_b.weight": normal(16, 4),
+        },
+        torchtune,
+        {"r": 4, "lora_alpha": 6, "target_modules": ["q_proj", "w1"], "peft_type": "LORA"},
+        file="adapter_model.safetensors",
+    ),
+    "xlabs": Case(
+        {
+            FLUX.format(0, "down"): normal(4, 10),
+            FLUX.format(0, "up"): normal(30, 4),
+            FLUX.format(1, "down"): normal(4, 10, seed=1),
+            FLUX.format(1, "up"): normal(30, 4, seed=1),
+        },
+        pairs(".down.", ".up."),
+    ),
+    "ai-toolkit": Case(
+        {
+            COMFY.format("q", "lora_A.weight"): normal(4, 10),
+            COMFY.format("q", "lora_B.weight"): normal(10, 4),
+            COMFY.format("q", "alpha"): np.array(3, np.float32),
+            COMFY.format("k", "lora_A.weight"): normal(4, 10, seed=1),
+            COMFY.format("k", "lora_B.weight"): normal(10, 4, seed=1),
+        },
+        pairs("lora_A.weight", "lora_B.weight", "alpha"),
+        metadata={"software": '{"name": "ai-toolkit"}', "sshs_model_hash": "of other numbers", "name": "a"},
+    ),
+    "attention-processors": Case(
+        {TO_Q.format("down"): normal(4, 10), TO_Q.format("up"): normal(12, 4)}, pairs(".down.", ".up.")
+    ),
+    "cloneofsimo": Case(
+        {
+            "unet:0:down": normal(4, 10),
+            "unet:0:up": normal(12, 4),
+            "unet:1:down": normal(4, 10, seed=1),
+            "unet:1:up": normal(8, 4),
+            "<s1>": normal(7),
+        },
+        pairs(":down", ":up"),
+        metadata={"unet": '["GEGLU"]', "unet:0:rank": "4", "unet:1:rank": "4", "<s1>": "<embed>"},
+    ),
+    "pairs": Case({"w_a_000": normal(4, 10), "w_b_000": normal(12, 4), "other": normal(3)}, pairs("w_a", "w_b")),
+}
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[[str], Path]:
+    """The file of a case, in a folder with its configuration."""
+
+    def save(form: str) -> Path:
+        case = CASES[form]
+        folder = tmp_path / "in"
+        folder.mkdir()
+        save_file(case.tensors, folder / case.file, metadata=case.metadata)
+        if case.config is not None:
+            (folder / "adapter_config.json").write_text(json.dumps(case.config))
+        return folder
+
+    return save
+
+
+def written(form: str, folder: Path) -> tuple[Tensors, Config]:
+    config = folder / "adapter_config.json"
+    assert config.exists() is (CASES[form].config is not None)
+    return load_file(folder / CASES[form].file), json.loads(config.read_text()) if config.exists() else {}
+
+
+def dense(delta: np.ndarray, k: int) -> np.ndarray:
+    U, s, Vt = np.linalg.svd(delta.astype(np.float64), full_matrices=False)
+    return (U[..., :k] * s[..., None, :k]) @ Vt[..., :k, :]
+
+
+@pytest.mark.parametrize("bake", [False, True])
+@pytest.mark.parametrize("form", CASES)
+def test_the_tool_reads_the_best_cut(form: str, bake: bool, stored: Callable[[str], Path], tmp_path: Path) -> None:
+    case = CASES[form]
+    source = stored(form)
+    done = resize(source, tmp_path / "out", ResizeOptions(rank=2, bake_alpha=bake))
+    assert (done.format_before, done.format, done.r) == (form, form, (2,))
+    tensors, config = written(form, tmp_path / "out")
+    assert tensors.keys() == case.tensors.keys()
+    found, before = case.formula(tensors, config), case.formula(case.tensors, case.config or {})
+    for name, delta in before.items():
+        np.testing.assert_allclose(found[name], dense(delta, 2), rtol=0, atol=1e-5 * np.abs(delta).max(), err_msg=name)
+    again = adapters.open(tmp_path / "out")
+    assert (again.format, {module.r for module in again.modules}) == (form, {2})
+    assert bake is False or {module.scaling for module in again.modules} == {1.0}
+    for key in adapters.open(source).carried:
+        assert tensors[key].tobytes() == case.tensors[key].tobytes()
+
+
+@pytest.mark.parametrize("form", CASES)
+def test_without_a_cut_nothing_changes(form: str, stored: Callable[[str], Path], tmp_path: Path) -> None:
+    convert(stored(form), tmp_path / "out", ConvertOptions())
+    tensors, config = written(form, tmp_path / "out")
+    assert config == (CASES[form].config or {})
+    for key, tensor in CASES[form].tensors.items():
+        assert tensors[key].shape == tensor.shape
+        assert tensors[key].tobytes() == tensor.tobytes(), key
+
+
+def test_metadata_stay_but_for_ranks_and_hashes(stored: Callable[[str], Path], tmp_path: Path) -> None:
+    resize(stored("cloneofsimo"), tmp_path / "out", ResizeOptions(energy=0.7, per_module=True))
+    ranks = {module.name: str(module.r) for module in adapters.open(tmp_path / "out").modules}
+    with safe_open(tmp_path / "out" / "lora.safetensors", "np") as file:
+        metadata = file.metadata()
+    assert metadata["unet"] == '["GEGLU"]'
+    assert ranks == {f"unet.{i}": metadata[f"unet:{i}:rank"] for i in (0, 1)}
+
+
+def test_a_hash_of_other_numbers_is_left_out(stored: Callable[[str], Path], tmp_path: Path) -> None:
+    resize(stored("ai-toolkit"), tmp_path / "lora.safetensors", ResizeOptions(rank=1))
+    with safe_open(tmp_path / "lora.safetensors", "np") as file:
+        assert "sshs_model_hash" not in file.metadata()
+        assert file.metadata()["name"] == "a"
+
+
+@pytest.mark.parametrize("form", ["torchtune", "xlabs"])
+def test_tools_with_one_rank_get_one(form: str, stored: Callable[[str], Path], tmp_path: Path) -> None:
+    source = stored(form)
+    with pytest.raises(AdapterError, match=r"takes one r for all modules\. Leave --per-module out"):
+        resize(source, tmp_path / "out", ResizeOptions(params=130 if form == "torchtune" else 200, per_module=True))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["pairs", "xlabs"])
+def test_an_alpha_that_is_not_stored_has_to_follow(form: str, stored: Callable[[str], Path], tmp_path: Path) -> None:
+    source = stored(form)
+    done = resize(source, tmp_path / "out", ResizeOptions(rank=2))
+    assert any("times new r over old r" in note for note in done.notes)
+    assert not any("times new r" in note for note in convert(source, tmp_path / "same", ConvertOptions()).notes)
+
+
+def test_an_alpha_keeps_its_dtype_where_that_holds_it(tmp_path: Path) -> None:
+    stem = COMFY.format("q", "")
+    for name, alpha in (("whole", 8.0), ("third", 1.0)):
+        tensors = {
+            f"{stem}lora_A.weight": normal(3 if name == "third" else 4, 10).astype(np.float16),
+            f"{stem}lora_B.weight": normal(10, 3 if name == "third" else 4).astype(np.float16),
+            f"{stem}alpha": np.array(alpha, np.float16),
+        }
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        resize(tmp_path / f"{name}.safetensors", tmp_path / f"{name}-cut.safetensors", ResizeOptions(rank=1))
+    assert load_file(tmp_path / "whole-cut.safetensors")[f"{stem}alpha"].dtype == np.float16
+    assert load_file(tmp_path / "third-cut.safetensors")[f"{stem}alpha"] == np.float32(1 / 3)
+
+
+def test_a_bare_list_of_tensors_has_no_names_to_write(tmp_path: Path) -> None:
+    import torch
+
+    torch.save([torch.ones(6, 2), torch.ones(2, 8)], tmp_path / "lora.pt")
+    with pytest.raises(AdapterError, match=r"a bare list of tensors.* save_safeloras"):
+        resize(tmp_path / "lora.pt", tmp_path / "out", ResizeOptions(rank=1))
+
+
+def test_gguf_is_not_written(tmp_path: Path, gguf_bytes: Callable[..., bytes]) -> None:
+    stem = "blk.0.ffn_up.weight"
+    (tmp_path / "lora.gguf").write_bytes(gguf_bytes({f"{stem}.lora_a": normal(4, 6), f"{stem}.lora_b": normal(8, 4)}))
+    with pytest.raises(OptionError, match=r"not written\. Give --to peft, from which llama.cpp's convert_lora_to_gguf"):
+        resize(tmp_path / "lora.gguf", tmp_path / "out", ResizeOptions(rank=1))

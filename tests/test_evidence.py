@@ -1,0 +1,118 @@
+"""The documents' tables are what the evidence says, and the rules of the bake-off answer what they say they do."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EVIDENCE = ROOT / "data" / "evidence"
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Any:
+    """Imports a module of scripts/evidence by name."""
+    sys.path.insert(0, str(ROOT / "scripts" / "evidence"))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(ROOT / "scripts" / "evidence"))
+
+
+def test_no_table_says_anything_else_than_its_file(scripts: Any) -> None:
+    tables = scripts("tables")
+    found = 0
+    for path in tables.DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        assert tables.filled(text) == text, f"run scripts/evidence/tables.py: {path.name} is not up to date"
+        found += sum(f"<!-- {name} -->" in text for name in tables.TABLES)
+    assert found == 4  # pairs, bakeoff, confidence, refusals
+
+
+def test_every_pair_with_a_record_is_in_the_bake_off(scripts: Any) -> None:
+    recorded = {path.parent.name for path in (EVIDENCE / "pairs").glob("*/record.json")}
+    assert set(json.loads((EVIDENCE / "bakeoff.json").read_text(encoding="utf-8"))["pairs"]) == recorded
+    assert set(json.loads((EVIDENCE / "answers.json").read_text(encoding="utf-8"))["answers"]) == recorded
+
+
+def flat(rank: int, module: str = "a") -> dict[str, Any]:
+    """A record whose modules have ``rank`` equal singular values in every metric, and a curve to match."""
+    values = [1.0] * rank + [0.0] * (32 - rank)
+    return {
+        "task": "style",
+        "spectra": {metric: {module: values, "b": values} for metric in ("weight", "activation", "loss")},
+        "shapes": {module: [64, 64], "b": [64, 64]},
+        "truncation": [[k, 1.0 - k / rank if k < rank else 0.0, 0.001] for k in (1, 2, 4, 8, 16)],
+        "healed": [[k, 1.0 - k / rank if k < rank else 0.0, 0.001] for k in (1, 2, 4, 8, 16)],
+        "replicated": {module: [rank, 0.9], "b": [rank, 0.9]},
+        "activations": {module: [1 / rank] * rank, "b": [1 / rank] * rank},
+        "curve": [[share / 20, 2.0] for share in range(1, 21)],
+        "probe": {"rank": 32, "gain": [1.0, 0.01], "base_loss": 3.0, "unique_target_tokens": 1000},
+    }
+
+
+@pytest.mark.parametrize("rank", [4, 8, 16])
+def test_on_a_flat_spectrum_the_spectral_rules_agree(scripts: Any, rank: int) -> None:
+    rules = dict(scripts("predictors").predictors())
+    on_ladder = scripts("predictors").on_ladder
+    record = flat(rank)
+    for name in (
+        "energy 0.9, q50 by energy, weight",
+        "energy 0.9, pooled, loss",
+        "energy 0.99, max, activation",
+        "effective rank, q50 by energy, weight",
+        "replicated rank, median",
+        "EVA, 0.95 of the activations' variance",
+        "gradience, median",
+        "truncation curve, 1% of the gain",
+        "cut and healed, 1% of the gain",
+    ):
+        assert on_ladder(rules[name](record)) == rank, name
+    assert rules["always 8"](record) == 8
+    assert rules["table, low"](record) < rules["table, high"](record)
+
+
+def test_regret_is_the_share_of_the_gain_lost(scripts: Any) -> None:
+    from lorarank.sweep.outcome import Trained, outcome
+
+    bakeoff = scripts("bakeoff")
+    points = [Trained(r, 1e-3, 0, (loss,) * 4, 1.0, 1.0) for r, loss in ((1, 1.2), (2, 1.02), (4, 1.0), (8, 1.0))]
+    answer = outcome((2.0,) * 4, (1,) * 4, points, 10)
+    assert answer.r_sufficient == 4
+    assert bakeoff.verdict(answer, 1).octaves == 2
+    assert bakeoff.regret(answer, 1) == pytest.approx(0.2)
+    assert bakeoff.regret(answer, 3) == pytest.approx(0.02)  # of the nearest rank below
+    assert bakeoff.verdict(answer, 64).rank == 8
+
+
+def test_a_rule_is_chosen_without_the_pair_it_is_judged_on(scripts: Any) -> None:
+    bakeoff = scripts("bakeoff")
+    good, bad = bakeoff.Verdict(4, 0.0, 0.0), bakeoff.Verdict(32, 3.0, 0.5)
+    # each predictor is right on all pairs but one: chosen on the others, it is judged where it fails
+    table = {f"fails on {pair}": {p: bad if p == pair else good for p in "abc"} for pair in "abc"}
+    assert bakeoff.left_out(table, list("abc")).within_octave == 0.0
+
+
+def test_the_teacher_is_of_its_rank(scripts: Any) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    teachers = scripts("teachers")
+    config = transformers.LlamaConfig(
+        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2
+    )
+    torch.manual_seed(0)
+    base = transformers.LlamaForCausalLM(config)
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+    teachers.perturbed(base, 3, 0.5, seed=1)
+    moved = {name: (weight - before[name]).numpy() for name, weight in base.state_dict().items()}
+    touched = {name: delta for name, delta in moved.items() if np.abs(delta).max() > 0}
+    assert len(touched) == 7
+    for name, delta in touched.items():
+        assert np.linalg.matrix_rank(delta, tol=1e-4) == 3
+        assert np.linalg.norm(delta) == pytest.approx(0.5 * float(before[name].norm()), rel=1e-4)

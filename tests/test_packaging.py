@@ -1,0 +1,126 @@
+"""The wheel and the source archive: what is in them, and that each installs and works away from the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import lorarank
+from lorarank.cli import THREADS
+from lorarank.topics import TOPICS
+
+pytest.importorskip("hatchling")
+
+Make = Callable[..., Path]
+ROOT = Path(__file__).resolve().parent.parent
+NAME = f"lorarank-{lorarank.__version__}"
+
+ESSENTIAL = (
+    "py.typed",
+    "cli/__init__.py",
+    "report/html/style.css",
+    "report/html/controls.js",
+    *(f"topics/{topic}.md" for topic in TOPICS),
+)
+"""Files below the package that are no modules, or that everything hangs on."""
+
+DEMO = ("model/config.json", "model/model.safetensors", "model/tokenizer.json", "train.jsonl", "val.jsonl")
+
+
+def python(*arguments: str | Path, cwd: Path, **environment: str) -> str:
+    """Standard output of an interpreter that finds nothing of the checkout by itself."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, f"{arguments}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Both, built without a network."""
+    folder = tmp_path_factory.mktemp("dist")
+    python("-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", folder, cwd=ROOT)
+    return {"wheel": folder / f"{NAME}-py3-none-any.whl", "sdist": folder / f"{NAME}.tar.gz"}
+
+
+@pytest.fixture(scope="module", params=["wheel", "sdist"])
+def installed(
+    request: pytest.FixtureRequest, archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder that one of them was installed into, without its dependencies: those are here."""
+    folder = tmp_path_factory.mktemp(request.param)
+    how = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
+    python("-m", "pip", "install", *how, "--target", folder, archives[request.param], cwd=folder)
+    return folder
+
+
+def below(folder: Path) -> dict[str, bytes]:
+    """Path below the package → content."""
+    package = folder / "lorarank"
+    return {
+        str(path.relative_to(package)): path.read_bytes()
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(archives: dict[str, Path]) -> None:
+    with zipfile.ZipFile(archives["wheel"]) as wheel:
+        names = set(wheel.namelist())
+        metadata = wheel.read(f"{NAME}.dist-info/METADATA").decode()
+    info = f"{NAME}.dist-info/"
+    assert {name.partition("/")[0] + "/" for name in names} == {"lorarank/", info}
+    assert {f"lorarank/{path}" for path in ESSENTIAL} | {f"lorarank/_demo/{path}" for path in DEMO} <= names
+    assert f"{info}licenses/LICENSE" in names
+    assert not [name for name in names if "evidence" in name.split("/") or "tests" in name.split("/")]
+    for line in ("License-Expression: Apache-2.0", "Author: ", "Keywords: ", "Requires-Python: >=3.10"):
+        assert line in metadata, line
+
+
+def test_the_source_archive_holds_what_builds_and_tests_it(archives: dict[str, Path]) -> None:
+    with tarfile.open(archives["sdist"]) as sdist:
+        names = {name.removeprefix(f"{NAME}/") for name in sdist.getnames()}
+    wanted = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "tests/conftest.py", "scripts/demo"}
+    assert wanted | {f"lorarank/{path}" for path in ESSENTIAL} | {f"data/demo/{path}" for path in DEMO} <= names
+    assert not [name for name in names if name.startswith("data/evidence")]
+
+
+def test_it_works_where_it_was_installed(installed: Path, make_adapter: Make, tmp_path: Path) -> None:
+    here = {"cwd": tmp_path, "PYTHONPATH": str(installed)}
+    found = python("-c", "import lorarank; print(lorarank.__file__)", **here)
+    assert Path(found.strip()).is_relative_to(installed)
+    assert python("-m", "lorarank", "--version", **here) == f"{lorarank.__version__}\n".join(("lorarank ", ""))
+    assert python(installed / "bin" / "lorarank", "--version", **here).startswith("lorarank ")
+    assert python("-m", "lorarank", "audit", make_adapter(), **here).startswith("Keep rank ")
+    assert python("-m", "lorarank", "help", "alpha", **here).startswith("# Alpha")
+
+
+def test_both_install_the_same_package(installed: Path, archives: dict[str, Path]) -> None:
+    """So what one of them does the other does."""
+    with zipfile.ZipFile(archives["wheel"]) as wheel:
+        content = {name: wheel.read(name) for name in wheel.namelist() if name.startswith("lorarank/")}
+    assert {f"lorarank/{name}": text for name, text in below(installed).items()} == content
+
+
+def test_the_demo_runs_from_the_wheel(archives: dict[str, Path], tmp_path: Path) -> None:
+    for package in ("torch", "transformers", "peft"):
+        pytest.importorskip(package)
+    with zipfile.ZipFile(archives["wheel"]) as wheel:
+        wheel.extractall(tmp_path / "site")
+    threads = dict.fromkeys(THREADS, "1")
+    said = python("-m", "lorarank", "demo", cwd=tmp_path, **threads, PYTHONPATH=str(tmp_path / "site"))
+    assert said.startswith("Train at r = ")
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
