@@ -91,22 +91,17 @@ class Door(click.Group):
             _keep_memory()
         command: click.Command = importlib.import_module(f"lorarank.cli.{cmd_name}").command
         if not any(one.name == "quiet" for one in command.params):
-            command.params += voice.options()
+            command.params += [*_as_json(command), *voice.options()]
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; of a name that is no command the nearest one is named."""
+        """As click does; of a name that is no command the nearest are named."""
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from difflib import get_close_matches
-
-            close = get_close_matches(args[0], COMMANDS, n=1)
-            if not close:
-                raise
-            raise click.UsageError(f"{error.message} Did you mean {close[0]}?", ctx) from None
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Names of commands without importing any; options as click does."""
@@ -144,6 +139,15 @@ class Door(click.Group):
                 err=True,
             )
             ctx.exit(EXIT_BUG)
+
+
+def _as_json(command: click.Command) -> list[click.Option]:
+    """``--json`` for a command that has ``--format json``."""
+    return [
+        click.Option(["--json", str(one.name)], flag_value="json", help="The same as --format json.")
+        for one in command.params
+        if "--format" in one.opts and "json" in getattr(one.type, "choices", ())
+    ]
 
 
 def _keep_memory() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.voice import note
 from lorarank.errors import printable
 from lorarank.export.options import TOOLS, ExportOptions
@@ -17,8 +18,8 @@ from lorarank.export.options import TOOLS, ExportOptions
     epilog="Example: lorarank export run --to axolotl -o lora.yaml\n\n"
     "Exit codes: 0 exported, 2 bad input, 3 the run carries no recommendation: nothing is exported."
 )
-@click.argument("source", metavar="SOURCE")
-@click.option("--to", type=click.Choice(TOOLS), required=True, help="Whose configuration to write.")
+@click.argument("source", type=SOURCE, metavar="SOURCE")
+@click.option("--to", type=Choice(TOOLS), required=True, help="Whose configuration to write.")
 @click.option(
     "--per-module", is_flag=True, default=ExportOptions.per_module, help="A rank for each module, where the tool can."
 )
@@ -43,7 +44,7 @@ from lorarank.export.options import TOOLS, ExportOptions
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(("text", "json")),
+    type=Choice(("text", "json")),
     default="text",
     show_default=True,
     help="text is for the tool; json has it with the settings in PEFT's names.",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.errors import EXIT_BAD_INPUT
 from lorarank.report.figures import KINDS
 from lorarank.report.pictures import PlotOptions
@@ -17,7 +18,7 @@ from lorarank.spectrum import METRICS
     epilog="Example: lorarank plot run -o figures --format svg\n\n"
     "Exit codes: 0 drawn, 2 bad input, or a source of several that cannot be read."
 )
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", type=SOURCE, metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
@@ -29,7 +30,7 @@ from lorarank.spectrum import METRICS
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(KINDS),
+    type=Choice(KINDS),
     default=PlotOptions.kind,
     show_default=True,
     help="What they are written as.",
@@ -39,7 +40,7 @@ from lorarank.spectrum import METRICS
 )
 @click.option(
     "--metric",
-    type=click.Choice(METRICS),
+    type=Choice(METRICS),
     default=PlotOptions.metric,
     show_default=True,
     help="In which metric singular values are taken.",

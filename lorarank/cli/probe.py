@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import lorarank.probe as probing
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.training_options import defaults_of, trains
 from lorarank.cli.voice import note, quiet
 from lorarank.errors import OptionError
@@ -37,7 +38,7 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
 @click.command(
     epilog="Example: lorarank probe HuggingFaceTB/SmolLM2-135M --data train.jsonl -o run && lorarank estimate run"
 )
-@click.argument("model")
+@click.argument("model", type=SOURCE)
 @trains(ProbeOptions, output="Run folder; new or empty.")
 @click.option(
     "--rank",
@@ -71,7 +72,7 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run in the output folder.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do: parameters, tokens, memory, time. Writes nothing.")
 @click.option(
-    "--format", "kind", type=click.Choice(("text", "json")), default="text", show_default=True, help="Of what it found."
+    "--format", "kind", type=Choice(("text", "json")), default="text", show_default=True, help="Of what it found."
 )
 def command(dry_run: bool, kind: str, **given: Any) -> None:
     """Fine-tune MODEL briefly at high rank on your data, and measure what the update needs.

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lorarank.cli.estimate_options import estimates
+from lorarank.cli.parameter_types import SOURCE
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED
 from lorarank.estimate.options import EstimateOptions
 
@@ -18,7 +19,7 @@ from lorarank.estimate.options import EstimateOptions
     "Exit codes: 0 written, 2 bad input, or written without a source of several that cannot be read, 3 written, and "
     "the report is a refusal."
 )
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", type=SOURCE, metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from lorarank.cli.parameter_types import Choice
+
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 
 
@@ -22,7 +24,7 @@ def schemas() -> dict[str, Path]:
 
 
 @click.command(epilog="Example: lorarank schema estimate > estimate-1.json")
-@click.argument("name", required=False, type=click.Choice(list(schemas())), metavar="[NAME]")
+@click.argument("name", required=False, type=Choice(list(schemas())), metavar="[NAME]")
 def command(name: str | None) -> None:
     """Print the JSON Schema of what a command prints with --format json.
 

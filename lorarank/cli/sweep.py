@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import lorarank.sweep as sweeping
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.probe import progress_bar, quiet_libraries
 from lorarank.cli.terminal import screen
 from lorarank.cli.training_options import defaults_of, trains
@@ -38,7 +39,7 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
 
 
 @click.command(epilog="Example: lorarank sweep HuggingFaceTB/SmolLM2-135M --data train.jsonl -o sweep --seeds 2")
-@click.argument("model")
+@click.argument("model", type=SOURCE)
 @trains(SweepOptions, output="Folder of the sweep; points in it are used again.")
 @click.option(
     "--ranks",
@@ -64,7 +65,7 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
     help="Train points side by side on a Ray cluster; without an address, on this machine.",
 )
 @click.option(
-    "--format", "kind", type=click.Choice(("table", "json")), default="table", show_default=True, help="Of the report."
+    "--format", "kind", type=Choice(("table", "json")), default="table", show_default=True, help="Of the report."
 )
 def command(kind: str, **given: Any) -> None:
     """Train MODEL at every rank with a tuned learning rate, and say which rank suffices.

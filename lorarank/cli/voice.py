@@ -48,6 +48,8 @@ def options() -> list[click.Option]:
 
 
 def _asked(ctx: click.Context, voice: int) -> None:
+    if ctx.resilient_parsing:  # a shell wants to know what may follow
+        return
     root = ctx.find_root()
     before = root.meta.get(KEY, NORMAL)
     if before not in (NORMAL, voice):

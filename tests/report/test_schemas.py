@@ -85,8 +85,9 @@ def test_every_command_that_prints_json_has_a_schema() -> None:
         command = main.get_command(click.Context(main), name)
         assert command is not None
         kinds = next((p.type for p in command.params if "--format" in p.opts), None)
-        if isinstance(kinds, click.Choice) and "json" in kinds.choices:
-            assert name in schemas() or name == "convert"
+        prints = isinstance(kinds, click.Choice) and "json" in kinds.choices
+        assert prints == (name in schemas() or name == "convert")
+        assert prints == any("--json" in p.opts for p in command.params)
 
 
 @pytest.mark.usefixtures("sources")
@@ -94,7 +95,7 @@ def test_every_command_that_prints_json_has_a_schema() -> None:
 def test_what_is_printed_is_what_the_schema_says(name: str) -> None:
     Path("text.jsonl").write_text('{"text": "one two three"}\n' * 3, encoding="utf-8")
     for line in PRINTED[name]:
-        done = CliRunner().invoke(main, [*line.split(), "--format", "json"])
+        done = CliRunner().invoke(main, [*line.split(), "--json"])
         assert done.exit_code in (0, 2, 3, 4), (line, done.output)
         printed = json.loads(done.stdout)
         check(name, printed)
