@@ -12,8 +12,10 @@ import itertools
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, ParamSpec, TypeVar, overload
+
+from lorarank.wording import nearest
 
 if typing.TYPE_CHECKING:
     from typing import Concatenate
@@ -43,8 +45,9 @@ def mirrored(
 def mirrored(name: str, stage: Callable[..., Any], options: Callable[..., Any]) -> Callable[..., Any]:
     """``stage(first, …, options)`` as ``name(first, …, field=…)``.
 
-    What the stage takes before ``options`` stays positional; fields of the dataclass without a default may be, the
-    others are keywords. What the stage takes after it is for the command line, and left out.
+    What the stage takes before ``options`` comes first, then fields of the dataclass without a default; fields with one
+    are keywords. What the stage takes after ``options`` is for the command line, and left out. For type checkers what
+    comes before the fields has no name, which a ``ParamSpec`` cannot give it.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True, kw_only=True)
@@ -54,10 +57,14 @@ def mirrored(name: str, stage: Callable[..., Any], options: Callable[..., Any]) 
     ...     return f"{source} at {options.rank}"
     >>> cut = mirrored("cut", stage, Options)
     >>> cut("adapter"), cut("adapter", rank=4), str(inspect.signature(cut))
-    ('adapter at 8', 'adapter at 4', '(source: str, /, *, rank: int = 8) -> str')
+    ('adapter at 8', 'adapter at 4', '(source: str, *, rank: int = 8) -> str')
+    >>> cut("adapter", rnk=4)
+    Traceback (most recent call last):
+    ...
+    TypeError: cut(): got an unexpected keyword argument 'rnk'. Did you mean 'rank' by 'rnk'?
     """
     taken = inspect.signature(stage).parameters
-    before = [one.replace(kind=inspect.Parameter.POSITIONAL_ONLY) for one in _until_options(taken.values())]
+    before = list(itertools.takewhile(lambda one: one.name != "options", taken.values()))
     fields = inspect.signature(options).parameters.values()
     hints = {**typing.get_type_hints(options), **_hints(stage, {"return", *(one.name for one in before)})}
     parameters = [one.replace(annotation=hints[one.name]) for one in (*before, *fields)]
@@ -65,10 +72,10 @@ def mirrored(name: str, stage: Callable[..., Any], options: Callable[..., Any]) 
 
     def function(*args: Any, **given: Any) -> Any:
         try:
-            signature.bind(*args, **given)
+            bound = signature.bind(*args, **given).arguments
         except TypeError as error:
-            raise TypeError(f"{name}(): {error}") from None
-        return stage(*args[: len(before)], options(*args[len(before) :], **given))
+            raise TypeError(f"{name}(): {error}{_meant(given, signature.parameters)}") from None
+        return stage(*(bound.pop(one.name) for one in before), options(**bound))
 
     function.__name__ = function.__qualname__ = name
     function.__signature__ = signature  # type: ignore[attr-defined]
@@ -76,8 +83,13 @@ def mirrored(name: str, stage: Callable[..., Any], options: Callable[..., Any]) 
     return function
 
 
-def _until_options(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
-    return list(itertools.takewhile(lambda one: one.name != "options", parameters))
+def _meant(given: Iterable[str], known: Collection[str]) -> str:
+    """A question after the nearest name, where one was given that is not known."""
+    for one in given:
+        near = None if one in known else nearest(one, known)
+        if near:
+            return f". Did you mean {near!r} by {one!r}?"
+    return ""
 
 
 def _hints(stage: Callable[..., Any], names: set[str]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_the_same_answer_as_the_stage(make_run: Make, make_adapter: Make, tmp_pa
     assert lorarank.audit([adapter, folder / "adapter"]).audits[1].whole.modules == 6
     assert lorarank.compare(adapter, adapter).whole.agreement == pytest.approx(1)
     assert lorarank.export(folder, "peft") == lorarank.export(folder, to="peft")
-    assert lorarank.convert(adapter, tmp_path / "c", dtype="float16").dtypes == ("float16",)
+    assert lorarank.convert(adapter, output=tmp_path / "c", dtype="float16").dtypes == ("float16",)  # type: ignore[call-arg]
     assert lorarank.heuristics("style").rows[0].high == 8
     assert lorarank.heuristics.TASKS["style"].high == 8  # type: ignore[attr-defined]
 
@@ -133,10 +133,12 @@ def test_a_report_and_pictures_are_values_that_can_be_written(make_run: Make, tm
 
 
 def test_a_wrong_call_says_which() -> None:
-    with pytest.raises(TypeError, match=r"^estimate\(\): got an unexpected keyword argument 'enegry'"):
+    with pytest.raises(TypeError, match=r"^estimate\(\): got .* 'enegry'\. Did you mean 'energy' by 'enegry'\?$"):
         lorarank.estimate("run", enegry=0.9)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"^resize\(\): missing a required argument: 'output'"):
         lorarank.resize("run", rank=8)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"missing a required argument: 'output'\. Did you mean 'output' by 'out'\?$"):
+        lorarank.resize("run", out="small", rank=8)  # type: ignore[call-arg]
     with pytest.raises(OptionError, match="--energy 90"):
         lorarank.estimate("run", energy=90)
     with pytest.raises(AttributeError, match="no attribute 'estimates'"):
