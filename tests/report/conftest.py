@@ -170,8 +170,10 @@ def tree() -> Callable[[str], Node]:
 def sources(
     make_run: Make, make_adapter: Make, make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The current folder, with small sources of every kind: run, first and second adapter, sweep, model, tuned, log."""
+    """The current folder, with small sources of every kind: run, run with a companion, first and second adapter, sweep,
+    model, tuned, log."""
     make_run(replicates=(0, 0))
+    make_run(name="companion", companion=(0.05, 0.01))
     make_adapter("first")
     make_adapter("second", seed=1)
     make_sweep()
@@ -206,7 +208,7 @@ def results(sources: Path) -> dict[str, Result]:
         lorarank.inspect("model", target="q_proj"),
         lorarank.estimate("run", task="reasoning", budget=1500),
         lorarank.resize("run", "small", rank=2),
-        runs.read(Path("run")),
+        runs.read(Path("companion")),
         read_sweep(Path("sweep")),
     ]
     return {type(one).__name__: one for one in made}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import lorarank
+from lorarank import runs
 from lorarank.cli import COMMANDS, main
 from lorarank.cli.schema import FOLDER, schemas
 from lorarank.result import Result
@@ -30,6 +32,7 @@ PRINTED = {
         "estimate first",
         "estimate first second",
         "estimate run --energy 1",
+        "estimate companion",
     ],
     "export": ["export run --to trl --per-module", "export first --to vllm", "export run --to torchtune --qlora"],
     "extract": ["extract --base model tuned -o extracted --rank 2"],
@@ -38,7 +41,7 @@ PRINTED = {
     "inspect": ["inspect model --target q_proj"],
     "resize": ["resize run -o small --rank 2", "convert first -o other --dtype float16"],
 }
-"""Schema → commands whose output it describes. Those of a probe and of a sweep are made without training."""
+"""Schema → commands whose output it describes; those of a probe and of a sweep are below, without training."""
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +108,25 @@ def test_what_is_printed_is_what_the_schema_says(name: str) -> None:
             check(name, printed | {"schema": 2})
 
 
-def test_a_probe_and_a_sweep_are_what_their_schemas_say(results: dict[str, Result]) -> None:
-    check("probe", results["Run"].to_dict())
-    check("sweep", results["Sweep"].to_dict())
+@pytest.mark.parametrize("name", ["probe", "sweep"])
+def test_what_a_probe_and_a_sweep_print_is_what_their_schemas_say(
+    name: str, results: dict[str, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = results["Run" if name == "probe" else "Sweep"]
+    monkeypatch.setattr(importlib.import_module(f"lorarank.{name}"), name, lambda *args, **kwargs: found)
+    done = CliRunner().invoke(main, [name, "model", "--data", "text.jsonl", "-o", "sweep", "--json"])
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    check(name, printed)
+    assert printed == found.to_dict()
+    assert name == "sweep" or printed["companion"]["rank"] == 1
+
+
+@pytest.mark.usefixtures("sources")
+def test_a_run_without_a_companion_says_null() -> None:
+    plain = runs.read(Path("run")).to_dict()
+    check("probe", plain)
+    assert plain["companion"] is None
 
 
 def test_the_command_prints_them() -> None:
