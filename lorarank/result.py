@@ -15,7 +15,7 @@ PRESENTERS = "lorarank.report.results"
 
 
 class Result:
-    """A result that can be a dictionary, a data frame, and something to look at in a notebook."""
+    """A result that can be a dictionary, a data frame, a text, and something to look at in a notebook."""
 
     __slots__ = ()
 
@@ -49,6 +49,17 @@ class Result:
             Another library.
         """
         return importlib.import_module(PRESENTERS).frame(self._presenter.rows(self), library)
+
+    def __str__(self) -> str:
+        """As commands say it, without colours; ``repr`` has every field.
+
+        >>> from lorarank.heuristics import TASKS
+        >>> from lorarank.first_guess import FirstGuess
+        >>> print(str(FirstGuess((TASKS["style"],), "style", None, None, None, ())).partition("\\n")[0])
+        Rule of thumb, not measured: 4–8 for simple style or format (the project's reference table).
+        """
+        text: str = importlib.import_module(PRESENTERS).text(self)
+        return text
 
     def _repr_html_(self) -> str:
         """For notebooks: the answer and its figures, the rest on demand."""

@@ -37,6 +37,7 @@ from lorarank.report import (
     table,
 )
 from lorarank.report.notebook import laid_out
+from lorarank.report.page import Page
 from lorarank.report.plain import Records
 from lorarank.resize import Resized
 from lorarank.runs import Run
@@ -55,11 +56,13 @@ class Presenter:
     json : result and whether to tell of every module → what ``--format json`` prints.
     rows : result → its rows.
     lay : puts a result on a sheet.
+    text : what a command prints, where it is no sheet.
     """
 
     json: Callable[[Any, bool], str]
     rows: Callable[[Any], Records]
     lay: Callable[[Any, Any], None]
+    text: Callable[[Any], str] | None = None
 
 
 def _always(to_json: Callable[[Any], str]) -> Callable[[Any, bool], str]:
@@ -79,7 +82,7 @@ PRESENTERS: dict[type, Presenter] = {
     AuditReport: Presenter(_asked(audit_export.to_json), audit_export.rows, audit.lay),
     Compared: Presenter(_always(compared.to_json), compared.rows, compared.lay),
     Diagnosis: Presenter(_always(diagnosed.to_json), diagnosed.rows, diagnosed.lay),
-    Exported: Presenter(_always(exported.to_json), exported.rows, exported.lay),
+    Exported: Presenter(_always(exported.to_json), exported.rows, exported.lay, exported.to_text),
     Extraction: Presenter(_always(fine_tune.extraction_json), fine_tune.extraction_rows, fine_tune.lay_extraction),
     FineTune: Presenter(_asked(fine_tune.to_json), fine_tune.rows, fine_tune.lay),
     FirstGuess: Presenter(_always(reference.to_json), reference.rows, reference.lay),
@@ -90,6 +93,15 @@ PRESENTERS: dict[type, Presenter] = {
     Sweep: Presenter(_always(sweep.to_json), sweep.rows, sweep.lay),
 }
 """Every class of results."""
+
+
+def text(result: Any) -> str:
+    """A result as a command prints it where there is no terminal."""
+    presenter, page = PRESENTERS[type(result)], Page()
+    if presenter.text is not None:
+        return presenter.text(result)
+    presenter.lay(page, result)
+    return page.text()
 
 
 def html(result: Any) -> str:

@@ -18,6 +18,7 @@ import lorarank
 from lorarank.cli import main
 from lorarank.dossier import Dossier
 from lorarank.errors import MissingExtraError, OptionError
+from lorarank.fine_tune import compare_models
 from lorarank.report import audit_export, compared, export, fine_tune, inspected, resized
 from lorarank.report.notebook import Notebook
 from lorarank.report.plain import Sheet
@@ -62,6 +63,31 @@ def test_a_dictionary_is_what_the_command_prints(command: str, call: Callable[[]
         plain.pop("output", None)
         plain.pop("text", None)  # names the command
     assert printed == made
+
+
+@pytest.mark.parametrize(
+    ("command", "call"),
+    [
+        ("estimate run", lambda: lorarank.estimate("run")),
+        ("audit first second", lambda: lorarank.audit(["first", "second"])),
+        ("audit first", lambda: lorarank.audit("first").audits[0]),
+        ("compare first second", lambda: lorarank.compare("first", "second")),
+        ("diagnose trainer_state.json", lambda: lorarank.diagnose("trainer_state.json")),
+        ("inspect model", lambda: lorarank.inspect("model")),
+        ("heuristics", lambda: lorarank.heuristics()),
+        ("audit --base model tuned", lambda: compare_models("model", "tuned")),
+    ],
+)
+@pytest.mark.usefixtures("sources")
+def test_it_prints_as_the_command_does(command: str, call: Callable[[], Result]) -> None:
+    done = CliRunner().invoke(main, command.split())
+    assert done.exit_code == 0, done.output
+    assert str(call()) == done.stdout
+
+
+@pytest.mark.usefixtures("sources")
+def test_a_configuration_prints_as_something_to_paste() -> None:
+    assert str(lorarank.export("run", "mlx")).partition("\n\n")[2].startswith("model: ")
 
 
 @pytest.mark.usefixtures("sources")

@@ -20,7 +20,7 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
     packed = "packed" if data.packed else "not packed"
     total = manifest.wall_seconds.get("total", sum(manifest.wall_seconds.values()))
     found = [
-        ("command", shlex.join(manifest.command)),
+        ("command", shlex.join(manifest.command) or "none: called from Python"),
         (
             "base",
             f"{base.source}{revision}, {base.model_type}, {base.parameters:,} parameters, {base.dtype}{quantized}",
