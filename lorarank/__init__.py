@@ -1,16 +1,12 @@
-"""lorarank: which LoRA rank do I need?"""
+"""lorarank: which LoRA rank do I need?
 
-from __future__ import annotations
+Every command is a function: ``lorarank.estimate("run", energy=0.9).r``. Results are frozen dataclasses.
+"""
 
-import importlib
-from typing import Any
+import sys
+
+from lorarank import front
 
 __version__ = "0.1.0"
 
-_HOMES = {"LoraRankCallback": "lorarank.callback"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+sys.modules[__name__].__class__ = front.Front

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lorarank import adapters, heuristics, runs
-from lorarank import sweep as sweeping
+import lorarank.heuristics as heuristics
+import lorarank.sweep as sweeping
+from lorarank import adapters, runs
 from lorarank.audit import Audit, AuditOptions, AuditReport, audit_all, kept
 from lorarank.audit.expand import expand
 from lorarank.audit.options import ENERGY

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorarank import corpus
+from lorarank import __version__, corpus
 from lorarank.capacity import CapacityFloor, capacity_floor
 from lorarank.corpus.documents import plain_text
 from lorarank.errors import OptionError
 from lorarank.heuristics import IN_DOUBT, TASKS, TaskRow, task_row
 from lorarank.model_shapes import ModelShapes, read_shapes
 from lorarank.numerics.ladder import LADDER, round_up
+from lorarank.result import Result
+
+SCHEMA = 1
 
 ASSUMED_LOSSES = (1.5, 2.6)
 """Loss of a base model on text it has not been tuned to, nats per token: the range that probes of small models on
@@ -73,10 +76,11 @@ class DataFloor:
 
 
 @dataclass(frozen=True)
-class FirstGuess:
+class FirstGuess(Result):
     """Rows of the reference table; with a model what ranks cost; with data too a guess, honestly labelled.
 
-    ``r`` is the larger of the table's start and the capacity floor; ``None`` without model and data.
+    ``r`` is the larger of the table's start and the capacity floor; ``None`` without model and data. ``schema`` and
+    ``lorarank`` are the versions of this layout and of the package.
     """
 
     rows: tuple[TaskRow, ...]
@@ -85,6 +89,8 @@ class FirstGuess:
     data: DataFloor | None
     r: int | None
     sentences: tuple[str, ...]
+    schema: int = SCHEMA
+    lorarank: str = __version__
 
 
 def first_guess(task: str | None = None, model: str | None = None, data: str | None = None) -> FirstGuess:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import types
@@ -17,7 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lorarank.errors import ResourceError, RunError
+from lorarank.errors import ResourceError, RunError, printable
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Of every file that names its schema."""
@@ -29,6 +32,7 @@ def read_json(path: Path, kind: type[T]) -> T:
     """Read ``path`` as the dataclass ``kind``; every field must be of its type, and there unless it has a default."""
     try:
         raw = json.loads(path.read_bytes())
+        logger.info("read %s", printable(path))
     except FileNotFoundError:
         raise RunError(path, "the file is missing", do="run the probe again") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -66,6 +70,7 @@ def replaced(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+        logger.info("wrote %s, %d bytes", printable(path), path.stat().st_size)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from None

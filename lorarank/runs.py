@@ -14,6 +14,7 @@ from typing import Any
 
 from lorarank.errors import RunError
 from lorarank.json_files import read_json
+from lorarank.result import Result
 
 MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", "trajectory.json", "heldout.json"
 COMPANION, CONTROLS = "companion.json", "controls.json"
@@ -205,7 +206,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Result):
     """A finished run folder. ``adapters`` are its PEFT adapter folders, the first replicate first; ``companion`` and
     ``controls`` are ``None`` where there are none."""
 

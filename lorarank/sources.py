@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lorarank.errors import SourceError
+from lorarank.errors import SourceError, printable
+
+logger = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?", re.ASCII)
 """``owner/name``, optionally with ``@`` and a branch, tag or commit."""
@@ -71,6 +74,7 @@ def locate(
         raise SourceError("source", "nothing is named", do=f"name {FORMS}")
     path = _on_disk(source)
     if path is not None:
+        logger.info("%s is %s", printable(source), printable(path.resolve()))
         return path
     match = HUB_ID.fullmatch(text)
     if isinstance(source, Path) or text.startswith(("/", ".", "~")) or "\\" in text:
@@ -121,7 +125,9 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
     name = repo if revision is None else f"{repo}@{revision}"
     patterns = None if allow_patterns is None else list(allow_patterns)
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, tqdm_class=Bar))
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, tqdm_class=Bar))
+        logger.info("%s from the hub is in %s", printable(name), printable(folder))
+        return folder
     except errors.GatedRepoError:
         what, do = (
             "no such folder, and on the hub access to it is gated",

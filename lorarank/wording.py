@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 def percent(share: float, digits: int | None = None) -> str:
     """A share in per cent: as it was given, or with so many digits after the point.
@@ -31,3 +34,12 @@ def size(count: int) -> str:
         if count >= unit_bytes:
             return f"{count / unit_bytes:.3g} {unit}"
     return f"{count} B"
+
+
+def nearest(typed: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Of the names that are known the one that was probably meant; ``cutoff`` is how alike it is at least, 0 to 1.
+
+    >>> nearest("qlra", ("alpha", "qlora")), nearest("xyz", ("alpha", "qlora"))
+    ('qlora', None)
+    """
+    return next(iter(get_close_matches(typed, list(known), n=1, cutoff=cutoff)), None)

@@ -237,8 +237,40 @@ def test_heuristics_with_data_alone_exits_with_2() -> None:
 def test_the_nearest_command_is_named(typed: str, meant: str) -> None:
     result = run(typed, "x")
     assert result.exit_code == 2
-    assert f"Did you mean {meant}?" in result.stderr
+    assert f"Did you mean '{meant}'?" in result.stderr
 
 
-def test_no_command_is_named_where_none_is_near() -> None:
-    assert "Did you mean" not in run("xyzzy").stderr
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["estimate", "run", "--enrgy", "0.9"], "No such option '--enrgy'. Did you mean '--energy'?"),
+        (
+            ["--verbos", "estimate", "run"],
+            "No such option '--verbos'. (Did you mean one of: '--verbose', '--version'?)",
+        ),
+        (
+            ["estimate", "run", "--format", "jsn"],
+            "'jsn' is not one of 'table', 'json', 'markdown', 'csv'. Did you mean",
+        ),
+        (["estimate", "run", "--task", "stlye"], "Did you mean 'style'?"),
+        (["export", "run", "--to", "axolotol"], "Did you mean 'axolotl'?"),
+        (["schema", "estimates"], "Did you mean 'estimate'?"),
+        (["help", "spectra"], "no such topic. Did you mean spectrum?"),
+        (["help", "estimat"], "no such topic. Did you mean estimate?"),
+        (["audit", "x", "--fail-if", "ded > 0"], "ded is unknown. Did you mean dead? There are: findings, "),
+        (["audit", "x", "--fail-if", "LR03"], "LR03 is unknown. Choose among: "),
+    ],
+)
+def test_the_nearest_option_or_value_is_named(typed: list[str], told: str) -> None:
+    result = run(*typed)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    "typed", [["xyzzy"], ["estimate", "run", "--xyzzy"], ["estimate", "run", "--task", "xyzzy"], ["help", "xyzzy"]]
+)
+def test_nothing_is_named_where_nothing_is_near(typed: list[str]) -> None:
+    result = run(*typed)
+    assert result.exit_code == 2
+    assert "Did you mean" not in result.stderr

@@ -22,8 +22,8 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_demo" not in path.par
 Make = Callable[..., Path]
 
 FLOORS = {
-    0: {"", "errors", "forked", "module_names", "numerics", "topics", "wording"},
-    1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources"},
+    0: {"", "errors", "forked", "front", "mirror", "module_names", "numerics", "result", "topics", "wording"},
+    1: {"adapters", "corpus", "json_files", "model_shapes", "runs", "sources", "written"},
     2: {
         "callback",
         "capacity",
@@ -40,7 +40,7 @@ FLOORS = {
     },
     3: {"audit", "dossier", "export", "fine_tune"},
     4: {"report"},
-    5: {"__main__", "cli"},
+    5: {"__main__", "cli", "commands"},
 }
 """Floor → the first component below ``lorarank`` of what stands on it; "" is the package itself."""
 

@@ -7,6 +7,7 @@ the same :class:`Adapter`.
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
@@ -14,8 +15,10 @@ from typing import Protocol, cast
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.store import TORCH_SUFFIXES
-from lorarank.errors import LorarankError, SourceError
+from lorarank.errors import LorarankError, SourceError, printable
 from lorarank.sources import locate
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["READERS", "Adapter", "Factors", "LoraModule", "Reader", "hub_files", "open", "reader"]
 
@@ -91,7 +94,9 @@ Name a folder, a file, or a hub id like owner/name or owner/name@revision.
     try:
         for one in map(reader, READERS):
             if one.recognises(candidate):
-                return one.read(candidate)
+                found = one.read(candidate)
+                logger.info("%s: %s, %d modules", printable(source), found.format, len(found.modules))
+                return found
         from lorarank.adapters import foreign
 
         raise foreign.declined(candidate)

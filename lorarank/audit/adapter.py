@@ -15,6 +15,7 @@ from lorarank.audit.modules import ModuleAudit, audit_modules
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.reduction import Reduction, idle_share, reductions
 from lorarank.audit.serving import Serving, serve
+from lorarank.result import Result
 from lorarank.spectrum import of_modules
 
 SCHEMA = 1
@@ -23,7 +24,7 @@ Source = str | Path
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Result):
     """What an adapter really uses. It says what was used and not what a task needs: there is no train rank in it.
 
     Attributes

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from lorarank.audit.codes import CODES
 from lorarank.errors import OptionError
+from lorarank.wording import nearest
 
 QUANTITIES: Mapping[str, str] = {
     "findings": "findings of every level",
@@ -164,8 +165,11 @@ class _Parser:
         word = self.value if self.value in WORDS else self.value.lower()
         word = word if word in WORDS else word.upper()
         if word not in WORDS:
-            known = ", ".join((*QUANTITIES, *(code.name for code in CODES.values()), "LR000 …"))
-            raise OptionError(f"--fail-if {self.text!r}", f"{self.value} is unknown", do=f"choose among: {known}")
+            known = (*QUANTITIES, *(code.name for code in CODES.values()))
+            near = nearest(self.value.lower(), known)
+            ask = f"did you mean {near}? There are" if near else "choose among"
+            do = f"{ask}: {', '.join(known)}, LR000 …"
+            raise OptionError(f"--fail-if {self.text!r}", f"{self.value} is unknown", do=do)
         self.step()
         if self.value not in COMPARISONS:
             return lambda values: values.get(word, 0.0) > 0

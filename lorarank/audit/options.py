@@ -16,7 +16,7 @@ SERVED_RANK = 16
 MOST_SHARES = 9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AuditOptions:
     """Options of :func:`lorarank.audit.audit`; the command line reads its defaults from here.
 

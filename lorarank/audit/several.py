@@ -14,6 +14,7 @@ from lorarank.audit.figures import Figures
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.workers import each
 from lorarank.errors import LorarankError, OptionError
+from lorarank.result import Result
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Evolution:
 
 
 @dataclass(frozen=True)
-class AuditReport:
+class AuditReport(Result):
     """Audits in the order of the sources.
 
     Attributes

@@ -12,8 +12,10 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from lorarank import __version__
+from lorarank.cli import voice
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, LorarankError, printable
 
 COMMANDS = {
@@ -31,6 +33,8 @@ COMMANDS = {
     "plot": "Draw what a run, a sweep or adapters show, as PNG, SVG or PDF.",
     "diagnose": "Say whether the rank of a training run was too low or too high, by its curves.",
     "heuristics": "Show the reference table of ranks, and a first guess for a model and data.",
+    "schema": "Print the JSON Schema of what a command prints with --format json.",
+    "completion": "Print the script that makes SHELL complete commands, options and files.",
     "demo": "Probe and estimate on a tiny embedded model and task: about a minute, no download.",
     "help": "Explain a topic, or list the topics.",
 }
@@ -86,21 +90,23 @@ class Door(click.Group):
                 os.environ.setdefault(name, "1")
             _keep_memory()
         command: click.Command = importlib.import_module(f"lorarank.cli.{cmd_name}").command
+        if not any(one.name == "quiet" for one in command.params):
+            command.params += [*_as_json(command), *voice.options()]
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; of a name that is no command the nearest one is named."""
+        """As click does; of a name that is no command the nearest are named."""
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from difflib import get_close_matches
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
 
-            close = get_close_matches(args[0], COMMANDS, n=1)
-            if not close:
-                raise
-            raise click.UsageError(f"{error.message} Did you mean {close[0]}?", ctx) from None
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands without importing any; options as click does."""
+        named = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -135,6 +141,15 @@ class Door(click.Group):
             ctx.exit(EXIT_BUG)
 
 
+def _as_json(command: click.Command) -> list[click.Option]:
+    """``--json`` for a command that has ``--format json``."""
+    return [
+        click.Option(["--json", str(one.name)], flag_value="json", help="The same as --format json.")
+        for one in command.params
+        if "--format" in one.opts and "json" in getattr(one.type, "choices", ())
+    ]
+
+
 def _keep_memory() -> None:
     """Let the allocator keep what a module leaves for the next one, instead of returning it to the system each time.
 
@@ -158,9 +173,14 @@ def _keep_memory() -> None:
     epilog="Example: lorarank probe MODEL --data train.jsonl -o run && lorarank estimate run",
 )
 @click.version_option(__version__, prog_name="lorarank", message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Which LoRA rank do I need?
 
     Fine-tune briefly at a high rank on your model and data (probe), and read the rank from the spectrum of the result
     (estimate).
     """
+    ctx.color = voice.coloured(sys.stdout)  # for all commands below
+
+
+main.params += voice.options()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorarank.audit.options import AuditOptions, shares
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, OptionError
 
@@ -33,7 +34,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     "Exit codes: 0 audited, 2 bad input or a source that cannot be read (with -o such a source is a row), "
     "4 --fail-if holds."
 )
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", type=SOURCE, metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
     "--energy",
     default=",".join(f"{share:g}" for share in DEFAULT.energy),
@@ -58,7 +59,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     help="Exit with 4 where it holds of a source: codes, their names, and quantities, with and, or, not.",
 )
 @click.option(
-    "--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
+    "--format", "kind", type=Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
 )
 @click.option(
     "-o",
@@ -66,7 +67,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     type=click.Path(path_type=Path),
     help="A row an adapter into this .parquet, .csv or .jsonl as they come; adapters already there are skipped.",
 )
-@click.option("--base", help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")
+@click.option("--base", type=SOURCE, help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")
 @click.option("--jobs", type=int, metavar="N", help="Processes; by default 1, for one large adapter up to 4.")
 @click.option(
     "--ray",
@@ -100,7 +101,7 @@ def command(
     from lorarank.audit.expand import expand
     from lorarank.forked import cores
 
-    options = AuditOptions(energy, served_rank, fail_if)
+    options = AuditOptions(energy=energy, served_rank=served_rank, fail_if=fail_if)
     if output is not None and (kind != "table" or per_module or by_size):
         raise OptionError(
             f"-o {output}",

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
 from lorarank.compare import Compared, CompareOptions, compare
 
@@ -13,8 +14,8 @@ REPORTS = ("table", "json", "markdown", "csv")
 
 
 @click.command(epilog="Example: lorarank compare adapter-seed1 adapter-seed2")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", type=SOURCE, metavar="A")
+@click.argument("second", type=SOURCE, metavar="B")
 @click.option(
     "--directions",
     type=int,
@@ -24,7 +25,7 @@ REPORTS = ("table", "json", "markdown", "csv")
 )
 @click.option("--modules", "all_modules", is_flag=True, help="List all modules, not only the largest.")
 @click.option(
-    "--format", "kind", type=click.Choice(REPORTS), default="table", show_default=True, help="csv has a row a module."
+    "--format", "kind", type=Choice(REPORTS), default="table", show_default=True, help="csv has a row a module."
 )
 def command(first: str, second: str, directions: int | None, all_modules: bool, kind: str) -> None:
     """Say what two adapters have in common, and whether they can be merged.
@@ -32,7 +33,7 @@ def command(first: str, second: str, directions: int | None, all_modules: bool, 
     A and B are adapters (a folder, a file or a hub id) of one base model, or folders `lorarank probe` made: two seeds,
     two checkpoints, two tasks. Their ranks and scalings may differ. It does not merge them.
     """
-    found = compare(first, second, CompareOptions(directions))
+    found = compare(first, second, CompareOptions(directions=directions))
     click.echo(_rendered(found, kind, all_modules), nl=False)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from lorarank.cli.parameter_types import SOURCE
 from lorarank.cli.resize import form_options, rendered
 from lorarank.resize import ConvertOptions, convert
 
 
 @click.command(epilog="Example: lorarank convert unet-lora -o unet-lora-kohya --to kohya")
-@click.argument("source", metavar="IN")
+@click.argument("source", type=SOURCE, metavar="IN")
 @form_options
 def command(source: str, output: Path, kind: str, all_modules: bool, **given: Any) -> None:
     """Write an adapter in another format, dtype or scaling; its update stays what it is.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
 from lorarank.diagnose.options import DiagnoseOptions
 
@@ -21,7 +22,7 @@ FORMATS = ("table", "json", "markdown")
     epilog="Example: lorarank diagnose output/checkpoint-500 --sweep sweep\n\n"
     "Exit codes: 0 a verdict, also where it is that nothing can be told; 2 bad input."
 )
-@click.argument("source", metavar="SOURCE")
+@click.argument("source", type=SOURCE, metavar="SOURCE")
 @click.option(
     "--sweep",
     type=click.Path(path_type=Path),
@@ -42,7 +43,7 @@ FORMATS = ("table", "json", "markdown")
     metavar="NAME",
     help="Which validation loss, where several were logged [default: eval_loss].",
 )
-@click.option("--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True, help="How to say it.")
+@click.option("--format", "kind", type=Choice(FORMATS), default="table", show_default=True, help="How to say it.")
 def command(source: str, kind: str, **given: Any) -> None:
     """Say whether the rank of a training run was too low or too high, by its curves.
 

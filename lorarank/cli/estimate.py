@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lorarank.cli.estimate_options import estimates
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
 from lorarank.errors import EXIT_OK, EXIT_REFUSED
 from lorarank.estimate import EstimateOptions, Recommendation, recommend
@@ -19,11 +20,11 @@ FORMATS = ("table", "json", "markdown", "csv")
     epilog="Example: lorarank estimate run --task reasoning\n\n"
     "Exit codes: 0 an answer, 2 bad input, 3 no recommendation."
 )
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", type=SOURCE, metavar="SOURCE...", nargs=-1, required=True)
 @estimates(task="Row of the reference table to show beside the answer.")
 @click.option("--per-module", is_flag=True, help="Add the table of all modules.")
 @click.option(
-    "--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
+    "--format", "kind", type=Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
 )
 @click.pass_context
 def command(ctx: click.Context, /, sources: tuple[str, ...], per_module: bool, kind: str, **given: Any) -> None:

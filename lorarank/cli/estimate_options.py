@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lorarank.cli.parameter_types import Choice
 from lorarank.estimate.options import EstimateOptions
 from lorarank.heuristics import TASKS
 from lorarank.spectrum import METRICS
@@ -25,12 +26,12 @@ def estimates(task: str) -> Callable[[Command], Command]:
         ),
         click.option(
             "--metric",
-            type=click.Choice(METRICS),
+            type=Choice(METRICS),
             default=EstimateOptions.metric,
             show_default=True,
             help="In which metric singular values are taken.",
         ),
-        click.option("--task", type=click.Choice(list(TASKS)), default=EstimateOptions.task, help=task),
+        click.option("--task", type=Choice(list(TASKS)), default=EstimateOptions.task, help=task),
         click.option(
             "--budget",
             type=int,

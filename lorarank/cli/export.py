@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.voice import note
 from lorarank.errors import printable
 from lorarank.export.options import TOOLS, ExportOptions
 
@@ -16,8 +18,8 @@ from lorarank.export.options import TOOLS, ExportOptions
     epilog="Example: lorarank export run --to axolotl -o lora.yaml\n\n"
     "Exit codes: 0 exported, 2 bad input, 3 the run carries no recommendation: nothing is exported."
 )
-@click.argument("source", metavar="SOURCE")
-@click.option("--to", type=click.Choice(TOOLS), required=True, help="Whose configuration to write.")
+@click.argument("source", type=SOURCE, metavar="SOURCE")
+@click.option("--to", type=Choice(TOOLS), required=True, help="Whose configuration to write.")
 @click.option(
     "--per-module", is_flag=True, default=ExportOptions.per_module, help="A rank for each module, where the tool can."
 )
@@ -39,18 +41,27 @@ from lorarank.export.options import TOOLS, ExportOptions
     "--qlora", is_flag=True, default=ExportOptions.qlora, help="Base in 4 bits: nf4, double quantisation, bf16 compute."
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A new file, instead of standard output.")
-def command(source: str, output: Path | None, **given: Any) -> None:
+@click.option(
+    "--format",
+    "kind",
+    type=Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="text is for the tool; json has it with the settings in PEFT's names.",
+)
+def command(source: str, output: Path | None, kind: str, **given: Any) -> None:
     """Write a recommendation, or an adapter's own configuration, for the tool that trains or serves it.
 
     SOURCE is the folder `lorarank probe` made: what is recommended from it. Or an adapter (a folder, a file or a hub
     id): what it was trained with.
     """
     from lorarank.export import export, write
-    from lorarank.report.exported import to_text
+    from lorarank.report.exported import to_json, to_text
 
-    text = to_text(export(source, ExportOptions(**given)), command=("lorarank", *sys.argv[1:]))
+    written_as = to_json if kind == "json" else to_text
+    text = written_as(export(source, ExportOptions(**given)), command=("lorarank", *sys.argv[1:]))
     if output is None:
         click.echo(text, nl=False)
     else:
         write(output, text)
-        click.echo(f"Written to {printable(output)}.", err=True)
+        note(f"Written to {printable(output)}.")

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
 
 DTYPES = ("float32", "float16")
 
 
 @click.command(epilog="Example: lorarank extract --base BASE TUNED -o my-lora --rank 32")
-@click.argument("tuned")
-@click.option("--base", required=True, help="The model it was trained from: a folder, a safetensors file or a hub id.")
+@click.argument("tuned", type=SOURCE)
+@click.option(
+    "--base",
+    type=SOURCE,
+    required=True,
+    help="The model it was trained from: a folder, a safetensors file or a hub id.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Adapter folder; new or empty.")
 @click.option("--rank", type=int, required=True, help="Rank of every module; alpha is the same.")
-@click.option("--dtype", type=click.Choice(DTYPES), default=DTYPES[0], show_default=True, help="Of the factors.")
-def command(tuned: str, base: str, output: Path, rank: int, dtype: str) -> None:
+@click.option("--dtype", type=Choice(DTYPES), default=DTYPES[0], show_default=True, help="Of the factors.")
+@click.option(
+    "--format", "kind", type=Choice(("table", "json")), default="table", show_default=True, help="Of the report."
+)
+def command(tuned: str, base: str, output: Path, rank: int, dtype: str, kind: str) -> None:
     """Write the LoRA of a chosen rank that is nearest to a full fine-tune.
 
     Each linear layer gets the best rank-k part of W_tuned - W_base. `lorarank audit --base BASE TUNED` says which
@@ -25,8 +35,11 @@ def command(tuned: str, base: str, output: Path, rank: int, dtype: str) -> None:
     """
     from lorarank.cli.progress import counted
     from lorarank.fine_tune import extract
-    from lorarank.report.fine_tune import extraction_text
+    from lorarank.report.fine_tune import extraction_json, extraction_text
 
     with counted("matrices") as progress:
         done = extract(base, tuned, output, rank, dtype=dtype, progress=progress)
-    click.echo(extraction_text(done, **screen()), nl=False)
+    if kind == "json":
+        click.echo(extraction_json(done, command=("lorarank", *sys.argv[1:])), nl=False)
+    else:
+        click.echo(extraction_text(done, **screen()), nl=False)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
 from lorarank.first_guess import first_guess
 from lorarank.heuristics import TASKS
 
 
 @click.command(epilog="Example: lorarank heuristics --task domain --model gpt2 --data train.jsonl")
-@click.option("--task", type=click.Choice(list(TASKS)), help="Show this row alone.")
-@click.option("--model", help="Folder or hub id: what ranks cost on it. Only shapes are read.")
-@click.option("--data", help="As for a probe: the rank that could learn it by heart; with --model.")
-@click.option("--format", "kind", type=click.Choice(("table", "json", "markdown")), default="table", show_default=True)
+@click.option("--task", type=Choice(list(TASKS)), help="Show this row alone.")
+@click.option("--model", type=SOURCE, help="Folder or hub id: what ranks cost on it. Only shapes are read.")
+@click.option("--data", type=SOURCE, help="As for a probe: the rank that could learn it by heart; with --model.")
+@click.option("--format", "kind", type=Choice(("table", "json", "markdown")), default="table", show_default=True)
 def command(task: str | None, model: str | None, data: str | None, kind: str) -> None:
     """Show the reference table of ranks, and a first guess for a model and data.
 
@@ -24,7 +27,7 @@ def command(task: str | None, model: str | None, data: str | None, kind: str) ->
 
     guess = first_guess(task, model, data)
     if kind == "json":
-        text = reference.to_json(guess)
+        text = reference.to_json(guess, command=("lorarank", *sys.argv[1:]))
     elif kind == "markdown":
         text = reference.to_markdown(guess)
     else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
 from lorarank.inspect import Inspection, InspectOptions, inspect
 
@@ -14,7 +15,7 @@ FORMATS = ("table", "json", "markdown", "csv")
 
 
 @click.command(epilog="Example: lorarank inspect gpt2-folder --rank 16 --target c_attn")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", type=SOURCE, metavar="MODEL")
 @click.option("--rank", type=int, default=InspectOptions.rank, metavar="R", help="This rank alone [default: 1 to 256].")
 @click.option(
     "--target",
@@ -24,7 +25,7 @@ FORMATS = ("table", "json", "markdown", "csv")
 )
 @click.option("--modules", "all_modules", is_flag=True, help="List every module.")
 @click.option(
-    "--format", "kind", type=click.Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
+    "--format", "kind", type=Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."
 )
 def command(model: str, all_modules: bool, kind: str, **given: Any) -> None:
     """List what LoRA can be put on in a model, and what each rank costs there.

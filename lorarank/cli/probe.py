@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lorarank import probe as probing
+import lorarank.probe as probing
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.training_options import defaults_of, trains
+from lorarank.cli.voice import note, quiet
+from lorarank.errors import OptionError
 from lorarank.probe.options import COMPANION_RANK, ProbeOptions
 from lorarank.report.plan import plan_text
 
 if TYPE_CHECKING:
     from lorarank.probe.progress import Progress
+    from lorarank.runs import Run
 
 DEFAULT = defaults_of(ProbeOptions)
 
@@ -34,7 +38,7 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
 @click.command(
     epilog="Example: lorarank probe HuggingFaceTB/SmolLM2-135M --data train.jsonl -o run && lorarank estimate run"
 )
-@click.argument("model")
+@click.argument("model", type=SOURCE)
 @trains(ProbeOptions, output="Run folder; new or empty.")
 @click.option(
     "--rank",
@@ -67,7 +71,10 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
 @click.option("--report-to", multiple=True, help="A logger of transformers' Trainer, e.g. tensorboard; repeatable.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run in the output folder.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do: parameters, tokens, memory, time. Writes nothing.")
-def command(dry_run: bool, **given: Any) -> None:
+@click.option(
+    "--format", "kind", type=Choice(("text", "json")), default="text", show_default=True, help="Of what it found."
+)
+def command(dry_run: bool, kind: str, **given: Any) -> None:
     """Fine-tune MODEL briefly at high rank on your data, and measure what the update needs.
 
     MODEL is a folder or a hub id (owner/name[@revision]). The run folder is read by `lorarank estimate`. Ctrl-C is
@@ -75,20 +82,27 @@ def command(dry_run: bool, **given: Any) -> None:
     """
     options = ProbeOptions(**given)
     if dry_run:
+        if kind == "json":
+            raise OptionError("--format json", "a dry run finds nothing", do="leave it out, or leave --dry-run out")
         with quiet_libraries():
             click.echo(plan_text(probing.plan(options)))
         return
-    run_probe(options)
-    click.echo(f"Probe finished. Read it with: lorarank estimate {options.output}")
+    run = run_probe(options)
+    if kind == "json":
+        from lorarank.report.probed import to_json
+
+        click.echo(to_json(run), nl=False)
+    else:
+        click.echo(f"Probe finished. Read it with: lorarank estimate {options.output}")
 
 
-def run_probe(options: ProbeOptions) -> None:
+def run_probe(options: ProbeOptions) -> Run:
     """The probe with its plan and progress on stderr."""
     with quiet_libraries(), progress_bar() as report:
-        probing.probe(
+        return probing.probe(
             options,
             report=report,
-            announce=lambda plan: click.echo(plan_text(plan), err=True),
+            announce=lambda plan: note(plan_text(plan)),
             command=("lorarank", *sys.argv[1:]),
         )
 
@@ -119,9 +133,11 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
-    if not console.is_terminal or os.environ.get("LOCAL_RANK", "0") != "0":
-        yield _plain_lines if os.environ.get("LOCAL_RANK", "0") == "0" else lambda progress: None
+    if quiet() or os.environ.get("LOCAL_RANK", "0") != "0":
+        yield lambda progress: None
+        return
+    if not sys.stderr.isatty():
+        yield _plain_lines
         return
     columns = (
         TextColumn("{task.description:<26}"),
@@ -132,7 +148,7 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console) as bar:
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         tasks: dict[str, Any] = {}
 
         def report(progress: Progress) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import click
 
+from lorarank.cli.voice import quiet
+
 PATIENCE = 1.0
 """Seconds without a bar: most audits are over before that."""
 
@@ -20,9 +22,11 @@ LINE_EVERY = 30.0
 def counted(what: str) -> Iterator[Callable[[int, int], None]]:
     """A function to call with the number done and the number in all.
 
-    On a terminal a bar appears after a second; elsewhere a line every half minute, for logs.
+    On a terminal a bar appears after a second; elsewhere a line every half minute, for logs; nothing with --quiet.
     """
-    if sys.stderr.isatty():
+    if quiet():
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
         with _bar(what) as report:
             yield report
     else:

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from lorarank.cli.estimate_options import estimates
-from lorarank.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED, OptionError
+from lorarank.cli.parameter_types import SOURCE
+from lorarank.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED
 from lorarank.estimate.options import EstimateOptions
-
-SUFFIXES = (".html", ".htm", ".md")
 
 
 @click.command(
@@ -20,7 +19,7 @@ SUFFIXES = (".html", ".htm", ".md")
     "Exit codes: 0 written, 2 bad input, or written without a source of several that cannot be read, 3 written, and "
     "the report is a refusal."
 )
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", type=SOURCE, metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
@@ -38,16 +37,13 @@ def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **giv
     audits that `lorarank audit --per-module --format json` printed into files.
     """
     from lorarank.cli.progress import counted
-    from lorarank.cli.written import write
     from lorarank.dossier import gather
-    from lorarank.report import chapters, html, markdown
+    from lorarank.report import chapters
+    from lorarank.report.written import named
 
-    if output.suffix.lower() not in SUFFIXES:
-        raise OptionError(f"-o {output}", "the name says no format", do="end it with .html or .md")
+    named(output)
     with counted("modules" if len(sources) == 1 else "adapters") as progress:
         found = gather(sources, EstimateOptions(**given), progress=progress)
     document = chapters.document(found, command=("lorarank", *sys.argv[1:]))
-    text = markdown.render(document) if output.suffix.lower() == ".md" else html.render(document)
-    write(output, text.encode())
-    click.echo(f"{document.headline}\nIn {output}, {len(text.encode()) / 1000:,.0f} kB.")
+    click.echo(f"{document.headline}\nIn {output}, {document.write(output) / 1000:,.0f} kB.")
     ctx.exit(EXIT_REFUSED if found.refused else EXIT_BAD_INPUT if found.unreadable else EXIT_OK)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from lorarank.adapters.write import FORMATS
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
 from lorarank.resize import ConvertOptions, Resized, ResizeOptions, resize
 from lorarank.resize.options import DTYPES
@@ -26,7 +27,7 @@ def form_options(function: Command) -> Command:
         click.option(
             "--format",
             "kind",
-            type=click.Choice(REPORTS),
+            type=Choice(REPORTS),
             default="table",
             show_default=True,
             help="Of the report.",
@@ -40,19 +41,20 @@ def form_options(function: Command) -> Command:
         ),
         click.option(
             "--dtype",
-            type=click.Choice(DTYPES),
+            type=Choice(DTYPES),
             default=ConvertOptions.dtype,
             help="Store factors as this [default: as they are].",
         ),
         click.option(
             "--base",
+            type=SOURCE,
             default=ConvertOptions.base,
             metavar="MODEL",
             help="With --to: the model it is for, where its names do not tell; no weights are read.",
         ),
         click.option(
             "--to",
-            type=click.Choice(FORMATS),
+            type=Choice(FORMATS),
             default=ConvertOptions.to,
             help="Write this format [default: the input's].",
         ),
@@ -69,7 +71,7 @@ def form_options(function: Command) -> Command:
 
 
 @click.command(epilog="Example: lorarank resize adapter -o adapter-r8 --rank 8")
-@click.argument("source", metavar="IN")
+@click.argument("source", type=SOURCE, metavar="IN")
 @click.option("--rank", type=int, default=ResizeOptions.rank, metavar="K", help="This rank for every module.")
 @click.option(
     "--energy",
@@ -102,7 +104,7 @@ def form_options(function: Command) -> Command:
 )
 @click.option(
     "--metric",
-    type=click.Choice(METRICS),
+    type=Choice(METRICS),
     default=ResizeOptions.metric,
     show_default=True,
     help="In which the cut is best; all but weight need a run.",

@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from lorarank import sweep as sweeping
+import lorarank.sweep as sweeping
+from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.probe import progress_bar, quiet_libraries
 from lorarank.cli.terminal import screen
 from lorarank.cli.training_options import defaults_of, trains
 from lorarank.json_files import write_bytes
-from lorarank.report.sweep import render
+from lorarank.report.sweep import render, to_json
 from lorarank.sweep import SweepOptions
 
 DEFAULT = defaults_of(SweepOptions)
@@ -38,7 +39,7 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
 
 
 @click.command(epilog="Example: lorarank sweep HuggingFaceTB/SmolLM2-135M --data train.jsonl -o sweep --seeds 2")
-@click.argument("model")
+@click.argument("model", type=SOURCE)
 @trains(SweepOptions, output="Folder of the sweep; points in it are used again.")
 @click.option(
     "--ranks",
@@ -63,7 +64,10 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
     flag_value="",
     help="Train points side by side on a Ray cluster; without an address, on this machine.",
 )
-def command(**given: Any) -> None:
+@click.option(
+    "--format", "kind", type=Choice(("table", "json")), default="table", show_default=True, help="Of the report."
+)
+def command(kind: str, **given: Any) -> None:
     """Train MODEL at every rank with a tuned learning rate, and say which rank suffices.
 
     The systematic search: minutes to hours where `lorarank estimate` answers from one probe. Every point is kept as
@@ -72,17 +76,17 @@ def command(**given: Any) -> None:
     options = SweepOptions(**given)
     with quiet_libraries(), progress_bar() as report:
         found = sweeping.sweep(options, report=report, command=("lorarank", *sys.argv[1:]))
-    click.echo(render(found, **screen()), nl=False)
-    click.echo(_pictured(found, options.output))
+    pictured = _pictured(found, options.output)
+    click.echo(to_json(found) if kind == "json" else render(found, **screen()) + pictured, nl=False)
 
 
 def _pictured(found: sweeping.Sweep, folder: Path) -> str:
     """Draw the curve, and say where it is."""
     if importlib.util.find_spec("matplotlib") is None:
         return (
-            f"\nIn {folder / sweeping.SWEEP}; for a picture: pip install 'lorarank[plot]' and the same command again."
+            f"\nIn {folder / sweeping.SWEEP}; for a picture: pip install 'lorarank[plot]' and the same command again.\n"
         )
     from lorarank.report import figures
 
     write_bytes(folder / PICTURE, figures.loss_against_rank(found.outcome))
-    return f"\nIn {folder / sweeping.SWEEP}, and as a picture in {folder / PICTURE}."
+    return f"\nIn {folder / sweeping.SWEEP}, and as a picture in {folder / PICTURE}.\n"

@@ -6,6 +6,8 @@ import shutil
 import sys
 from typing import TypedDict
 
+from lorarank.cli.voice import coloured
+
 PIPED_WIDTH = 100
 """Columns where no terminal says how many it has."""
 
@@ -19,8 +21,5 @@ class Screen(TypedDict):
 
 def screen() -> Screen:
     """The terminal on stdout; plain text of :data:`PIPED_WIDTH` columns where there is none."""
-    terminal = sys.stdout.isatty()
-    return {
-        "width": shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if terminal else PIPED_WIDTH,
-        "colour": terminal,
-    }
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if sys.stdout.isatty() else PIPED_WIDTH
+    return {"width": width, "colour": coloured(sys.stdout)}

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lorarank.cli.parameter_types import SOURCE
 from lorarank.probe.options import DEFAULT_TOKENS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,11 +31,17 @@ def trains(options: type, output: str) -> Callable[[Command], Command]:
     shared = (
         click.option(
             "--data",
+            type=SOURCE,
             required=True,
             help="JSONL, JSON, CSV, Parquet or a hub dataset id: text, prompt + completion, or messages.",
         ),
         click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help=output),
-        click.option("--val", default=default["val"], help="Held-out data. Without it a tenth of --data is set aside."),
+        click.option(
+            "--val",
+            type=SOURCE,
+            default=default["val"],
+            help="Held-out data. Without it a tenth of --data is set aside.",
+        ),
         click.option(
             "--tokens",
             type=int,

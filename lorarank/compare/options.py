@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lorarank.errors import OptionError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompareOptions:
     """Options of :func:`lorarank.compare.compare`; the command line reads its defaults from here.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lorarank import __version__
 from lorarank.compare.verdict import Verdict
+from lorarank.result import Result
 
 SCHEMA = 1
 
@@ -93,7 +94,7 @@ class ComparedAdapter:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(Result):
     """Two adapters beside each other.
 
     Attributes

@@ -8,7 +8,7 @@ from pathlib import Path
 from lorarank.errors import OptionError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DiagnoseOptions:
     """Options of :func:`lorarank.diagnose.diagnose`; the command line reads its defaults from here.
 
@@ -33,5 +33,7 @@ class DiagnoseOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        if self.sweep is not None:
+            object.__setattr__(self, "sweep", Path(self.sweep))  # a str will do
         if self.rank is not None and self.rank < 1:
             raise OptionError(f"--rank {self.rank}", "a rank is at least 1")

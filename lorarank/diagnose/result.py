@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lorarank import __version__
+from lorarank.result import Result
 
 SCHEMA = 1
 
@@ -45,7 +46,7 @@ class Sign:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Result):
     """Whether the rank of a training run was right, as far as its curves tell.
 
     Attributes

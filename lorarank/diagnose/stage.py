@@ -45,9 +45,9 @@ def diagnose(source: str | Path, options: DiagnoseOptions | None = None) -> Diag
     if found.adapter is not None:
         seen.append(saturation(found.adapter))
     if options.sweep is not None:
-        from lorarank import sweep
+        from lorarank.sweep import read as read_sweep
 
-        seen.append(other_ranks(sweep.read(options.sweep).outcome, rank))
+        seen.append(other_ranks(read_sweep(options.sweep).outcome, rank))
     verdict = verdict_of(seen, rank, run=str(source) if found.kind == "run" else None)
     curves = (found.train, found.validation)
     return Diagnosis(

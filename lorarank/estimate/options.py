@@ -9,7 +9,7 @@ from lorarank.heuristics import task_row
 from lorarank.spectrum import METRICS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EstimateOptions:
     """Options of :func:`lorarank.estimate.recommend`; the command line reads its defaults from here.
 

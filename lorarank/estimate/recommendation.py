@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lorarank import __version__
 from lorarank.capacity import CapacityFloor
 from lorarank.heuristics import Comparison
+from lorarank.result import Result
 from lorarank.runs import Controls
 
 SCHEMA = 1
@@ -241,7 +242,7 @@ class AdapterSummary:
 
 
 @dataclass(frozen=True)
-class Recommendation:
+class Recommendation(Result):
     """The answer to "which r?", or why there is none.
 
     Attributes

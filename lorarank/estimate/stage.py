@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank import adapters, heuristics, runs
+import lorarank.heuristics as heuristics
+from lorarank import adapters, runs
 from lorarank.adapters import Adapter
 from lorarank.errors import AdapterError, NumericsError, OptionError, RunError
 from lorarank.estimate import advice, constants, evidence, readings, reasons, summary

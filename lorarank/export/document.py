@@ -8,6 +8,9 @@ from typing import Any
 
 from lorarank import __version__
 from lorarank.export.settings import Settings
+from lorarank.result import Result
+
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ Document = Script | Mapping[str, Any] | tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Result):
     """A configuration for one tool.
 
     Attributes
@@ -50,11 +53,12 @@ class Exported:
     settings : what was asked of it, in PEFT's names.
     document : the same in the tool's own words.
     notes : sentences for whoever reads it: where it comes from, what the tool cannot express.
-    lorarank : version of the package.
+    schema, lorarank : version of this layout, and of the package.
     """
 
     tool: str
     settings: Settings
     document: Document
     notes: tuple[str, ...] = field(default=())
+    schema: int = SCHEMA
     lorarank: str = __version__

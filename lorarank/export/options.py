@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from lorarank.errors import OptionError
 
@@ -48,6 +48,7 @@ class ExportOptions:
     """
 
     to: str
+    _: KW_ONLY
     per_module: bool = False
     budget: int | None = None
     rank: int | None = None

@@ -15,9 +15,12 @@ from lorarank.adapters.layout import staged
 from lorarank.errors import ModelError, NumericsError, OptionError, ResourceError, RunError
 from lorarank.fine_tune.weights import Models, Pair, open_models
 from lorarank.numerics.leading import leading_svd
+from lorarank.result import Result
 
 DTYPES = ("float32", "float16")
 """What factors can be stored as; numpy has no bfloat16."""
+
+SCHEMA = 1
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -32,7 +35,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Extraction:
+class Extraction(Result):
     """A LoRA that was written.
 
     Attributes
@@ -44,6 +47,7 @@ class Extraction:
     kept : share of ‖ΔW‖² of these layers together that it holds.
     padded : layers that are smaller than the rank, so that the rest of their factors is zero.
     left_out : ‖·‖² of everything else that changed (embeddings, heads, norms, biases), as a share of all change.
+    schema, lorarank : version of this layout, and of the package.
     """
 
     output: Path
@@ -53,6 +57,8 @@ class Extraction:
     kept: float
     left_out: float
     padded: int = 0
+    schema: int = SCHEMA
+    lorarank: str = __version__
 
 
 def extract(

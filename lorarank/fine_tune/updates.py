@@ -18,6 +18,7 @@ from lorarank.errors import LorarankError
 from lorarank.fine_tune.findings import of_fine_tune
 from lorarank.fine_tune.matrix import MatrixUpdate, measured
 from lorarank.fine_tune.weights import open_models
+from lorarank.result import Result
 
 DIRECTIONS = 72
 """Leading directions that are computed of each matrix: more than 64 are seldom worth extracting, and the others show
@@ -27,7 +28,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class FineTune:
+class FineTune(Result):
     """A fine-tune against its base.
 
     Attributes

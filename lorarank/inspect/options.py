@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lorarank.errors import OptionError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InspectOptions:
     """Options of :func:`lorarank.inspect.inspect`.
 

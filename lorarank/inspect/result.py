@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from lorarank import __version__
 from lorarank.inspect.layers import Layer
+from lorarank.result import Result
+
+SCHEMA = 1
 
 FLOAT_BYTES, HALF_BYTES = 4, 2
 """Bytes of a float32 and of a bfloat16 or float16."""
@@ -107,7 +110,7 @@ class TargetSet:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Result):
     """A base model as LoRA sees it.
 
     Attributes
@@ -122,7 +125,7 @@ class Inspection:
     ranks : those whose costs are told.
     rule : how the pattern was read; ``None`` without one.
     notes : sentences on what a user of the numbers has to know.
-    lorarank : version of the package.
+    schema, lorarank : version of this layout, and of the package.
     """
 
     source: str
@@ -135,4 +138,5 @@ class Inspection:
     ranks: tuple[int, ...]
     rule: str | None = None
     notes: tuple[str, ...] = ()
+    schema: int = SCHEMA
     lorarank: str = __version__

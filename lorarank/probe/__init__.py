@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from lorarank.errors import MissingExtraError
 from lorarank.probe.options import ProbeOptions
+from lorarank.runs import Run
 
 if TYPE_CHECKING:
     from lorarank.probe.planning import Plan
     from lorarank.probe.progress import Progress
-    from lorarank.runs import Run
 
 __all__ = ["ProbeOptions", "plan", "probe"]
 

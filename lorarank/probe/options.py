@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from lorarank.errors import OptionError
@@ -84,6 +84,7 @@ class ProbeOptions:
     model: str
     data: str
     output: Path
+    _: KW_ONLY
     val: str | None = None
     rank: int = 64
     alpha: int = 32

@@ -19,7 +19,7 @@ from lorarank.report.audit_grids import (
     two_grids,
     within,
 )
-from lorarank.report.plain import Grid
+from lorarank.report.plain import Grid, Sheet
 from lorarank.wording import percent
 
 MOST_TOLD = 4
@@ -161,22 +161,16 @@ def _sorted_steps(steps: Sequence[Step], by_size: bool) -> Sequence[Step]:
     return sorted(steps, key=lambda step: -(step.norms[-1] or 0.0)) if by_size else steps
 
 
-def render(
-    report: AuditReport, *, width: int = 100, colour: bool = False, per_module: bool = False, by_size: bool = False
-) -> str:
-    """For a terminal: what was found first, then the figures, and tables as wide as the page takes.
+def lay(page: Sheet, report: AuditReport, *, per_module: bool = False, by_size: bool = False) -> None:
+    """What was found first, then the figures, and tables as wide as the page takes.
 
     Parameters
     ----------
+    page : to lay it out on.
     report : of one source or several.
-    width : columns to fill.
-    colour : whether to use terminal colours; plain text otherwise.
     per_module : whether to add the table of all modules.
     by_size : modules with the largest update first, rather than in the adapter's order.
     """
-    from lorarank.report.page import Page  # and with it rich, which no other format needs
-
-    page = Page(width, colour)
     page.head(headline(report), good=not (report.failed or any(f.level != "note" for f in report.findings)))
     if len(report.audits) == 1 and not report.unreadable:
         page.facts(facts(report.audits[0]))
@@ -189,6 +183,16 @@ def render(
     for whole, parts in tables[first:]:
         for grid in [whole] if page.fits(whole) else parts:
             page.grid(grid)
+
+
+def render(
+    report: AuditReport, *, width: int = 100, colour: bool = False, per_module: bool = False, by_size: bool = False
+) -> str:
+    """The same for a terminal, in so many columns."""
+    from lorarank.report.page import Page  # and with it rich, which no other format needs
+
+    page = Page(width, colour)
+    lay(page, report, per_module=per_module, by_size=by_size)
     return page.text()
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +13,7 @@ from lorarank.audit.figures import RANKS
 from lorarank.audit.modules import ModuleAudit
 from lorarank.report import audit as content
 from lorarank.report.audit_grids import sparkline
-from lorarank.report.plain import as_json, cell, escaped, grid_to_markdown
+from lorarank.report.plain import Records, as_csv, as_json, escaped, grid_to_markdown
 
 MODULE_FIELDS = (
     "name",
@@ -67,27 +65,28 @@ def to_markdown(report: AuditReport, *, per_module: bool = False, by_size: bool 
     return "\n\n".join(parts) + "\n"
 
 
-def to_csv(report: AuditReport) -> str:
-    """One row a module of every source; a source that could not be read has one row with its problem."""
+def rows(report: AuditReport) -> Records:
+    """A row a module of every source; a source that could not be read has one row with its problem."""
     energy = [f"energy_rank_{share:g}" for share in (report.audits[0].energy if report.audits else ())]
-    headings = ["source", *MODULE_FIELDS, "norm", "sigma_1", *energy, *RANKS, "spectrum", "findings"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
-    for one in report.unreadable:
-        row = dict.fromkeys(headings) | {"source": one.source, "findings": one.finding.code}
-        writer.writerow([cell(value) for value in (row | {"problem": one.finding.message}).values()])
-    for audit in report.audits:
-        for module in audit.modules:
-            writer.writerow([cell(value) for value in _row(audit, module)])
-    return text.getvalue()
+    names = ("source", *MODULE_FIELDS, "norm", "sigma_1", *energy, *RANKS, "spectrum", "findings")
+    blank = dict.fromkeys(names)
+    unread = [
+        tuple((blank | {"source": x.source, "findings": x.finding.code, "problem": x.finding.message}).values())
+        for x in report.unreadable
+    ]
+    return Records(names, (*unread, *(_row(audit, module) for audit in report.audits for module in audit.modules)))
 
 
-def _row(audit: Audit, module: ModuleAudit) -> list[Any]:
+def to_csv(report: AuditReport) -> str:
+    """:func:`rows` as CSV."""
+    return as_csv(rows(report))
+
+
+def _row(audit: Audit, module: ModuleAudit) -> tuple[Any, ...]:
     figures = module.figures
     numbers: list[Any] = [None] * (2 + len(audit.energy) + len(RANKS) + 1)
     if figures is not None:
         ranks = [getattr(figures, name) for name in RANKS]
         numbers = [figures.norm, figures.sigma_1, *figures.energy_ranks, *ranks, sparkline(figures.singular_values)]
     codes = " ".join(finding.code for finding in audit.findings if finding.module == module.name)
-    return [audit.source, *(getattr(module, name) for name in MODULE_FIELDS), *numbers, codes]
+    return (audit.source, *(getattr(module, name) for name in MODULE_FIELDS), *numbers, codes)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections import Counter
 from typing import Any
 
@@ -12,7 +10,7 @@ from lorarank.compare.result import Compared, ComparedAdapter, ComparedGroup, Co
 from lorarank.compare.verdict import MEANING, TOOLS
 from lorarank.errors import printable
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, as_json, cell, escaped, grid_to_markdown
+from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown
 from lorarank.wording import percent
 
 MOST_SHOWN = 12
@@ -100,15 +98,20 @@ def module_grid(found: Compared, *, all_modules: bool = False) -> Grid:
     return Grid(title, headings, (False, *(True,) * 7, False), rows)
 
 
-def render(found: Compared, *, width: int = 100, colour: bool = False, all_modules: bool = False) -> str:
-    """For a terminal: what merging would meet first."""
-    page = Page(width, colour)
+def lay(page: Sheet, found: Compared, *, all_modules: bool = False) -> None:
+    """What merging would meet first."""
     page.head(headline(found), good=found.whole.verdict.kind in ("orthogonal", "aligned"))
     page.facts(facts(found))
     for title, sentences in sections(found):
         page.section(title, sentences)
     page.grid(type_grid(found))
     page.grid(module_grid(found, all_modules=all_modules))
+
+
+def render(found: Compared, *, width: int = 100, colour: bool = False, all_modules: bool = False) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay(page, found, all_modules=all_modules)
     return page.text()
 
 
@@ -128,16 +131,17 @@ def to_json(found: Compared, *, command: tuple[str, ...] = ()) -> str:
     return as_json(dataclasses.asdict(found) | {"command": list(command), "tools": TOOLS})
 
 
-def to_csv(found: Compared) -> str:
+def rows(found: Compared) -> Records:
     """A row a module: the fields of :class:`~lorarank.compare.result.ComparedModule`, those of spans with their side
     before them.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    rows = [_flat(module) for module in found.modules]
-    writer.writerow(rows[0])
-    writer.writerows([cell(value) for value in row.values()] for row in rows)
-    return text.getvalue()
+    flat = [_flat(module) for module in found.modules]
+    return Records(tuple(flat[0]), tuple(tuple(row.values()) for row in flat))
+
+
+def to_csv(found: Compared) -> str:
+    """:func:`rows` as CSV."""
+    return as_csv(rows(found))
 
 
 def _flat(module: ComparedModule) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lorarank.diagnose.result import CANNOT_TELL, FINE, Diagnosis
 from lorarank.errors import printable
 from lorarank.report.page import Page
-from lorarank.report.plain import as_json, escaped
+from lorarank.report.plain import Records, Sheet, as_json, escaped
 
 LONGEST = 2000
 """Characters of a sentence."""
@@ -42,13 +42,18 @@ def sections(found: Diagnosis) -> list[tuple[str, list[str]]]:
     return [(title, [printable(line, LONGEST) for line in lines]) for title, lines in lists if lines]
 
 
-def render(found: Diagnosis, *, width: int = 100, colour: bool = False) -> str:
-    """For a terminal: the verdict, what to do next, and every sign with its numbers."""
-    page = Page(width, colour)
+def lay(page: Sheet, found: Diagnosis) -> None:
+    """The verdict, what to do next, and every sign with its numbers."""
     page.head(headline(found), good=found.verdict == FINE)
     page.facts(facts(found))
     for title, sentences in sections(found):
         page.section(title, sentences)
+
+
+def render(found: Diagnosis, *, width: int = 100, colour: bool = False) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay(page, found)
     return page.text()
 
 
@@ -59,6 +64,12 @@ def to_markdown(found: Diagnosis) -> str:
     for title, sentences in sections(found):
         parts += [f"### {title}", "\n".join(f"- {escaped(sentence)}" for sentence in sentences)]
     return "\n\n".join(parts) + "\n"
+
+
+def rows(found: Diagnosis) -> Records:
+    """A row a sign."""
+    names = ("name", "speaks_for", "outcome", "seen", "sentence")
+    return Records(names, tuple(tuple(getattr(sign, name) for name in names) for sign in found.signs))
 
 
 def to_json(found: Diagnosis, *, command: Sequence[str] = ()) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from lorarank.estimate.recommendation import Config, ModuleSummary, Recommendation
 from lorarank.report import content, python_text
-from lorarank.report.plain import as_json, cell, escaped, grid_to_markdown
+from lorarank.report.plain import Records, as_csv, as_json, escaped, grid_to_markdown, records
 
 
 def lora_config(config: Config) -> str:
@@ -52,19 +50,21 @@ def to_json(answer: Recommendation, *, command: Sequence[str] = (), per_module: 
     return as_json(plain)
 
 
-def to_csv(answer: Recommendation) -> str:
+def rows(answer: Recommendation) -> Records:
     """A row a module: the fields of :class:`~lorarank.estimate.recommendation.ModuleSummary`, and its rank within the
     budget where one was given.
     """
-    allocated = answer.allocation.ranks if answer.allocation is not None else None
-    names = [field.name for field in dataclasses.fields(ModuleSummary)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names + (["rank_in_budget"] if allocated is not None else []))
-    for module in answer.modules:
-        row = [cell(getattr(module, name)) for name in names]
-        writer.writerow(row + ([allocated.get(module.name, 0)] if allocated is not None else []))
-    return text.getvalue()
+    found = records(ModuleSummary, answer.modules)
+    if answer.allocation is None:
+        return found
+    ranks = answer.allocation.ranks
+    bought = tuple((*row, ranks.get(one.name, 0)) for row, one in zip(found.rows, answer.modules, strict=True))
+    return Records((*found.names, "rank_in_budget"), bought)
+
+
+def to_csv(answer: Recommendation) -> str:
+    """:func:`rows` as CSV."""
+    return as_csv(rows(answer))
 
 
 def to_markdown(answer: Recommendation, *, per_module: bool = False) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from lorarank.adapters.patterns import first_matches
 from lorarank.errors import printable
 from lorarank.export import Call, Exported, Script
 from lorarank.export.options import NAMES
 from lorarank.report import python_text
+from lorarank.report.plain import Records, Sheet, as_json
 
 LINE = 100
 """Columns of a comment."""
@@ -33,6 +36,34 @@ def to_text(found: Exported, *, command: Sequence[str] = ()) -> str:
     made = f", made by lorarank {found.lorarank}: {shlex.join(command)}" if command else "."
     head = [f"For {NAMES[found.tool]}{made}", *found.notes]
     return "\n\n".join(("\n".join(map(comment, head)), _body(found.document))) + "\n"
+
+
+def lay(page: Sheet, found: Exported) -> None:
+    """Where it comes from, and the text."""
+    page.head(f"For {NAMES[found.tool]}: r = {found.settings.r}.", good=True)
+    page.facts([("from", printable(found.settings.source)), ("kind", found.settings.kind)])
+    if found.notes:
+        page.section("Notes", [printable(note, 2000) for note in found.notes])
+    page.code("To paste", to_text(found))
+
+
+def to_json(found: Exported, *, command: Sequence[str] = ()) -> str:
+    """The settings in PEFT's names, and ``text`` in the tool's, as JSON with sorted keys."""
+    plain = {"tool": found.tool, "settings": dataclasses.asdict(found.settings), "notes": found.notes}
+    text = to_text(found, command=command)
+    known = {"text": text, "command": list(command), "schema": found.schema, "lorarank": found.lorarank}
+    return as_json(plain | known)
+
+
+def rows(found: Exported) -> Records:
+    """A row a module: what it gets."""
+    lora, modules = found.settings.lora, found.settings.modules
+    columns = []
+    for field, pattern in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
+        own = lora.get(pattern, {})
+        keys = first_matches(list(own), modules, pattern)
+        columns.append([own[keys[module]] if module in keys else lora[field] for module in modules])
+    return Records(("module", "r", "lora_alpha"), tuple(zip(modules, *columns, strict=True)))
 
 
 def comment(sentence: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,11 +10,12 @@ import numpy as np
 from lorarank.audit.figures import norm_of
 from lorarank.errors import printable
 from lorarank.fine_tune import Extraction, FineTune, MatrixUpdate
+from lorarank.fine_tune.extract import Kept
 from lorarank.numerics.allocation import weighted_quantile
 from lorarank.report.audit import finding_lines
 from lorarank.report.audit_grids import common_path, scientific, sparkline, within
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, as_json, cell, escaped, grid_to_markdown
+from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown, records
 from lorarank.report.sarif import run_of
 from lorarank.wording import percent
 
@@ -160,6 +159,23 @@ def _ranks(found: FineTune, updates: Sequence[MatrixUpdate], which: str = "energ
     return texts
 
 
+def lay(
+    page: Sheet,
+    found: FineTune,
+    *,
+    per_module: bool = False,
+    by_size: bool = False,
+    fail_if: str | None = None,
+) -> None:
+    """What changed, then the figures and tables; ``fail_if`` is the expression where it holds."""
+    page.head(headline(found), good=not (found.skipped or fail_if))
+    page.facts(facts(found))
+    for title, lines in sections(found, fail_if):
+        page.section(title, lines)
+    for grid in grids(found, per_module=per_module, by_size=by_size):
+        page.grid(grid)
+
+
 def render(
     found: FineTune,
     *,
@@ -169,14 +185,9 @@ def render(
     by_size: bool = False,
     fail_if: str | None = None,
 ) -> str:
-    """For a terminal; ``fail_if`` is the expression where it holds."""
+    """The same for a terminal, in so many columns."""
     page = Page(width, colour)
-    page.head(headline(found), good=not (found.skipped or fail_if))
-    page.facts(facts(found))
-    for title, lines in sections(found, fail_if):
-        page.section(title, lines)
-    for grid in grids(found, per_module=per_module, by_size=by_size):
-        page.grid(grid)
+    lay(page, found, per_module=per_module, by_size=by_size, fail_if=fail_if)
     return page.text()
 
 
@@ -199,17 +210,27 @@ def to_json(found: FineTune, *, command: Sequence[str] = (), per_module: bool = 
     return as_json(plain)
 
 
-def to_csv(found: FineTune) -> str:
-    """One row a matrix that changed."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def rows(found: FineTune) -> Records:
+    """A row a matrix that changed."""
     several = ("energy_ranks", "signal_ranks")
     names = [f.name for f in dataclasses.fields(MatrixUpdate) if f.name not in (*several, "singular_values")]
-    writer.writerow([*names, *(f"{kind.removesuffix('s')}_{share:g}" for kind in several for share in found.energy)])
-    for update in found.updates:
-        ranks = [rank for kind in several for rank in getattr(update, kind) or [None] * len(found.energy)]
-        writer.writerow([cell(getattr(update, name)) for name in names] + [cell(rank) for rank in ranks])
-    return text.getvalue()
+    ranks = [f"{kind.removesuffix('s')}_{share:g}" for kind in several for share in found.energy]
+    unknown = (None,) * len(found.energy)
+    return Records(
+        (*names, *ranks),
+        tuple(
+            (
+                *(getattr(one, name) for name in names),
+                *(rank for kind in several for rank in getattr(one, kind) or unknown),
+            )
+            for one in found.updates
+        ),
+    )
+
+
+def to_csv(found: FineTune) -> str:
+    """:func:`rows` as CSV."""
+    return as_csv(rows(found))
 
 
 def to_sarif(found: FineTune) -> str:
@@ -217,9 +238,8 @@ def to_sarif(found: FineTune) -> str:
     return run_of([(finding, found.source) for finding in found.findings])
 
 
-def extraction_text(done: Extraction, *, width: int = 100, colour: bool = False) -> str:
+def lay_extraction(page: Sheet, done: Extraction) -> None:
     """What a LoRA from a fine-tune holds of it."""
-    page = Page(width, colour)
     page.head(f"Wrote {printable(done.output)}: r = {done.rank} on {len(done.modules):,} linear layers.", good=True)
     worst = min(done.modules, key=lambda one: one.kept)
     padded = f" ({done.padded:,} layers are smaller than that; their factors end in zeros)" if done.padded else ""
@@ -235,4 +255,20 @@ def extraction_text(done: Extraction, *, width: int = 100, colour: bool = False)
             ("not told", "what the cut costs in loss: measure it on held-out text"),
         ]
     )
+
+
+def extraction_json(done: Extraction, *, command: Sequence[str] = ()) -> str:
+    """Everything as JSON with sorted keys; ``command`` is what was run."""
+    return as_json(dataclasses.asdict(done) | {"output": str(done.output), "command": list(command)})
+
+
+def extraction_rows(done: Extraction) -> Records:
+    """A row a layer: the fields of :class:`~lorarank.fine_tune.extract.Kept`."""
+    return records(Kept, done.modules)
+
+
+def extraction_text(done: Extraction, *, width: int = 100, colour: bool = False) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay_extraction(page, done)
     return page.text()

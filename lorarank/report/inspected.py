@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 
 from lorarank.errors import printable
 from lorarank.inspect import Inspection, TargetSet, TypeRow
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, as_json, cell, escaped, grid_to_markdown
+from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown
 from lorarank.wording import percent, size
 
 MOST_LISTED = 12
@@ -136,15 +134,20 @@ def module_grid(found: Inspection) -> Grid:
     return Grid("Modules", ("module", "kind", "shape", "parameters per unit of r"), (False, False, True, True), rows)
 
 
-def render(found: Inspection, *, width: int = 100, colour: bool = False, all_modules: bool = False) -> str:
-    """For a terminal."""
-    page = Page(width, colour)
+def lay(page: Sheet, found: Inspection, *, all_modules: bool = False) -> None:
+    """What a rank costs, and what can be adapted."""
     page.head(headline(found), good=True)
     page.facts(facts(found))
     for grid in _grids(found, all_modules):
         page.grid(grid)
     for title, lines in sections(found, all_modules=all_modules):
         page.section(title, lines)
+
+
+def render(found: Inspection, *, width: int = 100, colour: bool = False, all_modules: bool = False) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay(page, found, all_modules=all_modules)
     return page.text()
 
 
@@ -173,12 +176,12 @@ def to_json(found: Inspection, *, command: Sequence[str] = ()) -> str:
     return as_json(plain)
 
 
-def to_csv(found: Inspection) -> str:
+def rows(found: Inspection) -> Records:
     """A row a module."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("name", "type", "kind", "stack", "out_features", "in_features", "parameters_per_rank"))
-    for x in found.layers:
-        row = (x.name, x.type, x.kind, x.stack, x.out_features, x.in_features, x.parameters_per_rank)
-        writer.writerow([cell(value) for value in row])
-    return text.getvalue()
+    names = ("name", "type", "kind", "stack", "out_features", "in_features", "parameters_per_rank")
+    return Records(names, tuple(tuple(getattr(layer, name) for name in names) for layer in found.layers))
+
+
+def to_csv(found: Inspection) -> str:
+    """:func:`rows` as CSV."""
+    return as_csv(rows(found))

@@ -24,7 +24,7 @@ INDENT, GAP, BETWEEN = "  ", "  ", "     "
 class Page:
     """Text growing from top to bottom; nothing in it is read as markup."""
 
-    def __init__(self, width: int, colour: bool) -> None:
+    def __init__(self, width: int = 100, colour: bool = False) -> None:
         self._written = io.StringIO()
         self._console = Console(
             file=self._written,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from lorarank.errors import printable
 
@@ -20,6 +23,58 @@ class Grid:
     headings: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Records:
+    """A result as rows of values, for CSV and data frames: the names of its columns, and a value of each in a row."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def records(kind: type, items: Iterable[Any]) -> Records:
+    """Dataclasses of one kind, a row each and a column a field.
+
+    >>> records(Records, [Records(("a",), ())])
+    Records(names=('names', 'rows'), rows=((('a',), ()),))
+    """
+    names = tuple(field.name for field in dataclasses.fields(kind))
+    return Records(names, tuple(tuple(getattr(item, name) for name in names) for item in items))
+
+
+def as_csv(found: Records) -> str:
+    """CSV text with its headings; names printable and no formulas."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(found.names)
+    writer.writerows([cell(value) for value in row] for row in found.rows)
+    return text.getvalue()
+
+
+class Sheet(Protocol):
+    """What a result is laid out on, from top to bottom: a terminal's page, or a notebook's."""
+
+    def head(self, sentence: str, *, good: bool) -> None:
+        """The answer."""
+
+    def facts(self, facts: Iterable[tuple[str, str]]) -> None:
+        """Labelled lines."""
+
+    def section(self, title: str, sentences: Iterable[str]) -> None:
+        """A heading and a list of sentences."""
+
+    def grid(self, grid: Grid) -> None:
+        """A table with its heading."""
+
+    def folded(self, grid: Grid) -> None:
+        """A table of narrow rows, which may stand beside each other."""
+
+    def fits(self, grid: Grid) -> bool:
+        """Whether a table is no wider than the sheet."""
+
+    def code(self, title: str, code: str) -> None:
+        """Something to paste."""
 
 
 def as_json(plain: Any) -> str:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from lorarank import __version__
 from lorarank.errors import printable
 from lorarank.first_guess import FirstGuess
-from lorarank.heuristics import ALPHA_CONVENTIONS, QLORA_BASE, SOURCE, STARTING_ADVICE, TARGET_SETS, TOO_HIGH, TOO_LOW
+from lorarank.heuristics import (
+    ALPHA_CONVENTIONS,
+    QLORA_BASE,
+    SOURCE,
+    STARTING_ADVICE,
+    TARGET_SETS,
+    TOO_HIGH,
+    TOO_LOW,
+    TaskRow,
+)
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, as_json, escaped, grid_to_markdown
+from lorarank.report.plain import Grid, Records, Sheet, as_json, escaped, grid_to_markdown, records
 from lorarank.wording import percent
 
 
@@ -65,9 +74,8 @@ def sections(guess: FirstGuess) -> list[tuple[str, tuple[str, ...]]]:
     ]
 
 
-def render(guess: FirstGuess, *, width: int = 100, colour: bool = False) -> str:
-    """For a terminal: the answer first."""
-    page = Page(width, colour)
+def lay(page: Sheet, guess: FirstGuess) -> None:
+    """The answer, first."""
     page.head(headline(guess), good=False)
     first, *others = grids(guess)
     page.grid(first)
@@ -75,6 +83,12 @@ def render(guess: FirstGuess, *, width: int = 100, colour: bool = False) -> str:
         page.section(title, sentences)
     for grid in others:
         page.grid(grid)
+
+
+def render(guess: FirstGuess, *, width: int = 100, colour: bool = False) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay(page, guess)
     return page.text()
 
 
@@ -88,6 +102,11 @@ def to_markdown(guess: FirstGuess) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def to_json(guess: FirstGuess) -> str:
-    """As JSON with sorted keys."""
-    return as_json(dataclasses.asdict(guess) | {"source": SOURCE, "measured": False, "lorarank": __version__})
+def rows(guess: FirstGuess) -> Records:
+    """A row a row of the table."""
+    return records(TaskRow, guess.rows)
+
+
+def to_json(guess: FirstGuess, *, command: Sequence[str] = ()) -> str:
+    """As JSON with sorted keys; ``command`` is what was run."""
+    return as_json(dataclasses.asdict(guess) | {"source": SOURCE, "measured": False, "command": list(command)})

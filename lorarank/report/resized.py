@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 
 from lorarank.errors import printable
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, as_json, cell, escaped, grid_to_markdown
+from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown, records
 from lorarank.resize.result import Resized, ResizedModule
 from lorarank.wording import percent, size
 
@@ -105,9 +103,8 @@ def module_grid(done: Resized, *, all_modules: bool = False) -> Grid:
     )
 
 
-def render(done: Resized, *, width: int = 100, colour: bool = False, all_modules: bool = False) -> str:
-    """For a terminal: what happened first."""
-    page = Page(width, colour)
+def lay(page: Sheet, done: Resized, *, all_modules: bool = False) -> None:
+    """What happened, first."""
     page.head(headline(done), good=True)
     page.facts(facts(done))
     if done.notes:
@@ -115,6 +112,12 @@ def render(done: Resized, *, width: int = 100, colour: bool = False, all_modules
     if done.cut:
         page.grid(type_grid(done))
         page.grid(module_grid(done, all_modules=all_modules))
+
+
+def render(done: Resized, *, width: int = 100, colour: bool = False, all_modules: bool = False) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay(page, done, all_modules=all_modules)
     return page.text()
 
 
@@ -134,14 +137,14 @@ def to_json(done: Resized) -> str:
     return as_json(dataclasses.asdict(done))
 
 
-def to_csv(done: Resized) -> str:
+def rows(done: Resized) -> Records:
     """A row a module: the fields of :class:`~lorarank.resize.result.ResizedModule`."""
-    names = [field.name for field in dataclasses.fields(ResizedModule)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([cell(getattr(module, name)) for name in names] for module in done.modules)
-    return text.getvalue()
+    return records(ResizedModule, done.modules)
+
+
+def to_csv(done: Resized) -> str:
+    """:func:`rows` as CSV."""
+    return as_csv(rows(done))
 
 
 def _span(ranks: Sequence[int]) -> str:

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid
+from lorarank.report.plain import Grid, Records, Sheet, as_json
 from lorarank.sweep import Sweep
 from lorarank.sweep.outcome import LOSS_SHARE
 from lorarank.wording import percent
 
 
-def render(found: Sweep, *, width: int = 100, colour: bool = False) -> str:
+def lay(page: Sheet, found: Sweep) -> None:
     """The answer, how it was measured, what limits it, and the table of ranks."""
-    page = Page(width, colour)
     page.head(headline(found), good=found.outcome.gain.mean > 0)
     page.facts(facts(found))
     page.section("How this came about", sentences(found))
     page.grid(grid(found))
+
+
+def render(found: Sweep, *, width: int = 100, colour: bool = False) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay(page, found)
     return page.text()
+
+
+def to_json(found: Sweep) -> str:
+    """Everything as JSON with sorted keys; numbers that are not finite are null."""
+    return as_json(dataclasses.asdict(found))
+
+
+def rows(found: Sweep) -> Records:
+    """A row a rank: losses in nats per target token."""
+    names = ("rank", "parameters", "learning_rate", "train_loss", "loss", "loss_se", "excess", "excess_se", "share")
+    return Records(
+        (*names, "seeds"),
+        tuple(
+            (
+                *(one.rank, one.parameters, one.learning_rate, one.train_loss),
+                *(one.loss.mean, one.loss.se, one.excess.mean, one.excess.se, one.share, len(one.seeds)),
+            )
+            for one in found.outcome.ranks
+        ),
+    )
 
 
 def headline(found: Sweep) -> str:

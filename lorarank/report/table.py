@@ -6,19 +6,18 @@ from lorarank.estimate.recommendation import Recommendation
 from lorarank.report import content
 from lorarank.report.export import lora_config
 from lorarank.report.page import Page
+from lorarank.report.plain import Sheet
 
 
-def render(answer: Recommendation, *, width: int = 100, colour: bool = False, per_module: bool = False) -> str:
+def lay(page: Sheet, answer: Recommendation, *, per_module: bool = False) -> None:
     """The answer first, then the figures that go with it, the reasons, the tables, and what to paste.
 
     Parameters
     ----------
+    page : to lay it out on.
     answer : the recommendation.
-    width : columns to fill.
-    colour : whether to use terminal colours; plain text otherwise.
     per_module : whether to add the table of all modules.
     """
-    page = Page(width, colour)
     page.head(content.headline(answer), good=answer.r is not None)
     page.facts(content.facts(answer))
     for title, sentences in content.sections(answer):
@@ -33,4 +32,10 @@ def render(answer: Recommendation, *, width: int = 100, colour: bool = False, pe
         page.grid(content.module_grid(answer))
     if answer.config is not None:
         page.code("To paste", lora_config(answer.config))
+
+
+def render(answer: Recommendation, *, width: int = 100, colour: bool = False, per_module: bool = False) -> str:
+    """The same for a terminal, in so many columns."""
+    page = Page(width, colour)
+    lay(page, answer, per_module=per_module)
     return page.text()

@@ -15,7 +15,7 @@ CRITERIA = ("rank", "energy", "params", "threshold_global", "keep_loss")
 """Options of which a resize takes exactly one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
     """Options of :func:`lorarank.resize.convert`; the command line reads its defaults from here.
 
@@ -48,7 +48,7 @@ class ConvertOptions:
                 raise OptionError(f"{option} {value}", "it is none that is written", do=f"give {', '.join(allowed)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResizeOptions(ConvertOptions):
     """Options of :func:`lorarank.resize.resize`; exactly one of :data:`CRITERIA` is given.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lorarank import __version__
+from lorarank.result import Result
 
 SCHEMA = 1
 
@@ -47,7 +48,7 @@ class MeasuredLoss:
 
 
 @dataclass(frozen=True)
-class Resized:
+class Resized(Result):
     """An adapter that has been written anew.
 
     Attributes

@@ -104,7 +104,15 @@ def resize(source: Source, output: str | Path, options: ResizeOptions, *, comman
 def convert(source: Source, output: str | Path, options: ConvertOptions, *, command: Sequence[str] = ()) -> Resized:
     """Write an adapter in another format, dtype or scaling; every ΔW stays what it was, to the dtype's rounding.
 
-    Parameters, errors : as :func:`resize`.
+    Parameters
+    ----------
+    source, output, command : as for :func:`resize`.
+    options : in which form.
+
+    Raises
+    ------
+    OptionError, RunError, ResourceError, SourceError, AdapterError
+        As :func:`resize` does.
     """
     output = Path(output)
     vacant(output)

@@ -17,6 +17,7 @@ from lorarank.errors import RunError
 from lorarank.json_files import SCHEMA, read_json, write_json
 from lorarank.probe import load_stage
 from lorarank.probe.progress import Report
+from lorarank.result import Result
 from lorarank.sweep.options import SweepOptions
 from lorarank.sweep.outcome import Outcome
 from lorarank.sweep.points import Points
@@ -28,7 +29,7 @@ SWEEP = "sweep.json"
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Result):
     """A finished sweep, as ``sweep.json`` keeps it.
 
     ``tokens`` and ``steps`` are those of every point, ``trained_tokens`` those of all points together and ``seconds``

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class SweepOptions:
     model: str
     data: str
     output: Path
+    _: KW_ONLY
     val: str | None = None
     ranks: tuple[int, ...] = RANKS
     lrs: tuple[float, ...] | None = None

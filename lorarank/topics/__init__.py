@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from collections.abc import Iterable
 from pathlib import Path
 
 from lorarank.errors import OptionError
+from lorarank.wording import nearest
 
 TOPICS = {
     "choosing-r": "Which rank, and how much evidence for it.",
@@ -23,8 +24,13 @@ TOPICS = {
 """Every topic with a sentence on it, in the order of reading; the name is that of its file."""
 
 
-def read(topic: str) -> str:
+def read(topic: str, also: Iterable[str] = ()) -> str:
     """The Markdown of a topic; blanks and underscores in its name count as hyphens.
+
+    Parameters
+    ----------
+    topic : its name.
+    also : other names that may have been meant.
 
     Raises
     ------
@@ -40,7 +46,8 @@ def read(topic: str) -> str:
     """
     name = "-".join(topic.lower().replace("_", " ").split())
     if name not in TOPICS:
-        close = get_close_matches(name, TOPICS, n=1, cutoff=0.5) or [one for one in TOPICS if name in one.split("-")]
-        meant = f"did you mean {close[0]}? " if close else ""
+        part = next((one for one in TOPICS if name in one.split("-")), None)
+        near = nearest(name, [*TOPICS, *also], cutoff=0.5) or part
+        meant = f"did you mean {near}? " if near else ""
         raise OptionError(f"help {topic}", "no such topic", do=f"{meant}`lorarank help` lists them all")
     return (Path(__file__).parent / f"{name}.md").read_text(encoding="utf-8")

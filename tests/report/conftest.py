@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from lorarank import json_files
+import lorarank
+from lorarank import json_files, runs
 from lorarank.dossier import Dossier, gather
 from lorarank.estimate import EstimateOptions
+from lorarank.fine_tune import compare_models
+from lorarank.result import Result
 from lorarank.sweep import SWEEP, Sweep
+from lorarank.sweep import read as read_sweep
 from lorarank.sweep.outcome import Trained, outcome
 
 Make = Callable[..., Path]
@@ -157,3 +164,51 @@ def tree() -> Callable[[str], Node]:
         return reader.root
 
     return read
+
+
+@pytest.fixture
+def sources(
+    make_run: Make, make_adapter: Make, make_sweep: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The current folder, with small sources of every kind: run, run with a companion, first and second adapter, sweep,
+    model, tuned, log."""
+    make_run(replicates=(0, 0))
+    make_run(name="companion", companion=(0.05, 0.01))
+    make_adapter("first")
+    make_adapter("second", seed=1)
+    make_sweep()
+    random = np.random.default_rng(0)
+    tensors = {f"model.layers.{n}.self_attn.q_proj.weight": random.standard_normal((24, 16)) for n in range(2)}
+    for name in ("model", "tuned"):
+        (tmp_path / name).mkdir()
+        save_file(tensors, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+        tensors = {key: value + random.standard_normal((24, 1)) for key, value in tensors.items()}
+    steps = range(10, 1001, 10)
+    history = [{"step": step, "loss": 1 + 1.5 * (1 + 0.03 * step) ** -0.5} for step in steps]
+    history += [{"step": step, "eval_loss": 1.05 + 1.5 * (1 + 0.03 * step) ** -0.5} for step in steps[4::5]]
+    state = {"log_history": sorted(history, key=lambda entry: entry["step"]), "global_step": 1000}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def results(sources: Path) -> dict[str, Result]:
+    """A result of every class, by the name of its class."""
+    made = [
+        lorarank.audit(["first", "second", "nowhere"], fail_if="modules > 3"),
+        lorarank.audit("first").audits[0],
+        lorarank.compare("first", "second"),
+        lorarank.diagnose("trainer_state.json", rank=8),
+        lorarank.export("run", "trl", per_module=True),
+        lorarank.extract("model", "tuned", Path("extracted"), 2),
+        compare_models("model", "tuned"),
+        lorarank.heuristics("style", "model"),
+        lorarank.inspect("model", target="q_proj"),
+        lorarank.estimate("run", task="reasoning", budget=1500),
+        lorarank.resize("run", "small", rank=2),
+        runs.read(Path("companion")),
+        read_sweep(Path("sweep")),
+    ]
+    return {type(one).__name__: one for one in made}

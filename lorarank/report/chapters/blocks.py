@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from lorarank.report.plain import Grid
 
@@ -133,6 +136,23 @@ class Document:
     chapters: tuple[Chapter, ...]
     data: str
     colophon: str
+
+    def write(self, output: str | Path) -> int:
+        """Write it as the HTML or Markdown file that ``output`` names; see :func:`lorarank.report.written.write`."""
+        from lorarank.report.written import write
+
+        return write(self, output)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it is about, as the ``--format json`` of its command prints it."""
+        plain: dict[str, Any] = json.loads(self.data)
+        return plain
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the first chapter; :meth:`write` makes a page of all."""
+        from lorarank.report.notebook import of_blocks
+
+        return of_blocks(self.chapters[0].blocks)
 
     @property
     def headline(self) -> str:

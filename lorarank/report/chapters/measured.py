@@ -11,16 +11,16 @@ from lorarank.report.plain import Grid
 from lorarank.runs import Run
 
 
-def chapter(run: Run) -> Chapter:
-    """Base, data, training, held-out losses, machine and versions; and the search for the learning rate."""
+def facts(run: Run) -> tuple[tuple[str, str], ...]:
+    """Base, data, training, held-out losses, machine and versions, as label and text."""
     manifest = run.manifest
     base, data, training, heldout = manifest.base, manifest.data, manifest.training, manifest.heldout
     revision = f" at {base.revision}" if base.revision else ""
     quantized = f", {base.quantization}" if base.quantization else ""
     packed = "packed" if data.packed else "not packed"
     total = manifest.wall_seconds.get("total", sum(manifest.wall_seconds.values()))
-    facts = [
-        ("command", shlex.join(manifest.command)),
+    found = [
+        ("command", shlex.join(manifest.command) or "none: called from Python"),
         (
             "base",
             f"{base.source}{revision}, {base.model_type}, {base.parameters:,} parameters, {base.dtype}{quantized}",
@@ -57,7 +57,13 @@ def chapter(run: Run) -> Chapter:
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(manifest.versions.items()))),
         ("data fingerprint", data.fingerprint),
     ]
-    blocks: list[Block] = [Facts(tuple((name, printable(text, 1000)) for name, text in facts))]
+    return tuple((name, printable(text, 1000)) for name, text in found)
+
+
+def chapter(run: Run) -> Chapter:
+    """The same, and the search for the learning rate."""
+    training = run.manifest.training
+    blocks: list[Block] = [Facts(facts(run))]
     if training.learning_rate_trials:
         rows = tuple(
             (

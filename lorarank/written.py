@@ -1,4 +1,4 @@
-"""Files that a command writes where it was told to (floor 5)."""
+"""Files that are written where a person said (floor 1)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,103 @@
+"""How much a command says, and in what colours (floor 5): ``--quiet`` and ``--verbose``, NO_COLOR and FORCE_COLOR.
+
+Results go to stdout whatever is asked; this is about stderr. The two options are given to the group and to every
+command in one place, and count wherever they stand.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from importlib.util import find_spec
+from typing import IO, Any
+
+import click
+
+from lorarank import __version__
+
+QUIET, NORMAL, VERBOSE = -1, 0, 1
+KEY = "lorarank.voice"
+"""Where the context of the group keeps one of these."""
+
+PACKAGES = ("numpy", "scipy", "safetensors", "click", "rich", "torch", "transformers", "peft")
+"""Whose versions ``--verbose`` tells, where they are installed."""
+
+
+def options() -> list[click.Option]:
+    """The two, for a command or the group."""
+    return [
+        click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=lambda ctx, option, given: _asked(ctx, QUIET) if given else None,
+            help="No progress and no notes: nothing on stderr but errors.",
+        ),
+        click.Option(
+            ["-v", "--verbose"],
+            is_flag=True,
+            expose_value=False,
+            callback=lambda ctx, option, given: _asked(ctx, VERBOSE) if given else None,
+            help="Say on stderr what is read and written, versions and times.",
+        ),
+    ]
+
+
+def _asked(ctx: click.Context, voice: int) -> None:
+    if ctx.resilient_parsing:  # a shell wants to know what may follow
+        return
+    root = ctx.find_root()
+    before = root.meta.get(KEY, NORMAL)
+    if before not in (NORMAL, voice):
+        raise click.UsageError("--quiet and --verbose say the opposite. Leave one of them out.", ctx)
+    root.meta[KEY] = voice
+    if voice == VERBOSE and before == NORMAL:
+        _listen(root)
+
+
+def quiet() -> bool:
+    """Whether nothing but errors is wanted on stderr."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and ctx.find_root().meta.get(KEY, NORMAL) == QUIET
+
+
+def note(text: str) -> None:
+    """Something beside the result, on stderr."""
+    if not quiet():
+        click.echo(text, err=True)
+
+
+def coloured(stream: IO[Any]) -> bool:
+    """Whether a stream takes colours: a terminal does, NO_COLOR (https://no-color.org) forbids and FORCE_COLOR asks."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def _listen(root: click.Context) -> None:
+    """Log lines of the package on stderr until the command ends, versions before them and times after."""
+    started, handler, logger = time.perf_counter(), logging.StreamHandler(sys.stderr), logging.getLogger("lorarank")
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    click.echo(f"lorarank {__version__} in {os.path.dirname(os.path.dirname(__file__))}", err=True)  # noqa: PTH120
+    click.echo(", ".join([f"Python {platform.python_version()}", *_versions()]), err=True)
+
+    def end() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        times = os.times()
+        wall, cpu = time.perf_counter() - started, times.user + times.system
+        click.echo(f"{wall:.2f} s, {cpu:.2f} s of this process's CPU time since it began", err=True)
+
+    root.call_on_close(end)
+
+
+def _versions() -> list[str]:
+    """Nothing is imported for it."""
+    return [f"{name} {metadata.version(name)}" for name in PACKAGES if find_spec(name) is not None]

@@ -1,0 +1,90 @@
+"""The front door: every command is a function of the package, ``lorarank.estimate("run").r`` (floor 0).
+
+Most commands have a sub-package of their own name, with the options, results and stages behind it. Importing such a
+sub-package makes it callable, so that ``lorarank.estimate`` is one thing however it was imported. Nothing is loaded
+before it is asked for: neither numpy nor torch by ``import lorarank``, nor torch by what needs none.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+FUNCTIONS = "lorarank.commands"
+"""Where the functions are; the only module that this one knows of by name, and only when one is called."""
+
+PACKAGES = frozenset(
+    {
+        "audit",
+        "compare",
+        "diagnose",
+        "estimate",
+        "export",
+        "heuristics",
+        "inspect",
+        "probe",
+        "report",
+        "resize",
+        "sweep",
+    }
+)
+"""Commands that share their name with a module below ``lorarank``."""
+
+HOMES = {
+    "LoraRankCallback": "lorarank.callback",
+    **dict.fromkeys(("convert", "extract", "plot"), FUNCTIONS),
+}
+"""The other public names, and where they live."""
+
+NAMES = PACKAGES | HOMES.keys()
+
+
+class Command(ModuleType):
+    """A module that is also the function of its name (https://docs.python.org/3/reference/datamodel.html, "Customizing
+    module attribute access")."""
+
+    def __call__(self, /, *args: Any, **options: Any) -> Any:
+        """Do what the command does; see ``help()`` of the module."""
+        return self._function(*args, **options)
+
+    @property
+    def _function(self) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(importlib.import_module(FUNCTIONS), self.__name__.rpartition(".")[2])
+        return function
+
+    @property
+    def __signature__(self) -> Signature:
+        """For ``inspect.signature`` and for editors."""
+        from inspect import signature
+
+        return signature(self._function)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        """How it is called, then what is inside."""
+        return f"{self._function.__doc__}\nThe package\n-----------\n{vars(self)['__doc__']}"
+
+
+class Front(ModuleType):
+    """The package itself."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As for any module; the import system hangs a sub-package here once it is loaded, which makes it callable."""
+        if name in PACKAGES and isinstance(value, ModuleType):
+            value.__class__ = Command
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in PACKAGES:
+            return importlib.import_module(f"{self.__name__}.{name}")
+        if name in HOMES:
+            return getattr(importlib.import_module(HOMES[name]), name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *NAMES})

@@ -1,0 +1,106 @@
+"""The pictures of a run, a sweep or adapters, together (floor 4; needs the extra ``plot``)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from lorarank.dossier import Dossier
+from lorarank.errors import OptionError, ResourceError
+from lorarank.estimate.options import EstimateOptions
+from lorarank.report import figures
+from lorarank.report.audit import unreadable_lines
+from lorarank.written import write
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotOptions(EstimateOptions):
+    """Options of ``lorarank plot``; the command line reads its defaults from here.
+
+    Parameters
+    ----------
+    kind : what pictures are written as: ``png``, ``svg`` or ``pdf``.
+    energy : share of Σσ² to keep, in (0, 1]; ``None`` is the default rule, which keeps 0.90.
+    metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
+    task, budget : as in an estimate; no picture shows them.
+
+    Raises
+    ------
+    OptionError
+        A value out of its range.
+
+    >>> PlotOptions().kind
+    'png'
+    """
+
+    kind: str = figures.KINDS[0]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        if self.kind not in figures.KINDS:
+            raise OptionError(f"--format {self.kind}", "no such kind", do=f"choose among: {', '.join(figures.KINDS)}")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Image files that are not yet written.
+
+    Attributes
+    ----------
+    kind : ``png``, ``svg`` or ``pdf``.
+    images : name → bytes; see :func:`lorarank.report.figures.drawings`.
+    unreadable : a line for each source of several that could not be read.
+    """
+
+    kind: str
+    images: Mapping[str, bytes]
+    unreadable: tuple[str, ...] = ()
+
+    def write(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write them into a folder, which is made where there is none, and say where each is.
+
+        Raises
+        ------
+        ResourceError
+            The folder cannot be made, or a file not written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                folder, f"it cannot be made ({error.strerror or error})", do="name another folder"
+            ) from None
+        paths = tuple(folder / f"{name}.{self.kind}" for name in self.images)
+        for path, content in zip(paths, self.images.values(), strict=True):
+            write(path, content)
+        return paths
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the pictures themselves; of PDF their names."""
+        shown = []
+        for name, content in self.images.items():
+            data = f"data:{MEDIA[self.kind]};base64,{base64.b64encode(content).decode()}"
+            picture = f'<img src="{data}" alt="{escape(name)}">' if self.kind != "pdf" else ""
+            shown.append(f"<figure>{picture}<figcaption>{escape(name)}</figcaption></figure>")
+        return "".join(shown)
+
+
+MEDIA = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+"""What the kinds of :data:`lorarank.report.figures.KINDS` are called on the web."""
+
+
+def draw(found: Dossier, kind: str) -> Pictures:
+    """All pictures of a dossier.
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
+    """
+    lines = () if found.audits is None else tuple(unreadable_lines(found.audits))
+    return Pictures(kind, figures.drawings(found, kind=kind), lines)

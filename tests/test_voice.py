@@ -1,0 +1,130 @@
+"""How much is said and in what colours: --quiet, --verbose, NO_COLOR, FORCE_COLOR, terminals and pipes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import lorarank
+from lorarank.cli import main
+from lorarank.cli.progress import counted
+
+pty = pytest.importorskip("pty")
+
+Make = Callable[..., Path]
+ROOT = Path(lorarank.__file__).parents[1]
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+PLAIN = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
+
+
+def on_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> str:
+    """What a command writes to a terminal of its own, stderr among it."""
+    leader, follower = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "lorarank", *arguments], cwd=ROOT, stdin=follower, stdout=follower, stderr=follower,
+        env={**PLAIN, "PYTHONPATH": str(ROOT), "TERM": "xterm", **environment},
+    )  # fmt: skip
+    os.close(follower)
+    read = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        read += piece
+    os.close(leader)
+    assert child.wait() == 0, read
+    return read.decode()
+
+
+def into_a_pipe(arguments: list[str], environment: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "lorarank", *arguments], cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**PLAIN, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("write", "environment", "coloured"),
+    [
+        (on_a_terminal, {}, True),
+        (on_a_terminal, {"NO_COLOR": "1"}, False),
+        (on_a_terminal, {"NO_COLOR": ""}, True),  # not empty, says no-color.org
+        (on_a_terminal, {"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+        (on_a_terminal, {"TERM": "dumb"}, False),
+        (into_a_pipe, {}, False),
+        (into_a_pipe, {"FORCE_COLOR": "1"}, True),
+        (into_a_pipe, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_colours_are_for_terminals_and_for_who_asks(
+    make_adapter: Make, write: Callable[..., str], environment: Mapping[str, str], coloured: bool
+) -> None:
+    told = write(["audit", str(make_adapter())], environment)
+    assert bool(COLOUR.search(told)) == coloured
+    assert "Keep rank" in told
+    assert "\x1b" not in COLOUR.sub("", told)
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    "order", [["-v", "estimate", "RUN"], ["estimate", "RUN", "-v"], ["estimate", "--verbose", "RUN"]]
+)
+def test_verbose_says_what_was_read_and_how_long_it_took(make_run: Make, order: list[str]) -> None:
+    folder = make_run()
+    told = run(*[str(folder) if word == "RUN" else word for word in order])
+    lines = told.stderr.splitlines()
+    assert told.stdout == run("estimate", folder).stdout
+    assert lines[0].startswith(f"lorarank {lorarank.__version__} in ")
+    assert re.match(r"Python 3\.\d+\.\d+\S*, numpy \d", lines[1])
+    assert f"lorarank.json_files: read {folder / 'manifest.json'}" in lines
+    assert f"lorarank.adapters: {folder / 'adapter'}: peft, 6 modules" in lines
+    assert re.fullmatch(r"\d+\.\d\d s, \d+\.\d\d s of this process's CPU time since it began", lines[-1])
+    logger = logging.getLogger("lorarank")
+    assert (logger.handlers, logger.level) == ([], logging.NOTSET)  # as it was
+
+
+def test_verbose_names_are_printable(make_adapter: Make) -> None:
+    assert "\x1b" not in run("-v", "audit", make_adapter("a\x1b[31mb")).stderr
+
+
+def test_quiet_leaves_the_result_alone(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run()
+    for order in (["-q", "export"], ["export", "-q"]):
+        output = tmp_path / f"lora-{order[0]}.yaml"
+        told = run(*order, folder, "--to", "axolotl", "-o", output)
+        assert (told.exit_code, told.output) == (0, "")
+        assert output.read_text(encoding="utf-8").startswith("# For axolotl")
+    assert run("export", folder, "--to", "axolotl", "-o", tmp_path / "loud.yaml").stderr.startswith("Written to ")
+    assert run("-q", "estimate", tmp_path / "nowhere").stderr.startswith("Error: ")
+
+
+def test_quiet_shows_no_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("lorarank.cli.progress.LINE_EVERY", 0.0)
+    for arguments, told in (([], "1/2 things"), (["--quiet"], "")):
+        with main.make_context("lorarank", [*arguments, "heuristics"]) as ctx, counted("things") as report:
+            assert ctx.find_root() is ctx
+            report(1, 2)
+        assert told in capsys.readouterr().err
+
+
+def test_quiet_and_verbose_together_are_refused(make_run: Make) -> None:
+    for arguments in (["-q", "estimate", "x", "-v"], ["estimate", "x", "-q", "-v"], ["-qv", "estimate", "x"]):
+        told = run(*arguments)
+        assert told.exit_code == 2
+        assert "say the opposite" in told.stderr
