@@ -24,6 +24,8 @@ NAME = f"lorarank-{lorarank.__version__}"
 
 ESSENTIAL = (
     "py.typed",
+    "__init__.pyi",
+    "schemas/estimate-1.json",
     "cli/__init__.py",
     "report/html/style.css",
     "report/html/controls.js",
@@ -106,6 +108,7 @@ def test_it_works_where_it_was_installed(installed: Path, make_adapter: Make, tm
     assert python(installed / "bin" / "lorarank", "--version", **here).startswith("lorarank ")
     assert python("-m", "lorarank", "audit", make_adapter(), **here).startswith("Keep rank ")
     assert python("-m", "lorarank", "help", "alpha", **here).startswith("# Alpha")
+    assert python("-m", "lorarank", "schema", "audit", **here).startswith("{")
 
 
 def test_both_install_the_same_package(installed: Path, archives: dict[str, Path]) -> None:

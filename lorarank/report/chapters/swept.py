@@ -69,7 +69,7 @@ def _curve(swept: Sweep) -> Chapter:
 
 def _measured(swept: Sweep) -> Chapter:
     facts = (
-        ("command", shlex.join(swept.command)),
+        ("command", shlex.join(swept.command) or "none: called from Python"),
         ("base", swept.model),
         ("data", swept.data),
         ("held-out", f"{swept.heldout_documents:,} documents, {swept.heldout_target_tokens:,} target tokens"),
