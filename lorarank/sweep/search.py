@@ -63,10 +63,13 @@ def search(points: Points, options: SweepOptions, parameters_per_rank: int) -> t
         return outcome(base.sums, base.counts, points.measure(trained), parameters_per_rank)
 
     found = answer()
-    if options.seeds > 1:
+    more = range(options.seed + 1, options.seed + options.seeds)
+    while True:  # with more seeds the answer can move; then the ranks around the new one get theirs too
         rate = {one.rank: one.learning_rate for one in found.ranks}
-        more = range(options.seed + 1, options.seed + options.seeds)
-        points.measure([Spot(rank, rate[rank], seed) for seed in more for rank in around(found, options.ranks)])
+        wanted = [Spot(rank, rate[rank], seed) for seed in more for rank in around(found, options.ranks)]
+        if all(spot in points.found for spot in wanted):
+            break
+        points.measure(wanted)
         found = answer()
     return found, tuning
 

@@ -36,6 +36,7 @@ from lorarank.probe.progress import Progress
 from lorarank.probe.training import read_log
 from lorarank.spectrum import METRICS, measure
 from lorarank.sweep import Sweep, SweepOptions
+from lorarank.sweep.search import AROUND
 
 HERE = Path(__file__).resolve().parents[2]
 KEPT = HERE / "data" / "evidence" / "pairs"
@@ -201,10 +202,20 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
     }
 
 
+def seeded(found: Mapping[str, Any]) -> bool:
+    """Whether the ranks around the answer of a sweep.json have all their seeds."""
+    outcome = found["outcome"]
+    ranks = [one["rank"] for one in outcome["ranks"]]
+    at = ranks.index(outcome["r_sufficient"])
+    around = {*ranks[max(0, at - AROUND) : at + AROUND + 1], outcome["best"]}
+    return all(len(one["seeds"]) >= found["seeds"] for one in outcome["ranks"] if one["rank"] in around)
+
+
 def work_on(pair: Pair, options: ProbeOptions) -> None:
     """The sweep, then the probe, then the record."""
     kept = KEPT / pair.name
-    if (kept / "record.json").is_file():
+    before = kept / "record.json"
+    if before.is_file() and seeded(json.loads((kept / sweep.SWEEP).read_text())):
         print(f"{pair.name}: done before")
         return
     report = say(pair.name)
@@ -218,6 +229,11 @@ def work_on(pair: Pair, options: ProbeOptions) -> None:
     )
     found = dataclasses.replace(found, model=pair.model, data=pair.data)  # names, not the folders of this machine
     write_json(kept / sweep.SWEEP, found)
+    if before.is_file():  # the probe is as it was, and the sweep has points more
+        old = json.loads(before.read_text())
+        share = round(old["probe"]["tokens"] / found.trained_tokens, 4)
+        write_json(before, {**old, "share_of_sweep_tokens": share})
+        return
     if (options.output / runs.MANIFEST).is_file():
         run = runs.read(options.output)
     else:

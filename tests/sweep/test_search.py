@@ -107,6 +107,21 @@ def test_more_seeds_go_to_the_ranks_around_the_answer(tmp_path):
     assert found.measured_spread
 
 
+def test_where_more_seeds_move_the_answer_the_ranks_around_the_new_one_get_them_too(tmp_path):
+    """With one seed r = 32 looks as needed; its other seeds say it was chance."""
+
+    class Chance(Formula):
+        def point(self, rank, learning_rate, seed, folder, on_step):
+            found = super().point(rank, learning_rate, seed, folder, on_step)
+            if rank in (32, 64) and seed == 0:
+                found.sums = tuple(0.99 * one for one in found.sums)
+            return found
+
+    found, _ = search(points_of(Chance(), tmp_path), options(tmp_path, seeds=6), 10)
+    assert found.r_sufficient == 16
+    assert [len(one.seeds) for one in found.ranks] == [1, 1, 1, 6, 6, 6, 6]
+
+
 def test_points_are_kept_and_an_interrupted_sweep_goes_on(tmp_path):
     whole = search(points_of(Formula(), tmp_path / "whole"), options(tmp_path, seeds=2), 10)
     bench = Formula()
