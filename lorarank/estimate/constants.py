@@ -15,6 +15,11 @@ POWER, POWER_RANGE = 1.0, (0.75, 1.1)
 """A rank r loses the share of the gain that r = 1 loses, divided by r to this power; and the powers at the interval's
 upper and lower end. On the sweeps of data/evidence/pairs all powers from 0.75 to 1.1 lead to within an octave."""
 
+OUTLOOK_ERRORS = 1.645
+"""Standard errors by which the companion's distance in training has to change between the last two quarters to say how
+a longer run would answer (one-sided 5 %). How often that came true is in data/evidence/invariance.json, whose runs were
+known when this was set."""
+
 SEED_SPREAD = 0.0035
 """Standard deviation between seeds of one adapter's loss, as a share of the gain. First sweeps: one seed moved a point
 by up to twice this."""

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 
 from lorarank.capacity import CapacityFloor
 from lorarank.estimate import constants
-from lorarank.estimate.recommendation import Alpha, EnergyRule, Growth, Interval, KeepRank, LowRank, Reading
+from lorarank.estimate.recommendation import (
+    Alpha,
+    EnergyRule,
+    Growth,
+    Interval,
+    KeepRank,
+    LowRank,
+    Outlook,
+    Reading,
+)
 from lorarank.estimate.rule import answer, bracket, median_rank
 from lorarank.numerics.ladder import octaves, round_up
 from lorarank.numerics.pooling import Spectra, pooled_rank, share_kept
@@ -57,6 +66,27 @@ def low_rank(companion: Companion | None, gain: float) -> LowRank | None:
         round_up(needed(lost - errors, fast)),
         round_up(needed(lost + errors, slow)),
     )
+
+
+def outlook(companion: Companion | None) -> Outlook | None:
+    """How a longer run would answer: more where the companion still falls behind as training ends.
+
+    ``None`` without a companion, or where fewer than two parts of its training were compared.
+
+    >>> from lorarank.runs import Loss
+    >>> parts = (Loss(0.16, 0.03), Loss(0.07, 0.01), Loss(0.07, 0.005), Loss(0.13, 0.005))
+    >>> outlook(Companion(1, 1, Loss(1.55, 0.1), Loss(0.05, 0.004), parts))  # doctest: +ELLIPSIS
+    Outlook(before=0.07, end=0.13, se=0.00..., moves='up')
+    """
+    if companion is None or len(companion.training) < 2:
+        return None
+    before, end = companion.training[-2:]
+    se = math.hypot(before.se, end.se)
+    change = end.mean - before.mean
+    if not math.isfinite(change) or not math.isfinite(se):
+        return None
+    clear = abs(change) > constants.OUTLOOK_ERRORS * se
+    return Outlook(before.mean, end.mean, se, ("up" if change > 0 else "down") if clear else "stays")
 
 
 def low_rank_interval(found: LowRank, capacity: CapacityFloor) -> Interval:

@@ -14,6 +14,7 @@ from lorarank.estimate.recommendation import (
     Interval,
     KeepRank,
     LowRank,
+    Outlook,
     Replication,
     TypeSummary,
 )
@@ -32,6 +33,21 @@ def about_low_rank(found: LowRank | None) -> list[str]:
         f"The same probe at r = {found.rank} loses {percent(found.lost, 1)} ± {percent(found.lost_se, 1)} of the gain. "
         f"In trained sweeps that loss falls about {law}, so {LOSS} of the gain is lost at r = {found.needed:.1f}; "
         f"rounded up to the ladder that is r = {found.r}."
+    ]
+
+
+def about_outlook(found: Outlook | None) -> list[str]:
+    """What a longer run would do to the number."""
+    if found is None:
+        return []
+    seen = f"(by {found.before:.3f} nats in the third quarter of training, {found.end:.3f} in the last)"
+    return [
+        {
+            "up": f"The low rank still falls behind {seen}: a longer run would ask for more (in 4 of 5 such runs "
+            "twice the tokens asked for two to four times the rank, in the fifth for the same).",
+            "down": f"The low rank catches up {seen}: a longer run would ask for no more (as in 3 of 3 such runs).",
+            "stays": f"The low rank keeps its distance {seen}: whether a longer run would ask for more does not show.",
+        }[found.moves]
     ]
 
 

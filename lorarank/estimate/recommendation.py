@@ -66,6 +66,20 @@ class LowRank:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """How a longer run would answer: ``moves`` is "up", "down" or "stays".
+
+    ``before`` and ``end`` are by how much the companion's training loss exceeds the probe's on the same rows, in the
+    third quarter of training and in the last; ``se`` is the standard error of their difference.
+    """
+
+    before: float
+    end: float
+    se: float
+    moves: str
+
+
+@dataclass(frozen=True)
 class KeepRank:
     """To which rank the trained update can be cut; ``low`` and ``high`` are the answers one standard error either way.
 
@@ -259,6 +273,7 @@ class Recommendation(Result):
     fallback : the reference table's rank, where refused.
     keep : the keep rank.
     low_rank : what the companion at a low rank says: ``r`` comes from it, unless a share of the energy was given.
+    outlook : how a longer run would answer, by the companion's training.
     rule : what the energy says; without a companion ``r`` comes from it.
     alpha, cost, config : what goes with ``r``; ``None`` without it.
     evidence : what a run measured about itself; ``replication`` likewise, of two or more adapters.
@@ -280,6 +295,7 @@ class Recommendation(Result):
     fallback: int | None = None
     keep: KeepRank | None = None
     low_rank: LowRank | None = None
+    outlook: Outlook | None = None
     rule: EnergyRule | None = None
     alpha: Alpha | None = None
     cost: Cost | None = None

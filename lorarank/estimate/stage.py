@@ -88,6 +88,7 @@ def _answer(
     figures = summary.compare_replicates(opened) if len(opened) > 1 else {}
     replication = summary.replication_of(opened, figures, weight[0]) if figures else None
     low_rank = readings.low_rank(run.companion, manifest.heldout.gains[0].mean) if options.energy is None else None
+    outlook = None if low_rank is None else readings.outlook(run.companion)
     r = rule.r if low_rank is None else low_rank.r
     refusals = evidence.refusals(manifest, facts, rule, replication, low_rank)
     # shares of a gain that cannot be trusted would be numbers without meaning
@@ -102,6 +103,7 @@ def _answer(
         refusals=refusals,
         keep=keep,
         low_rank=low_rank,
+        outlook=outlook,
         rule=rule,
         evidence=facts,
         replication=replication,
@@ -130,6 +132,7 @@ def _answer(
         confidence=evidence.confidence(facts, doubts),
         reasons=(
             *reasons.about_low_rank(low_rank),
+            *reasons.about_outlook(outlook),
             *reasons.about_rule(rule, len(modules), options.metric, alone=low_rank is None),
             *reasons.about_interval(interval, low_rank),
             *measured.reasons,

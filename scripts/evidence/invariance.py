@@ -9,6 +9,7 @@ searched): R, tokens, seed, learning rate ×½ and ×2 of the plain one's, fp32 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,9 +21,11 @@ import tasks
 import torch
 from conditions import Kept, answered
 
+from lorarank.estimate import readings
 from lorarank.numerics.ladder import octaves
 from lorarank.probe import ProbeOptions
 from lorarank.probe import model as models
+from lorarank.runs import Companion, Loss
 
 HERE = Path(__file__).resolve().parents[2]
 MODEL = HERE / "data" / "demo" / "model"
@@ -76,19 +79,48 @@ def main() -> None:
 
 
 def summary(kept: Kept) -> dict[str, object]:
-    """Per change: the answers, and by how many doublings they differ from the plain ones."""
+    """Per change the answers beside the plain ones, how many are within a doubling, and what came of the outlooks."""
     found: dict[str, dict[str, object]] = {}
-    moved = []
+    moved, refused, impossible = [], 0, 0
     for name, result in kept.results.items():
         task, change = name.split("/")
         plain = kept.results.get(f"{task}/plain")
         if plain is None or change == "plain" or not plain.get("r"):
             continue
-        distance = octaves(result["r"], plain["r"]) if result.get("r") else None
         found.setdefault(change, {})[task] = [result.get("r"), plain["r"]]
-        moved.append(distance)
-    within = sum(distance is not None and distance <= 1 for distance in moved)
-    return {"by_change": found, "answers": len(moved), "within_an_octave": within}
+        impossible += "error" in result
+        refused += bool(result.get("refusals"))
+        if result.get("r"):
+            moved.append(octaves(result["r"], plain["r"]))
+    return {
+        "by_change": found,
+        "answers": len(moved),
+        "within_an_octave": sum(distance <= 1 for distance in moved),
+        "refused": refused,
+        "impossible": impossible,
+        "outlooks": outlooks(kept),
+    }
+
+
+def outlooks(kept: Kept) -> list[dict[str, object]]:
+    """What each run says of a longer one, beside the run of twice the tokens."""
+    found = []
+    for task in TASKS:
+        runs = [kept.results.get(f"{task}/{change}") for change in ("tokens x0.5", "plain", "tokens x2", "tokens x4")]
+        for short, long in itertools.pairwise(runs):
+            if short and long and short.get("r") and long.get("r"):
+                parts = tuple(Loss(*part) for part in short["behind"])
+                said = readings.outlook(Companion(1, 1, Loss(0.0, 0.0), Loss(0.0, 0.0), parts))
+                found.append(
+                    {
+                        "task": task,
+                        "tokens": [short["tokens"], long["tokens"]],
+                        "says": None if said is None else said.moves,
+                        "r": [short["r"], long["r"]],
+                        "lost": [short["lost"][0], long["lost"][0]],
+                    }
+                )
+    return found
 
 
 if __name__ == "__main__":

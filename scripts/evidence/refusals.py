@@ -25,7 +25,8 @@ from lorarank.probe import ProbeOptions
 
 HERE = Path(__file__).resolve().parents[2]
 MODEL = HERE / "data" / "demo" / "model"
-TASKS, SEEDS = ("reverse", "lexicon", "notes", "counting", "facts-128"), (0, 1, 2)
+TASKS, NULLS = range(10)  # of the two that no task goes with
+SEEDS = ("reverse", "lexicon", "notes", "counting", "facts-128"), (0, 1, 2)
 TOKENS, RANK = 65_536, 32
 
 
@@ -68,6 +69,7 @@ def main() -> None:
             condition(f"rate /30/{task}/{seed}", train, val, seed=seed, lr=rate / 30)
             labels = shuffled(train, given.work / "data" / f"{task}-shuffled")
             condition(f"shuffled/{task}/{seed}", labels, val, seed=seed)
+    for seed in NULLS:
         for name, rank in (("random tokens", -1), ("own text", 0)):
             text = teachers.write(MODEL, given.work / "data" / f"{name.replace(' ', '-')}-{seed}", rank, seed)
             condition(f"{name}/-/{seed}", *text, seed=seed)
@@ -81,15 +83,30 @@ def summary(kept: Kept) -> dict[str, object]:
         groups.setdefault(name.split("/")[0] if not name.startswith("rate") else name.rsplit("/", 2)[0], []).append(
             result
         )
-    return {
+    found = {
         name: {
-            "probes": len(found),
-            "refused": sum(bool(one.get("refusals") or one.get("error")) for one in found),
+            "probes": len(results),
+            "refused": sum(bool(one.get("refusals") or one.get("error")) for one in results),
             "refused_or_low": sum(
-                bool(one.get("refusals") or one.get("error")) or one.get("confidence") == "low" for one in found
+                bool(one.get("refusals") or one.get("error")) or one.get("confidence") == "low" for one in results
             ),
         }
-        for name, found in groups.items()
+        for name, results in groups.items()
+    }
+    return found | {"shuffled": found["shuffled"] | shuffled_beside_true(kept)} if "shuffled" in found else found
+
+
+def shuffled_beside_true(kept: Kept) -> dict[str, int]:
+    """How often shuffled labels were said to teach nothing, and how often the answer was no larger than with the true
+    ones of the same seed."""
+    pairs = [
+        (result, kept.results[name.replace("shuffled", "good")])
+        for name, result in kept.results.items()
+        if name.startswith("shuffled/")
+    ]
+    return {
+        "said": sum(any("as from shuffled labels" in doubt for doubt in shuffled["doubts"]) for shuffled, _ in pairs),
+        "no_larger": sum((shuffled["r"] or 0) <= (good["r"] or 0) for shuffled, good in pairs),
     }
 
 
