@@ -25,8 +25,8 @@ from lorarank.probe import ProbeOptions
 
 HERE = Path(__file__).resolve().parents[2]
 MODEL = HERE / "data" / "demo" / "model"
-TASKS, NULLS = range(10)  # of the two that no task goes with
-SEEDS = ("reverse", "lexicon", "notes", "counting", "facts-128"), (0, 1, 2)
+TASKS, SEEDS = ("reverse", "lexicon", "notes", "counting", "facts-128"), (0, 1, 2)
+NULLS = range(10)  # seeds of the two that no task goes with
 TOKENS, RANK = 65_536, 32
 
 
