@@ -143,6 +143,7 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
     except errors.LocalEntryNotFoundError as error:
         status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
         hub = "cannot be reached" if status is None else f"answered with {status},"
+        logger.info("%s: %r from the hub", printable(name), error.__cause__)
         what, do = (
             f"no such folder, and the hub {hub} nor does its cache here hold it",
             "check the path, or the network",

@@ -105,6 +105,12 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    """Several processes ask through several connections each; five waiting ones, the default, are too few."""
+
+    request_queue_size = 128
+
+
 @pytest.fixture
 def hub(make_adapter: Callable[..., Path]) -> Iterator[Hub]:
     """A hub with ``owner/lora``: an adapter and what lies beside one."""
@@ -120,7 +126,7 @@ def hub(make_adapter: Callable[..., Path]) -> Iterator[Hub]:
         "checkpoint-9/adapter_model.safetensors": b"an earlier one",
         "model.safetensors": b"a large one",
     }
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(found))
+    server = Server(("127.0.0.1", 0), handler(found))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     found.endpoint = f"http://127.0.0.1:{server.server_port}"
