@@ -93,6 +93,8 @@ def statements() -> dict[str, list[str]]:
     names = ("companion at 1, power 1", "energy 0.9, q50 by energy, weight", "always 8", "always 16")
     low, plain, eight, sixteen = (scores[name] for name in names)
     ranks = [pair["r_sufficient"] for pair in evidence("bakeoff.json")["pairs"].values()]
+    moved = evidence("invariance.json")["summary"]
+    more = [one for one in moved["outlooks"] if one["says"] == "up"]
     losses = {point["k"]: point["stated_share_of_gain"] for point in evidence("keep-loss.json")["points"]}
     types = {one["type"]: one for one in evidence("first-runs/gsm8k/recommendation.json")["types"]}
     fuzz, speed = evidence("fuzz.json"), evidence("bench-audit.json")
@@ -124,6 +126,9 @@ def statements() -> dict[str, list[str]]:
             f"the sufficient rank on {low['within_octave']:.0%} of them, "
             f"the plain rule on {plain['within_octave']:.0%}, always r = 8 on {eight['within_octave']:.0%}",
             f"Measured on {len(ranks)} pairs",
+            f"Of {moved['answers'] + moved['refused']} answers",
+            f"{moved['refused']} were refused and {moved['within_an_octave']} stayed within a doubling",
+            f"twice the tokens did in {sum(one['r'][1] > one['r'][0] for one in more)} of {len(more)} cases",
             f"the sufficient ranks are {min(ranks)} to {max(ranks)}",
             f"took {evidence('bench-probe.json')['median_ratio']:.2f} times",
             f"{evidence('bench-estimate.json')['modules']} modules "

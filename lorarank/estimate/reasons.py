@@ -28,11 +28,17 @@ def about_low_rank(found: LowRank | None) -> list[str]:
     """The number, from what the companion loses."""
     if found is None:
         return []
+    spared = [
+        f"On the measured pairs a constant r = {constants.CONSTANT} lost less of the gain than this rule, at "
+        f"{constants.CONSTANT // found.r} times the parameters of r = {found.r}: where they are no matter, "
+        f"{constants.CONSTANT} is a fair answer without a probe."
+    ]
     law = "in proportion to 1/r" if constants.POWER == 1 else f"as r to the power of -{constants.POWER:g}"
     return [
         f"The same probe at r = {found.rank} loses {percent(found.lost, 1)} ± {percent(found.lost_se, 1)} of the gain. "
         f"In trained sweeps that loss falls about {law}, so {LOSS} of the gain is lost at r = {found.needed:.1f}; "
-        f"rounded up to the ladder that is r = {found.r}."
+        f"rounded up to the ladder that is r = {found.r}.",
+        *(spared if found.r < constants.CONSTANT else ()),
     ]
 
 

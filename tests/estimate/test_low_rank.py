@@ -17,6 +17,7 @@ from lorarank.estimate.readings import low_rank
 from lorarank.numerics.ladder import LADDER
 from lorarank.report import table
 
+EVIDENCE = Path(__file__).resolve().parents[2] / "data" / "evidence"
 Make = Callable[..., Path]
 Golden = Callable[[str, str], None]
 
@@ -87,6 +88,20 @@ def test_more_lost_is_never_a_lower_rank_and_units_do_not_matter(
     near = low_rank(runs.Companion(1, 1, runs.Loss(0, 0), runs.Loss(lost * unit, se * unit), ()), unit)
     assert near is not None
     assert near.needed == pytest.approx(100 * max(lost, 0.0), rel=1e-9, abs=1e-9)
+
+
+def test_below_the_customary_rank_it_says_what_that_would_do(make_run: Make) -> None:
+    assert any(
+        "constant r = 16 lost less" in reason for reason in recommend(make_run(r=32, companion=(0.03, 0))).reasons
+    )
+    above = recommend(make_run(name="above", r=32, companion=(0.15, 0.0)))
+    assert above.r == 16
+    assert not any("constant" in reason for reason in above.reasons)
+    found = json.loads((EVIDENCE / "bakeoff.json").read_text(encoding="utf-8"))["predictors"]
+    scores = {one["name"]: one for one in found}
+    rule, constant = scores[f"companion at 1, power {constants.POWER:g}"], scores[f"always {constants.CONSTANT}"]
+    assert constant["mean_regret"] < rule["mean_regret"]
+    assert constant["mean_rank"] > 2 * rule["mean_rank"]
 
 
 def test_the_page_is_what_it_was(
