@@ -32,7 +32,7 @@ def test_no_table_says_anything_else_than_its_file(scripts: Any) -> None:
         text = path.read_text(encoding="utf-8")
         assert tables.filled(text) == text, f"run scripts/evidence/tables.py: {path.name} is not up to date"
         found += sum(f"<!-- {name} -->" in text for name in tables.TABLES)
-    assert found == 4  # pairs, bakeoff, confidence, refusals
+    assert found == 5  # pairs, bakeoff, confidence, refusals, invariance
 
 
 def test_every_pair_with_a_record_is_in_the_bake_off(scripts: Any) -> None:

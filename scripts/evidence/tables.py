@@ -86,14 +86,16 @@ def pairs() -> str:
 def bakeoff() -> str:
     """The best predictors, and those that people ask for, sorted as the file is."""
     found = read("bakeoff.json")
-    every = [one for one in found["predictors"] if one["pairs"] == len(found["pairs"])]
-    named = [one for one in every[SHOWN:] if one["name"] in ASKED_FOR]
+    pairs = len(found["pairs"])
+    every = [one for one in found["predictors"] if one["pairs"] == pairs]
+    named = [one for one in found["predictors"] if one["name"] in ASKED_FOR and one not in every[:SHOWN]]
+    named.sort(key=lambda one: one["within_octave"], reverse=True)  # in the file, those of fewer pairs stand last
     chosen = [found["left_out"], *every[:SHOWN], *named]
     return table(
         "predictor | within a doubling | mean regret | worst regret | mean r",
         [
             [
-                one["name"],
+                one["name"] if one.get("pairs", pairs) == pairs else f"{one['name']} ({one['pairs']} pairs)",
                 f"{one['within_octave']:.0%}",
                 f"{one['mean_regret']:.2%}",
                 f"{one['worst_regret']:.2%}",
@@ -139,7 +141,10 @@ def invariance() -> str:
     return table(
         "change | " + " | ".join(tasks),
         [
-            [change, *("→".join(str(r) for r in reversed(found[task])) if task in found else "" for task in tasks)]
+            [
+                change,
+                *("→".join(str(r or "none") for r in reversed(found[task])) if task in found else "" for task in tasks),
+            ]
             for change, found in summary["by_change"].items()
         ],
     )
