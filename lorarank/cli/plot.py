@@ -49,8 +49,8 @@ from lorarank.spectrum import METRICS
 def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **given: Any) -> None:
     """Draw what a run, a sweep or adapters show, as PNG, SVG or PDF.
 
-    A run has its truncation curve, scree plots, a heat map of ranks, and parameters by rank; an adapter the last three;
-    a sweep its curve of loss against rank. Extra: plot.
+    A run has what a low rank loses, its truncation curve, scree plots, a heat map of ranks, and parameters by rank; an
+    adapter the last three; a sweep its curve of loss against rank. Extra: plot.
     """
     from lorarank.dossier import gather
     from lorarank.report.pictures import draw

@@ -18,7 +18,7 @@ from lorarank.estimate.recommendation import (
     Reading,
 )
 from lorarank.estimate.rule import answer, bracket, median_rank
-from lorarank.numerics.ladder import octaves, round_up
+from lorarank.numerics.ladder import LADDER, octaves, round_up
 from lorarank.numerics.pooling import Spectra, pooled_rank, share_kept
 from lorarank.runs import Companion, Truncation
 from lorarank.wording import percent
@@ -66,6 +66,25 @@ def low_rank(companion: Companion | None, gain: float) -> LowRank | None:
         round_up(needed(lost - errors, fast)),
         round_up(needed(lost + errors, slow)),
     )
+
+
+def law(found: LowRank, highest: int) -> tuple[tuple[int, float, float, float], ...]:
+    """What each rank of the ladder up to ``highest`` loses by the law that the answer rests on, and its limits.
+
+    Rank, share of the gain, and the lower and upper limit: 95 % of the companion's errors, and the powers of
+    :data:`~lorarank.estimate.constants.POWER_RANGE`.
+
+    >>> law(LowRank(1, 0.04, 0.005, 4.0, 4, 2, 16), 4)[2]  # doctest: +ELLIPSIS
+    (4, 0.01, 0.005..., 0.017...)
+    """
+    slow, fast = constants.POWER_RANGE
+    errors = constants.STANDARD_ERRORS * found.lost_se
+    points = []
+    for rung in (rung for rung in LADDER if found.rank <= rung <= highest):
+        share = found.rank / rung
+        limits = [(found.lost - errors) * share**fast, (found.lost + errors) * share**slow]
+        points.append((rung, found.lost * share**constants.POWER, min(limits), max(limits)))
+    return tuple(points)
 
 
 def outlook(companion: Companion | None) -> Outlook | None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from lorarank.dossier import Cell, Dossier, Update
 from lorarank.errors import MissingExtraError, printable
 from lorarank.estimate.constants import LOSS_SHARE
+from lorarank.estimate.readings import law
+from lorarank.estimate.recommendation import LowRank
 from lorarank.numerics.ladder import LADDER
 from lorarank.runs import Truncation
 from lorarank.sweep.outcome import LOSS_SHARE as SUFFICES
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, BAND, MARK = "#1f4e79", "#cfe0f1", "#c55a11"
-KINDS = ("png", "svg", "pdf")
+KINDS: tuple[str, ...] = ("png", "svg", "pdf")
 """What a picture can be written as."""
 
 SIZE = (7.0, 4.2)
@@ -34,8 +36,9 @@ MOST_TYPES = 24
 def drawings(found: Dossier, *, kind: str = "png") -> Mapping[str, bytes]:
     """Every picture there is of a run, a sweep or adapters, by name.
 
-    A sweep has its curve ``loss``; a run ``truncation``, ``scree``, ``heat-map`` and ``parameters``; an adapter the
-    last three, and of several every one with a number. There is no heat map where layers do not cross types.
+    A sweep has its curve ``loss``; a run ``low-rank`` where it has a companion, ``truncation``, ``scree``, ``heat-map``
+    and ``parameters``; an adapter the last three, and of several every one with a number. There is no heat map where
+    layers do not cross types.
 
     Raises
     ------
@@ -46,6 +49,8 @@ def drawings(found: Dossier, *, kind: str = "png") -> Mapping[str, bytes]:
         return {"loss": loss_against_rank(found.sweep.outcome, kind=kind)}
     drawn: dict[str, bytes] = {}
     answer, run = found.answer, found.run
+    if answer is not None and answer.low_rank is not None and answer.r is not None:
+        drawn["low-rank"] = low_rank(answer.low_rank, answer.r, kind=kind)
     if run is not None and answer is not None and answer.keep is not None:
         gain = run.manifest.heldout.gains[0].mean
         drawn["truncation"] = truncation_curve(run.truncation, gain, answer.keep.r, kind=kind)
@@ -120,6 +125,34 @@ def truncation_curve(curve: Truncation, gain: float, keep: int, *, kind: str = "
     axes.set_xlabel("cut to rank k")
     axes.set_ylabel("gain lost")
     axes.set_title(f"What a cut loses of {gain:.3f} nats, metric {curve.metric}", loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+    return _written(figure, kind)
+
+
+def low_rank(found: LowRank, r: int, *, kind: str = "png") -> bytes:
+    """What the companion loses with its error, the law through it with its limits, and the chosen rank.
+
+    Parameters
+    ----------
+    found : the companion's loss, a share of the gain.
+    r : the answer.
+    kind : one of :data:`KINDS`.
+    """
+    figure, axes = _begun()
+    ranks, shares, lows, highs = (list(column) for column in zip(*law(found, max(4 * r, found.high)), strict=True))
+    axes.fill_between(ranks, lows, highs, color=BAND, linewidth=0, label="errors, and the powers measured")
+    axes.plot(ranks, shares, color=INK, label="in proportion to 1/r")
+    errors = STANDARD_ERRORS * found.lost_se
+    axes.errorbar(
+        [found.rank], [found.lost], yerr=[errors], color=INK, marker="o", capsize=3, label="measured, with 95% errors"
+    )
+    axes.axhline(LOSS_SHARE, color="grey", linestyle=":", label=f"{percent(LOSS_SHARE)} of the gain")
+    axes.axvline(r, color=MARK, linestyle="--", label=f"r = {r}")
+    _ladder(axes, ranks)
+    axes.yaxis.set_major_formatter(lambda value, _position: percent(value, 1))
+    axes.set_xlabel("rank r")
+    axes.set_ylabel("gain lost")
+    axes.set_title(f"What a low rank loses, from {percent(found.lost, 1)} at r = {found.rank}", loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
     return _written(figure, kind)
 

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from lorarank.estimate.recommendation import Interval, Reading
+from lorarank.estimate.recommendation import Interval, LowRank, Reading
 from lorarank.report.drawing import charts
 from lorarank.report.drawing.svg import Scale, element, label, number, path, picture, steps
 from lorarank.runs import Loss, Truncation, TruncationPoint
@@ -54,6 +54,16 @@ def test_near_the_limit_what_lies_outside_is_cut_and_has_no_dot() -> None:
     (limit,) = re.findall(r'd="M46 ([\d.]+)L368 [\d.]+" class="limit"', svg)
     mark = marks(svg, "mark")[0][1]
     assert mark > float(limit) > charts.TOP  # the chosen point lies below the limit
+
+
+def test_a_low_rank_loses_by_the_law_and_the_answer_is_marked_on_it() -> None:
+    svg = charts.low_rank("l", LowRank(1, 0.04, 0.005, 4.0, 4, 2, 16), 4, 0.01)
+    (measured,), (mark,) = marks(svg, "dot"), marks(svg, "mark")
+    (limit,) = (float(y) for y in re.findall(r'd="M54 ([\d.]+)L360 [\d.]+" class="limit"', svg))
+    assert measured[1] < mark[1] == pytest.approx(limit, abs=0.05)  # 4 % at r = 1 is 1 % at r = 4
+    assert "4% at r = 1, measured" in svg
+    assert "r = 2: 2% (1.2% to 3%)" in svg  # 3.02 % by the power 1.3, 4.98 % by 0.75
+    assert "r = 4</text>" in svg
 
 
 def test_bands_are_one_and_two_standard_errors_wide() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "data" / "evidence" / "report"
-RUN = ROOT / "data" / "evidence" / "first-runs" / "gsm8k"
 PAGE = (KEPT / "gsm8k.html").read_text(encoding="utf-8")
 
 
@@ -23,11 +22,23 @@ def test_it_is_small_and_has_its_picture() -> None:
 
 
 def test_it_says_what_the_estimate_said() -> None:
-    first, *_ = (RUN / "recommendation.txt").read_text(encoding="utf-8").splitlines()
+    first, *_ = (KEPT / "recommendation.txt").read_text(encoding="utf-8").splitlines()
     assert f">{first}</p>" in PAGE
     (data,) = re.findall(r'<script type="application/json" id="lorarank-data">(.*?)</script>', PAGE, flags=re.DOTALL)
-    plain, kept = json.loads(data), json.loads((RUN / "recommendation.json").read_text(encoding="utf-8"))
-    for key in ("r", "interval", "confidence", "keep", "rule", "evidence", "types", "layers", "reasons", "doubts"):
+    plain, kept = json.loads(data), json.loads((KEPT / "recommendation.json").read_text(encoding="utf-8"))
+    for key in (
+        "r",
+        "interval",
+        "confidence",
+        "keep",
+        "low_rank",
+        "rule",
+        "evidence",
+        "types",
+        "layers",
+        "reasons",
+        "doubts",
+    ):
         assert plain[key] == kept[key], key
     assert len(plain["modules"]) == 210
 
@@ -46,4 +57,4 @@ def test_the_browser_found_nothing_wrong() -> None:
 
 
 def test_the_page_kept_is_whole(tree: Callable[[str], Any]) -> None:
-    assert len(tree(PAGE).all("section")) == 11
+    assert len(tree(PAGE).all("section")) == 12

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lorarank.dossier import Dossier
+from lorarank.dossier import Dossier, gather
 from lorarank.errors import MissingExtraError
 from lorarank.report import figures
 
@@ -34,6 +35,13 @@ def test_there_is_a_picture_of_everything(source: str, request: pytest.FixtureRe
     made = drawn(request.getfixturevalue(source), "svg")
     assert made.keys() == NAMES[source]
     assert all(content.startswith(BEGINS["svg"]) for content in made.values())
+
+
+@needs_matplotlib
+def test_a_run_with_a_companion_has_what_a_low_rank_loses(make_run: Callable[..., Path]) -> None:
+    made = drawn(gather(make_run(r=32, companion=(0.031, 0.003))), "svg")
+    assert next(iter(made)) == "low-rank"
+    assert "What a low rank loses, from 3.1% at r = 1" in made["low-rank"].decode()
 
 
 @needs_matplotlib

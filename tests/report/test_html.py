@@ -107,6 +107,18 @@ def test_a_run_has_every_chapter(of_run: Dossier, tree: Tree) -> None:
     ]  # fmt: skip
 
 
+def test_a_run_with_a_companion_shows_what_a_low_rank_loses(make_run: Callable[..., Path], tree: Tree) -> None:
+    found = gather(make_run(r=32, companion=(0.031, 0.003)))
+    (chapter,) = tree(page(found)).all("section", id="low-rank")
+    (picture,) = chapter.all("svg")
+    assert "3.1% at r = 1, measured; by the law r = 1: 3.1% (" in picture.text
+    assert "r = 4: 0.8% (" in picture.text
+    assert "1% allowed" in picture.text
+    assert "After a longer run" in chapter.text
+    assert found.answer is not None
+    assert next(text for text in found.answer.reasons if "longer run would ask" in text) in chapter.text
+
+
 def test_every_reason_is_there(of_run: Dossier, tree: Tree) -> None:
     assert of_run.answer is not None
     text = tree(page(of_run)).text

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lorarank.dossier import Dossier, Update
 from lorarank.errors import printable
+from lorarank.estimate import reasons
 from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.estimate.recommendation import Recommendation
 from lorarank.report import content, export, table
@@ -42,6 +43,7 @@ def parts(found: Dossier, command: Sequence[str]) -> shared.Parts:
     kinds = content.type_grid(answer)
     chapters = (
         _answer(answer),
+        _low_rank(answer),
         _truncation(answer, run),
         shared.where_it_is(found.updates, [] if kinds is None else [Table(kinds)]),
         shared.spectra(found.updates),
@@ -74,6 +76,27 @@ def _answer(answer: Recommendation) -> Chapter:
         blocks.append(Sentences(lines, "What lowers the confidence"))
     first = Answer(content.headline(answer), answer.r is not None, tuple(badges))
     return Chapter("answer", "The answer", (first, *blocks))
+
+
+def _low_rank(answer: Recommendation) -> Chapter | None:
+    """What the companion loses, and the law that leads from it to the rank."""
+    found = answer.low_rank
+    if found is None or answer.r is None:
+        return None
+    limit = percent(LOSS_SHARE)
+    text = (
+        f"The same probe, trained once more at r = {found.rank} on the same rows at the same rate, and the share of "
+        f"the gain that it loses on held-out text: {percent(found.lost, 1)} ± {percent(found.lost_se, 1)}. In trained "
+        f"sweeps that loss falls about in proportion to 1/r, so {limit} is lost at r = {found.needed:.1f}; on the "
+        f"ladder that is r = {found.r}. The band is what 95 % of the errors and the powers of r that were measured "
+        "leave open."
+    )
+    caption = "The point is measured, the line is the law, the ring the rank to train at."
+    blocks: list[Block] = [Paragraph(text), Picture(charts.low_rank("low", found, answer.r, LOSS_SHARE), caption)]
+    longer = reasons.about_outlook(answer.outlook)
+    if longer:
+        blocks.append(Sentences(tuple(longer), "After a longer run"))
+    return Chapter("low-rank", "What a low rank loses", tuple(blocks))
 
 
 def _truncation(answer: Recommendation, run: Run) -> Chapter | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lorarank.estimate.recommendation import Interval
+from lorarank.estimate.readings import law
+from lorarank.estimate.recommendation import Interval, LowRank
 from lorarank.numerics.ladder import LADDER
 from lorarank.report.drawing.svg import Frame, Scale, element, label, path, picture, steps
 from lorarank.runs import Truncation
@@ -77,6 +78,41 @@ def truncation(key: str, curve: Truncation, gain: float, keep: int, limit: float
     told = "; ".join(f"k = {k}: {_share(mean)} ± {_share(se)}" for k, mean, se in known)
     title = "Gain lost by a cut, near the limit" if near else "Gain lost by a cut"
     return picture(key, title, f"Share of the gain lost, with its standard error. {told}.", "".join(parts), 380, 236)
+
+
+def low_rank(key: str, found: LowRank, r: int, limit: float) -> str:
+    """What the companion loses with its error, the law through it with its limits, and the chosen rank.
+
+    Parameters
+    ----------
+    key : unique in the page.
+    found : the companion's loss, a share of the gain.
+    r : the answer; ``limit`` the share of the gain that may be lost.
+    """
+    curve = law(found, max(4 * r, found.high))
+    lowest = min(0.0, *(low for _, _, low, _ in curve))
+    highest = max(2 * limit, *(high for _, _, _, high in curve))
+    ladder = [rung for rung, *_ in curve]
+    frame = Frame(
+        Scale(ladder[0], ladder[-1], LEFT + 8, RIGHT - 8, log=True), Scale(lowest, highest, BOTTOM, TOP, open=True)
+    )
+    parts = [frame.axes(ladder, steps(lowest, highest, 4), ("rank r", "gain lost"), (_rank, _share))]
+    above = [(rung, high) for rung, _, _, high in curve]
+    below = [(rung, low) for rung, _, low, _ in reversed(curve)]
+    parts.append(path(frame.place(above + below), "band", closed=True))
+    parts.append(path(frame.place((rung, share) for rung, share, _, _ in curve), "line"))
+    parts.append(path([(frame.x.start, frame.y(limit)), (frame.x.end, frame.y(limit))], "limit"))
+    parts.append(label(frame.x.end, frame.y(limit) - 4, f"{percent(limit)} allowed", "end"))
+    errors = STANDARD_ERRORS * found.lost_se
+    ends = [(found.rank, found.lost - errors), (found.rank, found.lost + errors)]
+    parts.append(path(frame.place(ends), "error"))
+    parts += [element("circle", cx=x, cy=y, r=3, class_="dot") for x, y in frame.place([(found.rank, found.lost)])]
+    parts += _marked(frame, r, next((share for rung, share, _, _ in curve if rung == r), limit), f"r = {r}")
+    told = "; ".join(
+        f"r = {rung}: {_share(share)} ({_share(low)} to {_share(high)})" for rung, share, low, high in curve
+    )
+    text = f"Share of the gain lost: {_share(found.lost)} at r = {found.rank}, measured; by the law {told}."
+    return picture(key, "Gain lost by a low rank", text, "".join(parts), 380, 236)
 
 
 def scree(key: str, name: str, title: str, values: Sequence[float], rank: int | None) -> str:
