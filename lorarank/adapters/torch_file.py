@@ -72,7 +72,7 @@ class TorchFile:
             raise AdapterError(
                 path, f"not a file of tensors: {what}", why="no code from a file is ever run", do=CONVERT
             ) from None
-        if isinstance(loaded, list):
+        if isinstance(loaded, list | tuple):
             loaded = {str(place): value for place, value in enumerate(loaded)}
         if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)

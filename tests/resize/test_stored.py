@@ -234,12 +234,33 @@ def test_an_alpha_keeps_its_dtype_where_that_holds_it(tmp_path: Path) -> None:
     assert load_file(tmp_path / "third-cut.safetensors")[f"{stem}alpha"] == np.float32(1 / 3)
 
 
-def test_a_bare_list_of_tensors_has_no_names_to_write(tmp_path: Path) -> None:
-    import torch
-
-    torch.save([torch.ones(6, 2), torch.ones(2, 8)], tmp_path / "lora.pt")
-    with pytest.raises(AdapterError, match=r"a bare list of tensors.* save_safeloras"):
-        resize(tmp_path / "lora.pt", tmp_path / "out", ResizeOptions(rank=1))
+@pytest.mark.parametrize(
+    ("name", "part", "shape", "classes"),
+    [
+        ("lora.pt", "unet", (), ["Attention", "CrossAttention", "GEGLU"]),
+        ("lora.pt", "unet", (3, 3), ["Attention", "CrossAttention", "GEGLU", "ResnetBlock2D"]),
+        ("lora.text_encoder.pt", "text_encoder", (), ["CLIPAttention"]),
+    ],
+)
+def test_a_bare_list_gets_the_names_lora_diffusion_would_give(
+    name: str, part: str, shape: tuple[int, ...], classes: list[str], tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    one = (1,) * len(shape)
+    ups, downs = [normal(8, 4, *one, seed=i) for i in range(3)], [normal(4, 6, *shape, seed=i + 9) for i in range(3)]
+    torch.save([torch.from_numpy(x) for two in zip(ups, downs, strict=True) for x in two], tmp_path / name)
+    resize(tmp_path / name, tmp_path / "cut.safetensors", ResizeOptions(rank=2))
+    tensors = load_file(tmp_path / "cut.safetensors")
+    with safe_open(tmp_path / "cut.safetensors", "np") as file:
+        metadata = file.metadata()
+    assert sorted(tensors) == sorted(f"{part}:{i}:{side}" for i in range(3) for side in ("up", "down"))
+    assert json.loads(metadata[part]) == classes
+    for i, (up, down) in enumerate(zip(ups, downs, strict=True)):
+        assert metadata[f"{part}:{i}:rank"] == "2"
+        U, values, Vt = np.linalg.svd(up.reshape(8, 4).astype(np.float64) @ down.reshape(4, -1))
+        cut = tensors[f"{part}:{i}:up"].reshape(8, 2) @ tensors[f"{part}:{i}:down"].reshape(2, -1)
+        assert tensors[f"{part}:{i}:down"].shape == (2, 6, *shape)
+        np.testing.assert_allclose(cut, (U[:, :2] * values[:2]) @ Vt[:2], atol=1e-5)
 
 
 def test_gguf_is_not_written(tmp_path: Path, gguf_bytes: Callable[..., bytes]) -> None:
