@@ -268,3 +268,25 @@ def test_gguf_is_not_written(tmp_path: Path, gguf_bytes: Callable[..., bytes]) -
     (tmp_path / "lora.gguf").write_bytes(gguf_bytes({f"{stem}.lora_a": normal(4, 6), f"{stem}.lora_b": normal(8, 4)}))
     with pytest.raises(OptionError, match=r"not written\. Give --to peft, from which llama.cpp's convert_lora_to_gguf"):
         resize(tmp_path / "lora.gguf", tmp_path / "out", ResizeOptions(rank=1))
+
+
+def test_eight_bits_are_written_as_sixteen(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file as load_torch
+    from safetensors.torch import save_file as save_torch
+
+    stem = "lora_unet_mid_block_attentions_0_proj_in"
+    stored = {"lora_down": normal(4, 16), "lora_up": normal(24, 4)}
+    small = {f"{stem}.{name}.weight": torch.from_numpy(x).to(torch.float8_e4m3fn) for name, x in stored.items()}
+    save_torch(small, tmp_path / "lora.safetensors")
+    convert(tmp_path / "lora.safetensors", tmp_path / "same.safetensors", ConvertOptions())
+    result = resize(tmp_path / "lora.safetensors", tmp_path / "cut.safetensors", ResizeOptions(rank=2))
+    assert (result.dtypes_before, result.dtypes) == (("float8_e4m3fn",), ("bfloat16",))
+    same, cut = load_torch(tmp_path / "same.safetensors"), load_torch(tmp_path / "cut.safetensors")
+    for key, tensor in small.items():
+        assert same[key].dtype == torch.bfloat16
+        assert torch.equal(same[key].double(), tensor.double())
+    down, up = (small[f"{stem}.{name}.weight"].double().numpy() for name in stored)
+    U, values, Vt = np.linalg.svd(up @ down)
+    found = (cut[f"{stem}.lora_up.weight"].double() @ cut[f"{stem}.lora_down.weight"].double()).numpy()
+    np.testing.assert_allclose(found, (U[:, :2] * values[:2]) @ Vt[:2], atol=0.02 * values[0])
