@@ -290,3 +290,33 @@ def test_eight_bits_are_written_as_sixteen(tmp_path: Path) -> None:
     U, values, Vt = np.linalg.svd(up @ down)
     found = (cut[f"{stem}.lora_up.weight"].double() @ cut[f"{stem}.lora_down.weight"].double()).numpy()
     np.testing.assert_allclose(found, (U[:, :2] * values[:2]) @ Vt[:2], atol=0.02 * values[0])
+
+
+def test_experts_of_tinker_stay_in_three_dimensions(tmp_path: Path) -> None:
+    stem = "base_model.model.model.layers.0.mlp.experts.w1"
+    A, B = normal(1, 4, 6), normal(3, 8, 4)
+    (tmp_path / "in").mkdir()
+    save_file({f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}, tmp_path / "in" / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+    (tmp_path / "in" / "adapter_config.json").write_text(json.dumps(config))
+    resize(tmp_path / "in", tmp_path / "out", ResizeOptions(rank=2))
+    cut = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    written_A, written_B = cut[f"{stem}.lora_A.weight"], cut[f"{stem}.lora_B.weight"]
+    assert (written_A.shape, written_B.shape) == ((3, 2, 6), (3, 8, 2))
+    for i in range(3):
+        U, values, Vt = np.linalg.svd(2.0 * B[i].astype(np.float64) @ A[0])
+        expected = (U[:, :2] * values[:2]) @ Vt[:2]
+        np.testing.assert_allclose(2.0 * written_B[i] @ written_A[i], expected, atol=1e-5)
+
+
+def test_rank_and_alpha_of_mlx_vlm_are_brought_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    A, B = normal(6, 4), normal(4, 8)
+    save_file({"q.A": A, "q.B": B}, tmp_path / "in" / "adapters.safetensors")
+    (tmp_path / "in" / "adapter_config.json").write_text(json.dumps({"rank": 4, "alpha": 0.5, "dropout": 0.0}))
+    resize(tmp_path / "in", tmp_path / "out", ResizeOptions(rank=2, bake_alpha=True))
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config == {"rank": 2, "alpha": 1.0, "dropout": 0.0}
+    cut = load_file(tmp_path / "out" / "adapters.safetensors")
+    U, values, Vt = np.linalg.svd(0.5 * A.astype(np.float64) @ B)
+    np.testing.assert_allclose(cut["q.A"] @ cut["q.B"], (U[:, :2] * values[:2]) @ Vt[:2], atol=1e-5)
