@@ -200,6 +200,13 @@ def build(store: Store, one: Named, scaling: float, *, transposed: str = "", kin
     fits = flat if transposed else len(shape_A) in KINDS and set(shape_B[2:]) <= {1}
     down = shape_A[::-1] if "A" in transposed else shape_A
     up = shape_B[::-1] if "B" in transposed else shape_B
+    if fits and up[1] < down[0] and down[0] % up[1] == 0 and up[1] > 0:
+        raise AdapterError(
+            f"{store.path}: {one.A}",
+            f"a fused projection in {down[0] // up[1]} parts of r = {up[1]}, as loralib and LitGPT keep them",
+            why="which outputs each part is for is not stored",
+            do="save it with each projection by itself, or in PEFT's layout",
+        )
     if not fits or down[0] != up[1]:
         raise AdapterError(
             f"{store.path}: {one.A}",

@@ -111,11 +111,13 @@ def modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[li
     stacks, loose = Stacks(store), LooseStacks(store)
     built: list[LoraModule] = []
     notes: list[str] = []
+    shared = False
     for one in pairs:
         path, parameter = paths[one], parameters.get(one)
         r = config.rank_pattern[rank_keys[path]] if path in rank_keys else config.r
         alpha = config.alpha_pattern[alpha_keys[path]] if path in alpha_keys else config.alpha
-        if parameter is None and _is_stack(store, one):
+        if parameter is None and _is_stack(store, one, r):
+            shared |= len({shape[0] for shape in _shapes(store, one)}) > 1
             built.extend(_stack(loose, store, config, one, r, alpha))
         elif parameter is None:
             built.append(_module(store, config, one, r, alpha))
@@ -137,7 +139,7 @@ def modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[li
         notes.append(
             "Which of the target_parameters the factors of a module belong to is not stored: they are counted."
         )
-    if any(len({shape[0] for shape in _shapes(store, one)}) > 1 for one in pairs if _is_stack(store, one)):
+    if shared:
         notes.append("A factor that all experts share is counted for each of them.")
     if any(config.enable_lora) and any(module.r != config.r for module in built):
         notes.append("A fused projection in the layout of PEFT before 0.3: each of its enabled parts has r of its own.")
@@ -194,13 +196,13 @@ def _module(store: Store, config: PeftConfig, one: Pair, r: int, alpha: float) -
     )
 
 
-def _is_stack(store: Store, one: Pair) -> bool:
-    """Whether the factors of all experts lie in tensors of three dimensions, as Tinker saves them; those of a
-    one-dimensional convolution do so too, but ``lora_B`` is (out, r, 1)."""
+def _is_stack(store: Store, one: Pair, r: int) -> bool:
+    """Whether the factors of all experts lie in tensors of three dimensions, (E, r, in) and (E, out, r), as Tinker
+    has them; a one-dimensional convolution has (r, in, k) and (out, r, 1), in groups (out, r / groups, 1)."""
     shape_A, shape_B = store.tensors[one.A].shape, store.tensors[one.B].shape
-    return (
-        len(shape_A) == len(shape_B) == 3 and shape_A[1] == shape_B[2] and (shape_B[2] > 1 or shape_A[0] != shape_B[1])
-    )
+    if len(shape_A) != 3 or len(shape_B) != 3 or shape_A[1] != shape_B[2]:
+        return False
+    return shape_B[2] > 1 or (r == 1 and (shape_A[0] > 1 or shape_B[1] > 1))
 
 
 def _stack(stacks: LooseStacks, store: Store, config: PeftConfig, one: Pair, r: int, alpha: float) -> list[LoraModule]:

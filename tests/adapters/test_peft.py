@@ -325,14 +325,15 @@ def test_reading_needs_numpy_alone(make_folder: Make) -> None:
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.parametrize("r", [1, 4])
 @pytest.mark.parametrize(("experts_A", "experts_B"), [(3, 3), (1, 3), (3, 1)])
 def test_experts_in_three_dimensions_of_which_a_factor_may_be_shared(
-    experts_A: int, experts_B: int, make_folder: Make
+    experts_A: int, experts_B: int, r: int, make_folder: Make
 ) -> None:
     random = np.random.default_rng(0)
-    A, B = random.standard_normal((experts_A, 4, 6)), random.standard_normal((experts_B, 8, 4))
+    A, B = random.standard_normal((experts_A, r, 6)), random.standard_normal((experts_B, 8, r))
     stem = "base_model.model.model.layers.0.mlp.experts.w1"
-    folder = make_folder({f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}, {"target_modules": "all-linear"})
+    folder = make_folder({f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}, {"r": r, "lora_alpha": 2 * r})
     adapter = adapters.open(folder)
     assert [module.name for module in adapter.modules] == [f"model.layers.0.mlp.experts.{i}.w1" for i in range(3)]
     assert any("share" in note for note in adapter.notes) is (experts_A != experts_B)
@@ -342,7 +343,7 @@ def test_experts_in_three_dimensions_of_which_a_factor_may_be_shared(
 
 
 def test_a_one_dimensional_convolution_is_no_stack(make_folder: Make) -> None:
-    for r, channels in ((1, 1), (4, 1), (4, 3)):
+    for r, channels in ((1, 1), (1, 3), (4, 1), (4, 3)):
         A, B = np.ones((r, channels, 5)), np.ones((8, r, 1))
         tensors = {"base_model.model.c.lora_A.weight": A, "base_model.model.c.lora_B.weight": B}
         (module,) = adapters.open(make_folder(tensors, {"r": r}, name=f"{r}-{channels}")).modules
