@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -19,6 +20,12 @@ from lorarank.errors import LorarankError, SourceError, printable
 from lorarank.sources import locate
 
 logger = logging.getLogger(__name__)
+
+EIGHT_BITS = (
+    "Factors are stored in 8 bits: their numbers are taken as they are, without a scale, as ComfyUI does. Factors are "
+    "written as bfloat16, which holds each of these numbers."
+)
+"""What to know of an adapter in the dtypes that only whole models have scales for."""
 
 __all__ = ["READERS", "Adapter", "Factors", "LoraModule", "Reader", "hub_files", "open", "reader"]
 
@@ -95,6 +102,8 @@ Name a folder, a file, or a hub id like owner/name or owner/name@revision.
         for one in map(reader, READERS):
             if one.recognises(candidate):
                 found = one.read(candidate)
+                if any("float8" in module.dtype for module in found.modules):
+                    found = replace(found, notes=(*found.notes, EIGHT_BITS))
                 logger.info("%s: %s, %d modules", printable(source), found.format, len(found.modules))
                 return found
         from lorarank.adapters import foreign

@@ -1,13 +1,15 @@
 """LoRA of cloneofsimo's lora_diffusion, the first for Stable Diffusion: modules are counted, not named (floor 1).
 
 A safetensors file names ``unet:12:up`` and ``unet:12:down``, with textual-inversion embeddings beside them; a ``.pt``
-file is a bare list, up before down for every module in turn. ΔW is ``up @ down``: the scale of 1 is an argument of the
-one who applies it (cloneofsimo/lora ``lora_diffusion/lora.py``).
+file is a bare list, up before down for every module in turn, of the U-Net where its name does not say
+``text_encoder``. ΔW is ``up @ down``: the scale of 1 is an argument of the one who applies it (``_text_lora_path`` and
+``weight_apply_lora``, cloneofsimo/lora ``lora_diffusion/lora.py``).
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate
@@ -22,7 +24,12 @@ NAMED = re.compile(r"(?P<part>[^:]+):(?P<place>[0-9]{1,6}):(?P<side>up|down)")
 PLACE = re.compile(r"[0-9]{1,6}")
 """Of a tensor in a list."""
 
+TEXT_ENCODER = "text_encoder"
+"""In the name of the file of its list; ``lora.text_encoder.pt`` beside ``lora.pt``."""
+
 COUNTED = "Modules are stored by their place in the model, not by name; so are they called here. Scaling is 1."
+
+UNNAMED = "A bare list does not say which model it is of: by the name of the file these are modules of the {}."
 
 
 def recognises(candidate: Candidate) -> bool:
@@ -35,17 +42,17 @@ def recognises(candidate: Candidate) -> bool:
     return any(NAMED.fullmatch(key) for key in keys) or (bool(keys) and all(map(PLACE.fullmatch, keys)))
 
 
-def role_of(key: str) -> Role | None:
-    """What a tensor is, by its name or its place in a list.
+def role_of(key: str, part: str = "unet") -> Role | None:
+    """What a tensor is, by its name or its place in a list of the modules of a part of the pipeline.
 
-    >>> role_of("unet:12:down"), role_of("24"), role_of("25"), role_of("<s1>")
-    (('unet.12', 'A'), ('modules.12', 'B'), ('modules.12', 'A'), None)
+    >>> role_of("unet:12:down"), role_of("24"), role_of("25", "text_encoder"), role_of("<s1>")
+    (('unet.12', 'A'), ('unet.12', 'B'), ('text_encoder.12', 'A'), None)
     """
     match = NAMED.fullmatch(key)
     if match:
         return f"{match['part']}.{match['place']}", "A" if match["side"] == "down" else "B"
     if PLACE.fullmatch(key):
-        return f"modules.{int(key) // 2}", "A" if int(key) % 2 else "B"
+        return f"{part}.{int(key) // 2}", "A" if int(key) % 2 else "B"
     return None
 
 
@@ -58,9 +65,12 @@ def read(candidate: Candidate) -> Adapter:
         Factors that do not fit, or a list of an odd number of tensors.
     """
     store = candidate.tensors
-    if all(map(PLACE.fullmatch, store.tensors)) and len(store.tensors) % 2:
+    listed = all(map(PLACE.fullmatch, store.tensors))
+    if listed and len(store.tensors) % 2:
         raise AdapterError(
             store.path, f"a list of {len(store.tensors)} tensors, which are no pairs", do="name an adapter's file"
         )
-    found, carried = collect(store.tensors, role_of, store.path)
-    return assemble(candidate, "cloneofsimo", [build(store, one, 1.0) for one in found], carried, notes=[COUNTED])
+    part = TEXT_ENCODER if TEXT_ENCODER in store.path.name else "unet"
+    found, carried = collect(store.tensors, partial(role_of, part=part), store.path)
+    notes = [COUNTED, UNNAMED.format(part)] if listed else [COUNTED]
+    return assemble(candidate, "cloneofsimo", [build(store, one, 1.0) for one in found], carried, notes=notes)

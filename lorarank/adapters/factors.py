@@ -19,7 +19,7 @@ from lorarank.adapters.adapter import Adapter, Factors, LoraModule, natural_orde
 from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.peft_config import usable_alpha
 from lorarank.adapters.peft_keys import WRAPPER
-from lorarank.adapters.tensors import FLOATS, Store, read_finite, read_number
+from lorarank.adapters.tensors import FLOATS, SMALL_FLOATS, Store, read_finite, read_number
 from lorarank.errors import AdapterError
 
 KINDS = {2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}
@@ -130,7 +130,7 @@ def collect(
 
 
 def factor_shape(store: Store, key: str) -> tuple[int, ...]:
-    """Shape of a tensor that can be a factor: floats of 16 bits or more, at least two dimensions, none empty.
+    """Shape of a tensor that can be a factor: plain floats, at least two dimensions, none empty.
 
     Raises
     ------
@@ -138,11 +138,11 @@ def factor_shape(store: Store, key: str) -> tuple[int, ...]:
         It is none, and why.
     """
     tensor = store.tensors[key]
-    if tensor.dtype not in FLOATS:
+    if tensor.dtype not in FLOATS and tensor.dtype not in SMALL_FLOATS:
         raise AdapterError(
             f"{store.path}: {key}",
             f"stored as {tensor.dtype}",
-            why="only floats of 16 bits or more hold a factor by themselves",
+            why="only floats of 8 bits or more, without scales, hold a factor by themselves",
             do="convert it to bfloat16, with its scales, where it comes from",
         )
     if len(tensor.shape) < 2 or tensor.size == 0:
@@ -200,6 +200,13 @@ def build(store: Store, one: Named, scaling: float, *, transposed: str = "", kin
     fits = flat if transposed else len(shape_A) in KINDS and set(shape_B[2:]) <= {1}
     down = shape_A[::-1] if "A" in transposed else shape_A
     up = shape_B[::-1] if "B" in transposed else shape_B
+    if fits and up[1] < down[0] and down[0] % up[1] == 0 and up[1] > 0:
+        raise AdapterError(
+            f"{store.path}: {one.A}",
+            f"a fused projection in {down[0] // up[1]} parts of r = {up[1]}, as loralib and LitGPT keep them",
+            why="which outputs each part is for is not stored",
+            do="save it with each projection by itself, or in PEFT's layout",
+        )
     if not fits or down[0] != up[1]:
         raise AdapterError(
             f"{store.path}: {one.A}",

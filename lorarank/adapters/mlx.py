@@ -3,7 +3,8 @@
 ``lora_a`` is (in, r) and ``lora_b`` (r, out), and ΔWᵀ = scale · ``lora_a`` @ ``lora_b``: the scale is used as it is,
 not divided by r. Of experts, ``lora_a`` is (E, r, in), or (E·r, in) in older files, and ``lora_b`` (E, out, r). Of an
 embedding, ``lora_a`` is (tokens, r) (ml-explore/mlx-lm ``mlx_lm/tuner/lora.py``, ``mlx_lm/tuner/utils.py``). The first
-versions had an alpha beside the scale and multiplied by scale·alpha/r.
+versions had an alpha beside the scale and multiplied by scale·alpha/r. MLX-VLM names the factors ``A`` and ``B`` and
+multiplies by the alpha of its configuration as it is (Blaizzy/mlx-vlm ``mlx_vlm/trainer/lora.py``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ HUB_FILES = (FILE_NAME, "adapters.safetensors")
 
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])")
 
+VISION_FACTOR = re.compile(r"(?P<module>.+)\.(?:lora_)?(?P<side>[ABab])")
+"""In a file of MLX-VLM's."""
+
 EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|tok_embeddings|word_embeddings|embedding)$")
 """Names of embeddings, whose factors nothing else tells apart."""
 
@@ -35,6 +39,8 @@ CONFIGURED = frozenset({"fine_tune_type", "lora_parameters", "lora_layers"})
 UNSCALED = f"No scale is stored, which {FILE_NAME} would hold: scaling 1 is assumed."
 
 OLD_FILE = "adapters.npz"
+
+VISION_SCALE = "A configuration of MLX-VLM: scaling is its alpha, not divided by r, as MLX-VLM computes."
 
 OLD_SCALE = (
     "The configuration has an alpha: scaling is scale·alpha/r, as the versions of MLX-LM computed that wrote one."
@@ -56,7 +62,13 @@ def recognises(candidate: Candidate) -> bool:
     if candidate.has(FACTOR):
         return True
     config = {} if candidate.config is None else read_json(candidate.config)
-    return "peft_type" not in config and not CONFIGURED.isdisjoint(config)
+    return "peft_type" not in config and (not CONFIGURED.isdisjoint(config) or _is_vision(candidate, config))
+
+
+def _is_vision(candidate: Candidate, config: Mapping[str, Any]) -> bool:
+    """Whether it is an adapter of MLX-VLM: r and alpha stand in its configuration, and in nothing below."""
+    ours = {"rank", "alpha"} <= config.keys() and config.keys().isdisjoint({"peft_type", "lora_parameters"})
+    return ours and candidate.has(VISION_FACTOR)
 
 
 def read(candidate: Candidate) -> Adapter:
@@ -78,8 +90,9 @@ def read(candidate: Candidate) -> Adapter:
     if config.get("fine_tune_type") == "full":
         raise AdapterError(store.path, "whole weights that MLX-LM has fine-tuned", why="they are no adapter")
     refuse_other_methods(store.path, store.tensors)
-    found, carried = collect(store.tensors, role_of, store.path)
-    scale, alpha = _scale(candidate, config)
+    vision = _is_vision(candidate, config)
+    found, carried = collect(store.tensors, by_side(VISION_FACTOR) if vision else role_of, store.path)
+    scale, alpha = _scale(candidate, {"lora_parameters": {"scale": config["alpha"]}} if vision else config)
     stacks = Stacks(store)
     modules: list[LoraModule] = []
     for one in found:
@@ -93,7 +106,9 @@ def read(candidate: Candidate) -> Adapter:
         else:
             kind = "embedding" if EMBEDDING.search(one.module) else ""
             modules.append(build(store, one, scaling, transposed="AB", kind=kind))
-    notes = [UNSCALED] if "lora_parameters" not in config else [OLD_SCALE] if alpha is not None else []
+    notes = [OLD_SCALE] if alpha is not None else []
+    if "lora_parameters" not in config:
+        notes = [VISION_SCALE if vision else UNSCALED]
     if any(key.endswith(".m") for key in carried):
         notes.append(NOTES["use_dora"])
     base = config.get("model")

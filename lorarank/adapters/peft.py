@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
 from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
-from lorarank.adapters.factors import KINDS, MOST_SPREAD, dtype_of, factor_shape
+from lorarank.adapters.factors import KINDS, MOST_SPREAD, Named, dtype_of, factor_shape
 from lorarank.adapters.patterns import first_matches
 from lorarank.adapters.peft_config import FILE_NAME, PeftConfig, read_config, scaling
 from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter, Stacks, parameters_of
 from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
+from lorarank.adapters.stacks import Stacks as LooseStacks
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import Store, read_finite
 from lorarank.errors import AdapterError, printable
@@ -107,15 +108,20 @@ def modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[li
     paths = {one: _pattern_path(one, parameters.get(one)) for one in pairs}
     rank_keys = first_matches(list(config.rank_pattern), paths.values(), f"{config.path}: rank_pattern")
     alpha_keys = first_matches(list(config.alpha_pattern), paths.values(), f"{config.path}: alpha_pattern")
-    stacks = Stacks(store)
+    stacks, loose = Stacks(store), LooseStacks(store)
     built: list[LoraModule] = []
     notes: list[str] = []
+    shared = False
     for one in pairs:
         path, parameter = paths[one], parameters.get(one)
         r = config.rank_pattern[rank_keys[path]] if path in rank_keys else config.r
         alpha = config.alpha_pattern[alpha_keys[path]] if path in alpha_keys else config.alpha
-        if parameter is None:
+        if parameter is None and _is_stack(store, one, r):
+            shared |= len({shape[0] for shape in _shapes(store, one)}) > 1
+            built.extend(_stack(loose, store, config, one, r, alpha))
+        elif parameter is None:
             built.append(_module(store, config, one, r, alpha))
+        if parameter is None:
             continue
         if not parameter.certain and (config.rank_pattern or config.alpha_pattern):
             raise AdapterError(
@@ -133,6 +139,8 @@ def modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[li
         notes.append(
             "Which of the target_parameters the factors of a module belong to is not stored: they are counted."
         )
+    if shared:
+        notes.append("A factor that all experts share is counted for each of them.")
     if any(config.enable_lora) and any(module.r != config.r for module in built):
         notes.append("A fused projection in the layout of PEFT before 0.3: each of its enabled parts has r of its own.")
     return built, notes
@@ -186,6 +194,23 @@ def _module(store: Store, config: PeftConfig, one: Pair, r: int, alpha: float) -
         keys=(one.A, one.B),
         read=read,
     )
+
+
+def _is_stack(store: Store, one: Pair, r: int) -> bool:
+    """Whether the factors of all experts lie in tensors of three dimensions, (E, r, in) and (E, out, r), as Tinker
+    has them; a one-dimensional convolution has (r, in, k) and (out, r, 1), in groups (out, r / groups, 1)."""
+    shape_A, shape_B = store.tensors[one.A].shape, store.tensors[one.B].shape
+    if len(shape_A) != 3 or len(shape_B) != 3 or shape_A[1] != shape_B[2]:
+        return False
+    return shape_B[2] > 1 or (r == 1 and (shape_A[0] > 1 or shape_B[1] > 1))
+
+
+def _stack(stacks: LooseStacks, store: Store, config: PeftConfig, one: Pair, r: int, alpha: float) -> list[LoraModule]:
+    if store.tensors[one.A].shape[1] != r:
+        raise _disagreement(store, config, one, store.tensors[one.A].shape[1], r)
+    parent, _, last = without_wrappers(one.module).replace("{", "{{").replace("}", "}}").rpartition(".")
+    name = f"{parent}.{{}}.{last}" if parent else f"{last}.{{}}"
+    return stacks.modules(Named(one.module, one.A, one.B), scaling(r, alpha, rslora=config.rslora), name)
 
 
 def _experts(

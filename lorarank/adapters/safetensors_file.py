@@ -135,7 +135,7 @@ class SafetensorsFile:
         )
 
     def read(self, key: str) -> NDArray[np.float64]:
-        """The tensor of that name, upcast; its dtype must be a float of 16 bits or more."""
+        """The tensor of that name, upcast; its dtype must be one of those that are read."""
         return read_numbers(self.path, key, self.starts[key], self.tensors[key])
 
 

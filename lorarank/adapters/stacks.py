@@ -1,4 +1,8 @@
-"""Factors of all experts of a layer in two tensors with three dimensions, as MLX and llama.cpp keep them (floor 1)."""
+"""Factors of all experts of a layer in two tensors with three dimensions (floor 1).
+
+So MLX and llama.cpp keep them, and Tinker, of which either factor may be shared by all experts
+(thinking-machines-lab/tinker-cookbook ``tinker_cookbook/scripts/merge_tinker_adapter_to_hf_model.py``).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ class Stacks:
 
         Parameters
         ----------
-        one : ``A`` (E, r, in) or (E·r, in), ``B`` (E, out, r).
+        one : ``A`` (E, r, in) or (E·r, in), ``B`` (E, out, r); one of them may have E = 1, for all experts.
         scaling : of each product.
         name : of an expert's module, with ``{}`` where its index goes.
 
@@ -38,8 +42,11 @@ class Stacks:
         """
         shape_A, shape_B = factor_shape(self._store, one.A), factor_shape(self._store, one.B)
         experts, r = (shape_B[0], shape_B[2]) if len(shape_B) == 3 else (0, 0)
-        rows = prod(shape_A[:-1])
-        if not experts or len(shape_A) not in (2, 3) or rows != experts * r or shape_A[0] not in (experts, rows):
+        if len(shape_A) == 3 and 1 in (shape_A[0], experts) and shape_A[1] == r:
+            experts, rows = max(shape_A[0], experts), max(shape_A[0], experts) * r
+        else:
+            rows = prod(shape_A[:-1])
+        if not experts or len(shape_A) not in (2, 3) or rows != experts * r or shape_A[0] not in (1, experts, rows):
             raise AdapterError(
                 f"{self._store.path}: {one.A}",
                 f"its shape {shape_A} does not fit the shape {shape_B} of {one.B}",
@@ -78,4 +85,4 @@ class Stacks:
             latest = one, (lora_A.reshape(-1, r, lora_A.shape[-1]), read_finite(self._store, one.B))
             self._latest = latest
         lora_A, lora_B = latest[1]
-        return np.array(lora_A[expert]), np.array(lora_B[expert])
+        return np.array(lora_A[expert % len(lora_A)]), np.array(lora_B[expert % len(lora_B)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,11 @@ from lorarank.adapters.untrusted import fill, open_regular
 from lorarank.errors import AdapterError, NumericsError, ResourceError
 
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
-"""Stored dtypes whose numbers are read; the 8-bit floats and integers need scales that LoRA files do not carry."""
+"""Stored dtypes whose numbers are read, whatever they are of."""
+
+SMALL_FLOATS: Mapping[str, tuple[int, int]] = {"float8_e4m3fn": (3, 7), "float8_e5m2": (2, 15)}
+"""Stored dtypes that are read of a LoRA: bits of the fraction, bias of the exponent (arXiv 2209.05433). Whole models in
+them have scales beside them; of a LoRA, which was cast, the numbers are what they say, as ComfyUI takes them."""
 
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
 """Stored dtypes that a single number, an alpha, comes in as well."""
@@ -59,7 +64,7 @@ class Store(Protocol):
         """What is stored under each name."""
 
     def read(self, key: str) -> NDArray[np.float64]:
-        """The tensor of that name, upcast; its dtype must be one of :data:`FLOATS`."""
+        """The tensor of that name, upcast; its dtype must be one of :data:`FLOATS` or :data:`SMALL_FLOATS`."""
 
 
 def upcast(raw: NDArray[np.generic], dtype: str, numbers: NDArray[np.float64]) -> None:
@@ -68,7 +73,7 @@ def upcast(raw: NDArray[np.generic], dtype: str, numbers: NDArray[np.float64]) -
     Parameters
     ----------
     raw : one of the dtypes that :func:`raw_dtype` gives, any shape.
-    dtype : one of :data:`FLOATS`.
+    dtype : one of :data:`FLOATS` or :data:`SMALL_FLOATS`.
     numbers : of the same shape; they are put here.
 
     >>> numbers = np.empty(1)
@@ -76,10 +81,32 @@ def upcast(raw: NDArray[np.generic], dtype: str, numbers: NDArray[np.float64]) -
     >>> numbers
     array([1.5])
     """
+    if dtype in SMALL_FLOATS:
+        raw = small_floats(dtype)[raw.astype(np.intp)]
     if dtype == "bfloat16":  # the upper half of a float32
         raw = np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
     with np.errstate(invalid="ignore"):  # signalling NaNs are still NaN afterwards, and are named then
         np.copyto(numbers, raw)
+
+
+@cache
+def small_floats(dtype: str) -> NDArray[np.float64]:
+    """What each of the 256 bytes means in one of :data:`SMALL_FLOATS`.
+
+    >>> [float(small_floats("float8_e4m3fn")[byte]) for byte in (0x00, 0x01, 0x38, 0x7E, 0x7F, 0xB8)]
+    [0.0, 0.001953125, 1.0, 448.0, nan, -1.0]
+    >>> [float(small_floats("float8_e5m2")[byte]) for byte in (0x01, 0x3C, 0x7B, 0x7C, 0x7D)]
+    [1.52587890625e-05, 1.0, 57344.0, inf, nan]
+    """
+    bits, bias = SMALL_FLOATS[dtype]
+    low = np.arange(128)
+    exponent, fraction = low >> bits, (low & (2**bits - 1)) / 2**bits
+    values = np.where(exponent == 0, np.ldexp(fraction, 1 - bias), np.ldexp(1 + fraction, exponent - bias))
+    if dtype == "float8_e5m2":  # as IEEE 754 has it; the other has no infinity and one NaN
+        values[124:] = [np.inf, np.nan, np.nan, np.nan]
+    else:
+        values[127] = np.nan
+    return np.concatenate([values, -values])
 
 
 def read_numbers(path: Path, key: str, start: int, tensor: StoredTensor) -> NDArray[np.float64]:
@@ -104,12 +131,13 @@ def read_numbers(path: Path, key: str, start: int, tensor: StoredTensor) -> NDAr
 
 
 def raw_dtype(dtype: str) -> np.dtype[np.generic]:
-    """The numpy dtype in which the bytes of a stored number are read; bfloat16, which numpy lacks, as 16-bit integers.
+    """The numpy dtype in which the bytes of a stored number are read; integers for what numpy lacks.
 
-    >>> [raw_dtype(name).str for name in ("float16", "bfloat16", "int64", "int8")]
-    ['<f2', '<u2', '<i8', '|i1']
+    >>> [raw_dtype(name).str for name in ("float16", "bfloat16", "int64", "int8", "float8_e5m2")]
+    ['<f2', '<u2', '<i8', '|i1', '|u1']
     """
-    native: np.dtype[np.generic] = np.dtype("uint16" if dtype == "bfloat16" else dtype)
+    lacking = {"bfloat16": "uint16"} | dict.fromkeys(SMALL_FLOATS, "uint8")
+    native: np.dtype[np.generic] = np.dtype(lacking.get(dtype, dtype))
     little: np.dtype[np.generic] = native.newbyteorder("<")
     return little
 
@@ -125,7 +153,7 @@ def read_number(store: Store, key: str) -> float:
         The file is gone.
     """
     tensor = store.tensors[key]
-    if tensor.size != 1 or tensor.dtype not in FLOATS | INTEGERS:
+    if tensor.size != 1 or tensor.dtype not in FLOATS | INTEGERS | SMALL_FLOATS.keys():
         raise AdapterError(f"{store.path}: {key}", f"{tensor.dtype} {tensor.shape} where one number is needed")
     return float(store.read(key).reshape(-1)[0])
 

@@ -28,6 +28,9 @@ MOST_PICKLE_BYTES = 32_000_000
 CALLED = re.compile(r"GLOBAL ([\w.]+)")
 """What torch's refusal names as the function that the file asks to call."""
 
+INSIDE = ("state_dict", "model_state_dict", "model", "lora", "lora_state_dict", "module")
+"""Under which checkpoints of Lightning, LitGPT, Microsoft's loralib and DeepSpeed keep their tensors."""
+
 CONVERT = "convert it to safetensors where it comes from"
 
 
@@ -38,7 +41,8 @@ class TorchFile:
     Attributes
     ----------
     path : of the file.
-    tensors : what is stored under each name; of a list, under each position, ``"0"`` first.
+    tensors : what is stored under each name; of a list, under each position, ``"0"`` first; of a checkpoint that has
+        them under one of :data:`INSIDE`, by their names in there.
     mapped : the tensors themselves.
     """
 
@@ -72,8 +76,10 @@ class TorchFile:
             raise AdapterError(
                 path, f"not a file of tensors: {what}", why="no code from a file is ever run", do=CONVERT
             ) from None
-        if isinstance(loaded, list):
+        if isinstance(loaded, list | tuple):
             loaded = {str(place): value for place, value in enumerate(loaded)}
+        if isinstance(loaded, dict):
+            loaded = _inside(loaded)
         if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
         tensors = {key: _stored(key, value, path) for key, value in loaded.items()}
@@ -85,6 +91,16 @@ class TorchFile:
 
         tensor: NDArray[np.float64] = self.mapped[key].detach().to(torch.float64, copy=True).numpy()
         return tensor
+
+
+def _inside(loaded: dict[Any, Any]) -> dict[Any, Any]:
+    """The tensors of a checkpoint; everything as it is where they do not lie one level down.
+
+    >>> _inside({"epoch": 3, "state_dict": {"q": 1}}), _inside({"q": 1})
+    ({'q': 1}, {'q': 1})
+    """
+    below = [loaded[name] for name in INSIDE if isinstance(loaded.get(name), dict)]
+    return below[0] if len(below) == 1 else loaded
 
 
 def _check_archive(path: Path) -> None:

@@ -14,6 +14,8 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
+import numpy as np
+
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.components import PARTS, common_part
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
@@ -172,6 +174,12 @@ def _block(adapter: Adapter, stack: Sequence[Replacement], path: str, changed: b
             "an expert of a stack, and how transformers stacks those of this model is not known",
             do="leave --to out",
         )
+    if (
+        module.expert is not None
+        and adapter.store is not None
+        and len(adapter.store.tensors[module.keys[0]].shape) == 3
+    ):
+        return _loose(stack, f"{ROOT}{path}")
     # a fused projection of PEFT before 0.3 becomes an ordinary linear layer as soon as anything is written anew
     if not is_plain(adapter, module) and not (changed and module.kind == "linear"):
         if adapter.format != "peft" or any(one.changed for one in stack):
@@ -196,6 +204,21 @@ def _block(adapter: Adapter, stack: Sequence[Replacement], path: str, changed: b
         Slot(f"{prefix}.{names[1]}", first.dtypes[1], (module.out_features, rows, *ones)),
     )
     return Block(slots, partial(computed, slots, stack))
+
+
+def _loose(stack: Sequence[Replacement], prefix: str) -> Block:
+    """The two tensors of a stack in three dimensions, (E, r, in) and (E, out, r), as Tinker keeps them."""
+    first = stack[0]
+    slots = (
+        Slot(f"{prefix}.lora_A.weight", first.dtypes[0], (len(stack), first.r, first.module.in_features)),
+        Slot(f"{prefix}.lora_B.weight", first.dtypes[1], (len(stack), first.module.out_features, first.r)),
+    )
+
+    def load() -> list[Raw]:
+        pairs = zip(zip(*(one.read() for one in stack), strict=True), slots, strict=True)
+        return [downcast(np.stack(factors), slot.dtype, slot.key) for factors, slot in pairs]
+
+    return Block(slots, load)
 
 
 def computed(slots: Sequence[Slot], stack: Sequence[Replacement]) -> list[Raw]:

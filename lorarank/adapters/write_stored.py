@@ -6,12 +6,14 @@ scaling stands in an ``adapter_config.json``, it is brought up to date. Some too
 - x-flux builds every block with the r of the first (``get_lora_rank``, XLabs-AI/x-flux ``src/flux/xflux_pipeline.py``),
 - torchtune every module with the ``lora_rank`` of its recipe, and misses none (pytorch/torchtune
   ``torchtune/modules/peft/_utils.py``),
-- lora_diffusion counts the modules, and has the r of each in the metadata (``parse_safeloras``, cloneofsimo/lora
-  ``lora_diffusion/lora.py``).
+- lora_diffusion counts the modules, and has the r of each in the metadata, beside the classes that the modules lie in
+  (``parse_safeloras``, cloneofsimo/lora ``lora_diffusion/lora.py``). Its bare lists become such a file, as its own
+  ``convert_loras_to_safeloras`` makes them one.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -36,6 +38,10 @@ COMPLETE = frozenset({"cloneofsimo", "torchtune", "xlabs"})
 ONE_RANK = {"torchtune": "torchtune", "xlabs": "x-flux"}
 """Format → the tool, which takes one r for all modules."""
 
+TARGETS = {"unet": ("Attention", "CrossAttention", "GEGLU"), "text_encoder": ("CLIPAttention",)}
+"""Part of a pipeline → classes whose layers lora_diffusion adapts; with convolutions ``ResnetBlock2D`` too
+(``UNET_DEFAULT_TARGET_REPLACE``, ``UNET_EXTENDED_TARGET_REPLACE``)."""
+
 UNSCALED = (
     "No alpha is stored: where the loader is given one, give it the old one times new r over old r, so that alpha/r "
     "stays what it was."
@@ -48,9 +54,9 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     Raises
     ------
     AdapterError
-        The tool could not read that, or the numbers lie in a file that has no names.
+        The tool could not read that.
     """
-    store = _named(adapter)
+    store = _store(adapter)
     ranks = {one.r for one in replacements}
     if adapter.format in ONE_RANK and len(ranks) > 1:
         raise AdapterError(
@@ -64,7 +70,8 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     config = _config(adapter, replacements)
     metadata = kept_metadata(adapter)
     if adapter.format == "cloneofsimo":
-        metadata |= {f"{':'.join(_place(one.module))}:rank": str(one.r) for one in replacements}
+        metadata = _counted(adapter, store, replacements) | metadata
+        metadata |= {f"{':'.join(_keys(one.module)[0].split(':')[:2])}:rank": str(one.r) for one in replacements}
     return Layout(
         weights=store.path.name.removesuffix(INDEX_SUFFIX).removesuffix(store.path.suffix) + ".safetensors",
         blocks=tuple(blocks),
@@ -74,21 +81,32 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     )
 
 
-def _named(adapter: Adapter) -> Store:
-    store = adapter.store
-    if store is None or all(key.isdecimal() for key in store.tensors):
-        raise AdapterError(
-            adapter.source,
-            "a bare list of tensors, which a safetensors file cannot hold",
-            why="it has no names",
-            do="load it with lora_diffusion and save it with save_safeloras",
-        )
-    return store
+def _store(adapter: Adapter) -> Store:
+    if adapter.store is None:
+        raise AdapterError(adapter.source, "its tensors are not at hand", do="open it again")
+    return adapter.store
 
 
-def _place(module: LoraModule) -> list[str]:
-    """The part of the pipeline and the place in it, of a key like ``unet:12:down``."""
-    return module.keys[0].split(":")[:2]
+def _keys(module: LoraModule) -> tuple[str, str]:
+    """The names of its factors; those of a bare list, which have none, as lora_diffusion would give them.
+
+    >>> module = LoraModule("unet.12", "linear", 1, 3, 2, 1.0, "float32", 5, ("25", "24"), read=lambda: (None, None))
+    >>> _keys(module)
+    ('unet:12:down', 'unet:12:up')
+    """
+    if not all(key.isdecimal() for key in module.keys):
+        return module.keys
+    place = module.name.replace(".", ":")
+    return f"{place}:down", f"{place}:up"
+
+
+def _counted(adapter: Adapter, store: Store, replacements: Sequence[Replacement]) -> dict[str, str]:
+    """What lora_diffusion needs to know of a bare list: the classes that its modules lie in."""
+    if not all(key.isdecimal() for key in store.tensors):
+        return {}
+    part = adapter.modules[0].name.partition(".")[0]
+    convolved = any(one.module.kind != "linear" for one in replacements)
+    return {part: json.dumps([*TARGETS[part], *(["ResnetBlock2D"] if convolved else [])])}
 
 
 def _block(adapter: Adapter, store: Store, stack: Sequence[Replacement]) -> Block:
@@ -111,7 +129,7 @@ def _block(adapter: Adapter, store: Store, stack: Sequence[Replacement]) -> Bloc
         shape_B = (count, module.out_features, r)
     turned = [letter in module.transposed for letter in "AB"]
     shapes = [(module.in_features, r) if turned[0] else shape_A, (r, module.out_features) if turned[1] else shape_B]
-    slots = [Slot(key, dtype, shape) for key, dtype, shape in zip(module.keys, first.dtypes, shapes, strict=True)]
+    slots = [Slot(key, dtype, shape) for key, dtype, shape in zip(_keys(module), first.dtypes, shapes, strict=True)]
     alphas = [] if module.alpha is None else [_alpha(store, module.alpha, alpha_for(r, first.scaling, rslora=False))]
     return Block((*slots, *(slot for slot, _ in alphas)), partial(_computed, slots, stack, [raw for _, raw in alphas]))
 
@@ -147,8 +165,8 @@ def _config(adapter: Adapter, replacements: Sequence[Replacement]) -> Mapping[st
     if adapter.format == "torchtune":
         return config | {"r": largest.r, "lora_alpha": alpha_for(largest.r, largest.scaling, rslora=False)}
     parameters = config.get("lora_parameters")
-    if not isinstance(parameters, dict):
-        return config
+    if not isinstance(parameters, dict):  # of MLX-VLM, or of nothing that holds a scale
+        return config | {"rank": largest.r, "alpha": largest.scaling} if {"rank", "alpha"} <= config.keys() else config
     parameters = {**parameters, "rank": largest.r, "scale": largest.scaling}
     if parameters.pop("alpha", None) is not None and len({one.scaling for one in replacements}) > 1:
         raise AdapterError(adapter.source, "its old configuration divides one alpha by the r of each module", do=_BAKE)

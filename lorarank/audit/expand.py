@@ -15,13 +15,19 @@ from lorarank.errors import SourceError
 WEIGHTS = "adapter_model"
 """What the names of PEFT's weight files begin with."""
 
-SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
+INDEX = ".safetensors.index.json"
+"""What the name of an index of shards ends with."""
+
+SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
+"""How the names of shards end."""
+
+SUFFIXES = (".safetensors", INDEX, ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
 """Files that may hold an adapter; everything else in a folder is passed over."""
 
 BESIDE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
 """What trainers leave beside an adapter in files of the same kinds."""
 
-WHOLE_MODEL = re.compile(r"(diffusion_)?(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)")
+WHOLE_MODEL = re.compile(r"(diffusion_)?(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 """Names of the weights of whole models, as transformers and diffusers save them."""
 
 
@@ -57,7 +63,7 @@ def _expanded(source: str, several: bool) -> Iterator[str]:
         yield from below if below or several else (source,)
     elif exists:
         # shells hand over every file that a pattern matches; one that is named alone is tried, whatever it is
-        if not several or _may_be(Path(source)):
+        if not several or (_may_be(Path(source)) and not _is_indexed(Path(source))):
             yield _whole(Path(source)) if several else source
     elif glob.has_magic(source):
         matches = sorted(glob.glob(source, recursive=True), key=natural_order)  # noqa: PTH207 (Path.glob takes no absolute pattern)
@@ -77,7 +83,9 @@ def _below(folder: Path) -> Iterator[str]:
         if _is_adapter(files):
             yield str(here)
         elif not _is_run(here):  # a run's own files are no adapters; those are in folders below
-            yield from (str(here / name) for name in sorted(files, key=natural_order) if _may_be(here / name))
+            indexed = any(name.endswith(INDEX) for name in files)
+            names = [name for name in sorted(files, key=natural_order) if _may_be(here / name)]
+            yield from (str(here / name) for name in names if not (indexed and SHARD.search(name)))
 
 
 def _is_run(folder: Path) -> bool:
@@ -94,6 +102,11 @@ def _may_be(path: Path) -> bool:
     """
     name = path.name
     return name.endswith(SUFFIXES) and not name.startswith((*BESIDE, ".")) and not WHOLE_MODEL.fullmatch(name)
+
+
+def _is_indexed(path: Path) -> bool:
+    """Whether it is a shard with an index beside it, which stands for all of them."""
+    return SHARD.search(path.name) is not None and any(path.parent.glob(f"*{INDEX}"))
 
 
 def _whole(path: Path) -> str:

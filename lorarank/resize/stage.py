@@ -18,6 +18,7 @@ from lorarank.adapters.layout import CODES, Layout, Slot, vacant, write
 from lorarank.adapters.names import by_path
 from lorarank.adapters.names.base import open_base
 from lorarank.adapters.replacement import Replacement, core, shared_by, stored_dtypes
+from lorarank.adapters.tensors import SMALL_FLOATS
 from lorarank.adapters.write import BAKED, FORMATS, STORED, lay_out
 from lorarank.adapters.write_peft import pattern_path, staying
 from lorarank.adapters.write_stored import COMPLETE
@@ -34,6 +35,9 @@ from lorarank.spectrum import Grams, Spectrum, grams_of, measure
 
 RECORD = "resize.json"
 """What a folder is given beside the adapter: the result, for the record."""
+
+WIDER = dict.fromkeys(SMALL_FLOATS, "bfloat16")
+"""Stored dtype → the one that is written for it."""
 
 Source = str | Path
 
@@ -168,7 +172,8 @@ def _replacement(
 ) -> Replacement:
     # kohya's readers take an alpha of 0 for r
     baked = options.bake_alpha or form in BAKED or (form == "kohya" and module.scaling == 0)
-    dtypes = (options.dtype, options.dtype) if options.dtype else stored_dtypes(module)
+    first, second = stored_dtypes(module)
+    dtypes = (options.dtype or WIDER.get(first, first), options.dtype or WIDER.get(second, second))
     scaling = 1.0 if baked else module.scaling
     return Replacement(module, rank, scaling, dtypes, partial(_factors, module, rank, grams, baked))
 

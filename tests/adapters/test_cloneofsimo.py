@@ -59,7 +59,8 @@ def test_a_list_of_up_and_down(tmp_path: Path) -> None:
     ups, downs = [normal(8, 4, seed=i) for i in range(12)], [normal(4, 6, seed=i + 50) for i in range(12)]
     torch.save([torch.from_numpy(x).half() for two in zip(ups, downs, strict=True) for x in two], tmp_path / "lora.pt")
     adapter = adapters.open(tmp_path / "lora.pt")
-    assert [m.name for m in adapter.modules] == [f"modules.{i}" for i in range(12)]
+    assert [m.name for m in adapter.modules] == [f"unet.{i}" for i in range(12)]
+    assert adapter.notes[1].endswith("by the name of the file these are modules of the unet.")
     for module, up, down in zip(adapter.modules, ups, downs, strict=True):
         lora_A, lora_B = module.factors()
         assert (module.dtype, module.scaling) == ("float16", 1.0)

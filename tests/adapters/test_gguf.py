@@ -113,7 +113,7 @@ OTHERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a control vector": ((PLAIN, {"adapter.type": "cvec"}), {}, "an adapter of the type cvec"),
     "no pairs": (({"a.weight": A},), {}, "holds no pair of factors among its 1 tensors"),
     "half a pair": (({f"{Q}.lora_a": A},), {}, r"lora_a: a factor without its partner"),
-    "quantised": ((PLAIN,), {"kinds": {f"{Q}.lora_a": 8}}, r"lora_a: stored as q8_0; only floats of 16 bits"),
+    "quantised": ((PLAIN,), {"kinds": {f"{Q}.lora_a": 8}}, r"lora_a: stored as q8_0; only floats of 8 bits"),
     "a mixture": ((PLAIN,), {"kinds": {f"{Q}.lora_b": 12}}, r"lora_b: stored as quantised type 12"),
     "alpha NaN": ((PLAIN, {ALPHA: float("nan")}), {}, "adapter.lora.alpha: nan is no usable alpha"),
     "alpha huge": ((PLAIN, {ALPHA: 1e38}), {}, "is no usable alpha"),

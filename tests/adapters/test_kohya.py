@@ -10,6 +10,7 @@ import pytest
 
 from lorarank import adapters
 from lorarank.adapters import LoraModule
+from lorarank.adapters.tensors import small_floats
 from lorarank.errors import AdapterError, NumericsError
 
 Make = Callable[..., Path]
@@ -207,13 +208,31 @@ def test_what_is_refused(case: str, make_file: Make) -> None:
     assert str(caught.value).isprintable()
 
 
-def test_eight_bit_floats_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_eight_bit_floats_are_what_torch_says(dtype: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    tensors = {key: torch.from_numpy(x).to(getattr(torch, dtype)) for key, x in pair().items()}
+    save_file(tensors | {f"{Q}.alpha": torch.tensor(2.0).to(getattr(torch, dtype))}, tmp_path / "lora.safetensors")
+    adapter = adapters.open(tmp_path)
+    (module,) = adapter.modules
+    lora_A, lora_B = module.factors()
+    assert (module.dtype, module.scaling) == (dtype, 0.5)
+    np.testing.assert_array_equal(lora_A, tensors[f"{Q}.lora_down.weight"].double().numpy())
+    np.testing.assert_array_equal(lora_B, tensors[f"{Q}.lora_up.weight"].double().numpy())
+    assert "without a scale" in adapter.notes[-1]
+    every = torch.arange(256, dtype=torch.int16).to(torch.uint8).view(getattr(torch, dtype)).double().numpy()
+    np.testing.assert_array_equal(small_floats(dtype), every)
+
+
+def test_the_scale_of_an_eight_bit_factor_is_not_passed_over(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
     tensors = {key: torch.from_numpy(x).to(torch.float8_e4m3fn) for key, x in pair().items()}
-    save_file(tensors, tmp_path / "lora.safetensors")
-    with pytest.raises(AdapterError, match=r"stored as float8_e4m3fn; only floats of 16 bits or more"):
+    save_file(tensors | {f"{Q}.lora_down.weight_scale": torch.ones(())}, tmp_path / "lora.safetensors")
+    with pytest.raises(AdapterError, match="weight_scale: looks like a LoRA factor"):
         adapters.open(tmp_path)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from lorarank import adapters
 from lorarank.adapters import Adapter
@@ -150,3 +151,18 @@ def test_experts_that_unfold(opened: Open, monkeypatch: pytest.MonkeyPatch) -> N
 def test_braces_in_a_name_are_no_places_to_fill(opened: Open) -> None:
     adapter = opened({"a{0}.{x!r}.lora_a": normal(1, 2, 6), "a{0}.{x!r}.lora_b": normal(1, 8, 2)})
     assert adapter.modules[0].name == "a{0}.0.{x!r}"
+
+
+@pytest.mark.parametrize(("a", "b"), [("A", "B"), ("lora_a", "lora_b")])
+def test_alpha_of_mlx_vlm_is_the_scale(a: str, b: str, tmp_path: Path) -> None:
+    stem = "language_model.model.layers.0.self_attn.q_proj"
+    random = np.random.default_rng(0)
+    A, B = random.standard_normal((6, 4)).astype(np.float32), random.standard_normal((4, 8)).astype(np.float32)
+    save_file({f"{stem}.{a}": A, f"{stem}.{b}": B}, tmp_path / "adapters.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"rank": 4, "alpha": 0.5, "dropout": 0.0}))
+    adapter = adapters.open(tmp_path)
+    (module,) = adapter.modules
+    lora_A, lora_B = module.factors()
+    assert (adapter.format, module.name, module.scaling) == ("mlx", stem, 0.5)
+    np.testing.assert_allclose(lora_B @ lora_A, (A.astype(np.float64) @ B).T)
+    assert "not divided by r" in adapter.notes[0]

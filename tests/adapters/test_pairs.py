@@ -139,3 +139,16 @@ def test_a_model_with_a_configuration_is_none(make_file: Make) -> None:
     (path.parent / "config.json").write_text("{}")
     with pytest.raises(AdapterError, match="a model's folder"):
         adapters.open(path.parent)
+
+
+def test_a_fused_projection_of_loralib_is_called_one(make_file: Make) -> None:
+    """Each part of ``lora_A`` (3·r, in) meets its own part of the rows of ``lora_B``; which ones differs with heads."""
+    tensors = {"h.0.attn.lora_A": normal(6, 8), "h.0.attn.lora_B": normal(24, 2)}
+    with pytest.raises(AdapterError, match="a fused projection in 3 parts of r = 2, as loralib and LitGPT keep them"):
+        adapters.open(make_file(tensors))
+
+
+@pytest.mark.parametrize("key", ["q.lora_A0.weight", "q.lora_route.weight"])
+def test_a_mixture_of_loras_is_declined_by_name(key: str, make_file: Make) -> None:
+    with pytest.raises(AdapterError, match="a mixture of LoRAs like HydraLoRA"):
+        adapters.open(make_file({key: normal(4, 6), "q.lora_B1.weight": normal(6, 4)}))

@@ -323,3 +323,40 @@ def test_reading_needs_numpy_alone(make_folder: Make) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, make_folder()], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("r", [1, 4])
+@pytest.mark.parametrize(("experts_A", "experts_B"), [(3, 3), (1, 3), (3, 1)])
+def test_experts_in_three_dimensions_of_which_a_factor_may_be_shared(
+    experts_A: int, experts_B: int, r: int, make_folder: Make
+) -> None:
+    random = np.random.default_rng(0)
+    A, B = random.standard_normal((experts_A, r, 6)), random.standard_normal((experts_B, 8, r))
+    stem = "base_model.model.model.layers.0.mlp.experts.w1"
+    folder = make_folder({f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}, {"r": r, "lora_alpha": 2 * r})
+    adapter = adapters.open(folder)
+    assert [module.name for module in adapter.modules] == [f"model.layers.0.mlp.experts.{i}.w1" for i in range(3)]
+    assert any("share" in note for note in adapter.notes) is (experts_A != experts_B)
+    for i, module in enumerate(adapter.modules):
+        lora_A, lora_B = module.factors()
+        np.testing.assert_allclose(module.scaling * lora_B @ lora_A, 2 * B[i % experts_B] @ A[i % experts_A])
+
+
+def test_a_one_dimensional_convolution_is_no_stack(make_folder: Make) -> None:
+    for r, channels in ((1, 1), (1, 3), (4, 1), (4, 3)):
+        A, B = np.ones((r, channels, 5)), np.ones((8, r, 1))
+        tensors = {"base_model.model.c.lora_A.weight": A, "base_model.model.c.lora_B.weight": B}
+        (module,) = adapters.open(make_folder(tensors, {"r": r}, name=f"{r}-{channels}")).modules
+        assert (module.kind, module.r, module.in_features) == ("conv1d", r, 5 * channels)
+
+
+def test_stacks_that_do_not_fit(make_folder: Make) -> None:
+    tensors = {
+        "base_model.model.e.lora_A.weight": np.ones((3, 4, 6)),
+        "base_model.model.e.lora_B.weight": np.ones((2, 8, 4)),
+    }
+    with pytest.raises(AdapterError, match="does not fit the shape"):
+        adapters.open(make_folder(tensors))
+    tensors["base_model.model.e.lora_B.weight"] = np.ones((3, 8, 4))
+    with pytest.raises(AdapterError, match=r"has 4 rows where adapter_config\.json says r = 8"):
+        adapters.open(make_folder(tensors, {"r": 8}, name="other"))

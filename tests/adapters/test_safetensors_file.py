@@ -121,12 +121,13 @@ def test_damaged_safetensors(case: str, make_folder: Make) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_eight_bit_floats_are_declined(make_folder: Make) -> None:
+@pytest.mark.parametrize(("code", "name"), [("F8_E8M0", "float8_e8m0fnu"), ("I8", "int8")])
+def test_what_needs_scales_is_declined(code: str, name: str, make_folder: Make) -> None:
     header = {
-        "q.lora_A.weight": entry("F8_E4M3", [4, 6], [0, 24]),
-        "q.lora_B.weight": entry("F8_E4M3", [6, 4], [24, 48]),
+        "q.lora_A.weight": entry(code, [4, 6], [0, 24]),
+        "q.lora_B.weight": entry(code, [6, 4], [24, 48]),
     }
-    with pytest.raises(AdapterError, match=r"q\.lora_A\.weight: stored as float8_e4m3fn; only floats of 16 bits"):
+    with pytest.raises(AdapterError, match=rf"q\.lora_A\.weight: stored as {name}; only floats of 8 bits or more"):
         adapters.open(make_folder(safetensors_bytes(header, bytes(48))))
 
 

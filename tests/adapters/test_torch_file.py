@@ -63,7 +63,7 @@ BINS: dict[str, tuple[Any, str]] = {
     "a tensor": (torch.ones(2), "holds a Tensor, not tensors by name"),
     "numbers for names": ({1: torch.ones(2)}, "not tensors by name"),
     "a number": (GOOD | {"x": 1}, "x: a int where a tensor is needed"),
-    "nested": ({"state_dict": GOOD}, "state_dict: a dict where a tensor is needed"),
+    "nested": ({"something": GOOD}, "something: a dict where a tensor is needed"),
     "sparse": (GOOD | {"x": torch.eye(3).to_sparse()}, "x: a sparse, quantised or absent tensor"),
     "absent": (GOOD | {"x": torch.empty(3, device="meta")}, "x: a sparse, quantised or absent tensor"),
     "one number 10**12 times": (
@@ -116,3 +116,18 @@ def test_bins_without_torch(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"adapter_model\.bin: needs the package torch.*'lorarank\[probe\]'"):
         adapters.open(bin_folder)
+
+
+@pytest.mark.parametrize("inside", ["state_dict", "model", "model_state_dict"])
+def test_a_checkpoint_that_keeps_its_tensors_one_level_down(inside: str, tmp_path: Path) -> None:
+    tensors = {"q.lora_A.weight": torch.ones(2, 6), "q.lora_B.weight": torch.ones(8, 2)}
+    torch.save({inside: tensors, "epoch": 3, "optimizer_states": [{"lr": 0.1}]}, tmp_path / "lora.ckpt")
+    (module,) = adapters.open(tmp_path / "lora.ckpt").modules
+    assert (module.name, module.r) == ("q", 2)
+
+
+def test_two_models_in_a_checkpoint_are_not_chosen_among(tmp_path: Path) -> None:
+    tensors = {"q.lora_A.weight": torch.ones(2, 6), "q.lora_B.weight": torch.ones(8, 2)}
+    torch.save({"model": tensors, "state_dict": tensors}, tmp_path / "lora.ckpt")
+    with pytest.raises(AdapterError, match="model: a dict where a tensor is needed"):
+        adapters.open(tmp_path / "lora.ckpt")

@@ -80,6 +80,20 @@ def test_a_run_folder_stands_for_its_adapters(make_run: Make) -> None:
     assert expand([str(folder)]) == [str(folder / "adapter"), str(folder / "adapter-1")]
 
 
+def test_an_index_stands_for_its_shards(tmp_path: Path) -> None:
+    index = "lora.safetensors.index.json"
+    shards = [f"lora-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for name in (*shards, index, "model-00001-of-00002.safetensors", "model.safetensors.index.json"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    found = [str(tmp_path / "in" / index)]
+    assert expand([str(tmp_path / "in")]) == expand([str(tmp_path / "in" / "*")]) == found
+    assert expand([str(path) for path in (tmp_path / "in").iterdir()]) == found
+    (tmp_path / "in" / index).unlink()
+    (tmp_path / "in" / "model.safetensors.index.json").unlink()
+    assert expand([str(tmp_path / "in")]) == [str(tmp_path / "in" / name) for name in shards]
+
+
 def test_a_circle_of_links_is_not_walked(zoo: Path) -> None:
     (zoo / "again").symlink_to(zoo)
     assert names(expand([str(zoo)]), zoo) == NAMES

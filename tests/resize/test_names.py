@@ -219,7 +219,7 @@ def test_underscores_of_a_language_model_by_its_base(
 
 @pytest.mark.parametrize("based", [False, True])
 def test_underscores_that_nothing_resolves(based: bool, base: Callable[..., Path], tmp_path: Path) -> None:
-    stem = "lora_unet_blocks_0_cross_attn_k"
+    stem = "lora_unet_joint_blocks_0_x_block_attn_qkv"
     tensors = {f"{stem}.lora_down.weight": normal(4, 8), f"{stem}.lora_up.weight": normal(8, 4)}
     save_file(tensors, tmp_path / "in.safetensors")
     folder = str(base("mystery")) if based else None
@@ -237,7 +237,7 @@ def test_a_base_is_for_another_format(base: Callable[..., Path], of_llama: OfLla
 
 
 def test_names_of_comfyui_that_diffusers_has_not(tmp_path: Path) -> None:
-    stem = "diffusion_model.blocks.0.self_attn.q"
+    stem = "diffusion_model.layers.0.attention.qkv"
     save_file(
         {f"{stem}.lora_A.weight": normal(4, 8), f"{stem}.lora_B.weight": normal(8, 4)}, tmp_path / "a.safetensors"
     )

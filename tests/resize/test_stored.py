@@ -234,12 +234,33 @@ def test_an_alpha_keeps_its_dtype_where_that_holds_it(tmp_path: Path) -> None:
     assert load_file(tmp_path / "third-cut.safetensors")[f"{stem}alpha"] == np.float32(1 / 3)
 
 
-def test_a_bare_list_of_tensors_has_no_names_to_write(tmp_path: Path) -> None:
-    import torch
-
-    torch.save([torch.ones(6, 2), torch.ones(2, 8)], tmp_path / "lora.pt")
-    with pytest.raises(AdapterError, match=r"a bare list of tensors.* save_safeloras"):
-        resize(tmp_path / "lora.pt", tmp_path / "out", ResizeOptions(rank=1))
+@pytest.mark.parametrize(
+    ("name", "part", "shape", "classes"),
+    [
+        ("lora.pt", "unet", (), ["Attention", "CrossAttention", "GEGLU"]),
+        ("lora.pt", "unet", (3, 3), ["Attention", "CrossAttention", "GEGLU", "ResnetBlock2D"]),
+        ("lora.text_encoder.pt", "text_encoder", (), ["CLIPAttention"]),
+    ],
+)
+def test_a_bare_list_gets_the_names_lora_diffusion_would_give(
+    name: str, part: str, shape: tuple[int, ...], classes: list[str], tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    one = (1,) * len(shape)
+    ups, downs = [normal(8, 4, *one, seed=i) for i in range(3)], [normal(4, 6, *shape, seed=i + 9) for i in range(3)]
+    torch.save([torch.from_numpy(x) for two in zip(ups, downs, strict=True) for x in two], tmp_path / name)
+    resize(tmp_path / name, tmp_path / "cut.safetensors", ResizeOptions(rank=2))
+    tensors = load_file(tmp_path / "cut.safetensors")
+    with safe_open(tmp_path / "cut.safetensors", "np") as file:
+        metadata = file.metadata()
+    assert sorted(tensors) == sorted(f"{part}:{i}:{side}" for i in range(3) for side in ("up", "down"))
+    assert json.loads(metadata[part]) == classes
+    for i, (up, down) in enumerate(zip(ups, downs, strict=True)):
+        assert metadata[f"{part}:{i}:rank"] == "2"
+        U, values, Vt = np.linalg.svd(up.reshape(8, 4).astype(np.float64) @ down.reshape(4, -1))
+        cut = tensors[f"{part}:{i}:up"].reshape(8, 2) @ tensors[f"{part}:{i}:down"].reshape(2, -1)
+        assert tensors[f"{part}:{i}:down"].shape == (2, 6, *shape)
+        np.testing.assert_allclose(cut, (U[:, :2] * values[:2]) @ Vt[:2], atol=1e-5)
 
 
 def test_gguf_is_not_written(tmp_path: Path, gguf_bytes: Callable[..., bytes]) -> None:
@@ -247,3 +268,55 @@ def test_gguf_is_not_written(tmp_path: Path, gguf_bytes: Callable[..., bytes]) -
     (tmp_path / "lora.gguf").write_bytes(gguf_bytes({f"{stem}.lora_a": normal(4, 6), f"{stem}.lora_b": normal(8, 4)}))
     with pytest.raises(OptionError, match=r"not written\. Give --to peft, from which llama.cpp's convert_lora_to_gguf"):
         resize(tmp_path / "lora.gguf", tmp_path / "out", ResizeOptions(rank=1))
+
+
+def test_eight_bits_are_written_as_sixteen(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file as load_torch
+    from safetensors.torch import save_file as save_torch
+
+    stem = "lora_unet_mid_block_attentions_0_proj_in"
+    stored = {"lora_down": normal(4, 16), "lora_up": normal(24, 4)}
+    small = {f"{stem}.{name}.weight": torch.from_numpy(x).to(torch.float8_e4m3fn) for name, x in stored.items()}
+    save_torch(small, tmp_path / "lora.safetensors")
+    convert(tmp_path / "lora.safetensors", tmp_path / "same.safetensors", ConvertOptions())
+    result = resize(tmp_path / "lora.safetensors", tmp_path / "cut.safetensors", ResizeOptions(rank=2))
+    assert (result.dtypes_before, result.dtypes) == (("float8_e4m3fn",), ("bfloat16",))
+    same, cut = load_torch(tmp_path / "same.safetensors"), load_torch(tmp_path / "cut.safetensors")
+    for key, tensor in small.items():
+        assert same[key].dtype == torch.bfloat16
+        assert torch.equal(same[key].double(), tensor.double())
+    down, up = (small[f"{stem}.{name}.weight"].double().numpy() for name in stored)
+    U, values, Vt = np.linalg.svd(up @ down)
+    found = (cut[f"{stem}.lora_up.weight"].double() @ cut[f"{stem}.lora_down.weight"].double()).numpy()
+    np.testing.assert_allclose(found, (U[:, :2] * values[:2]) @ Vt[:2], atol=0.02 * values[0])
+
+
+def test_experts_of_tinker_stay_in_three_dimensions(tmp_path: Path) -> None:
+    stem = "base_model.model.model.layers.0.mlp.experts.w1"
+    A, B = normal(1, 4, 6), normal(3, 8, 4)
+    (tmp_path / "in").mkdir()
+    save_file({f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}, tmp_path / "in" / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+    (tmp_path / "in" / "adapter_config.json").write_text(json.dumps(config))
+    resize(tmp_path / "in", tmp_path / "out", ResizeOptions(rank=2))
+    cut = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    written_A, written_B = cut[f"{stem}.lora_A.weight"], cut[f"{stem}.lora_B.weight"]
+    assert (written_A.shape, written_B.shape) == ((3, 2, 6), (3, 8, 2))
+    for i in range(3):
+        U, values, Vt = np.linalg.svd(2.0 * B[i].astype(np.float64) @ A[0])
+        expected = (U[:, :2] * values[:2]) @ Vt[:2]
+        np.testing.assert_allclose(2.0 * written_B[i] @ written_A[i], expected, atol=1e-5)
+
+
+def test_rank_and_alpha_of_mlx_vlm_are_brought_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    A, B = normal(6, 4), normal(4, 8)
+    save_file({"q.A": A, "q.B": B}, tmp_path / "in" / "adapters.safetensors")
+    (tmp_path / "in" / "adapter_config.json").write_text(json.dumps({"rank": 4, "alpha": 0.5, "dropout": 0.0}))
+    resize(tmp_path / "in", tmp_path / "out", ResizeOptions(rank=2, bake_alpha=True))
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config == {"rank": 2, "alpha": 1.0, "dropout": 0.0}
+    cut = load_file(tmp_path / "out" / "adapters.safetensors")
+    U, values, Vt = np.linalg.svd(0.5 * A.astype(np.float64) @ B)
+    np.testing.assert_allclose(cut["q.A"] @ cut["q.B"], (U[:, :2] * values[:2]) @ Vt[:2], atol=1e-5)

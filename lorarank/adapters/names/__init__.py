@@ -1,7 +1,8 @@
 """The same adapter with its modules named by their paths in a model of transformers or diffusers (floor 1).
 
 Writers of PEFT's, diffusers' and kohya's layouts need these paths, and formats of other tools have names of their own.
-Some of those are fixed by the tools' code (*language*, *flux*, *underscored*), some only the base model tells (*base*).
+Some of those are fixed by the tools' code (*language*, *flux*, *diffusion*, *underscored*), some only the base model
+tells (*base*).
 Where a tool has fused or turned what transformers and diffusers have not, a module becomes several, or has its rows in
 another order (*pieces*): ΔW is then that of the model it is named in.
 """
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.names import flux, language
+from lorarank.adapters.names import diffusion, flux, language
 from lorarank.adapters.names.base import Base
 from lorarank.adapters.names.pieces import Piece
 from lorarank.adapters.names.underscored import by_underscores, dotted
@@ -64,7 +65,7 @@ def by_path(adapter: Adapter, base: Base | None = None) -> Adapter:
     elif flattened or (adapter.format == "kohya" and base is not None):
         rename = _underscored(adapter, base)
     else:
-        rename = _of_flux
+        rename = _own_names(adapter)
     modules: list[LoraModule] = []
     for module in adapter.modules:
         found = rename(module)
@@ -79,16 +80,25 @@ def _language(adapter: Adapter, base: Base | None) -> Renamer:
     return lambda module: (language.piece(module, adapter.format, kind, base, adapter.source),)
 
 
-def _of_flux(module: LoraModule) -> tuple[Piece, ...] | None:
-    name = module.name.removeprefix(COMFY)
-    return flux.pieces(module, name) if module.expert is None else None
+def _own_names(adapter: Adapter) -> Renamer:
+    """By the names in the code of Flux.1 and of other diffusion transformers."""
+    z_image = diffusion.is_z_image(module.name.removeprefix(COMFY).replace(".", "_") for module in adapter.modules)
+
+    def rename(module: LoraModule) -> tuple[Piece, ...] | None:
+        name = module.name.removeprefix(COMFY)
+        found = flux.pieces(module, name) if module.expert is None else None
+        path = diffusion.path(name.replace(".", "_"), z_image=z_image) if found is None else None
+        return found if path is None else (Piece(f"transformer.{path}"),)
+
+    return rename
 
 
 def _underscored(adapter: Adapter, base: Base | None) -> Renamer:
-    """By the names of the base, of Flux.1, or of what diffusers' UNets and text encoders consist of."""
+    """By the names of the base, of Flux.1 and its like, or of what diffusers' UNets and text encoders consist of."""
     named = {} if base is None else by_underscores(base.modules)
     stems = [_flat(module.name) for module in adapter.modules]
     of_flux = any(flux.is_flux(stem) for _, stem in stems)
+    z_image = diffusion.is_z_image(stem for _, stem in stems)
 
     def rename(module: LoraModule) -> tuple[Piece, ...] | None:
         prefix, stem = _flat(module.name)
@@ -98,6 +108,9 @@ def _underscored(adapter: Adapter, base: Base | None) -> Renamer:
             return (Piece(path),)
         if prefix == "unet" and of_flux:
             return flux.pieces(module, stem)
+        path = diffusion.path(stem, z_image=z_image) if prefix == "unet" else None
+        if path is not None:
+            return (Piece(f"transformer.{path}"),)
         path = dotted(stem) if part else None
         return None if path is None else (Piece(f"{part}.{path}"),)
 
@@ -124,7 +137,7 @@ def _unknown(adapter: Adapter, module: LoraModule, base: Base | None, flattened:
         return AdapterError(
             where,
             what,
-            why="it is none of a UNet, of Flux.1 or of CLIP",
+            why="it is none of a UNet, of a transformer that is known here or of CLIP",
             do="name the model that it is for with --base MODEL, or convert it with the tool that loads the model",
         )
     keep = "leave --to out, or "

@@ -1,0 +1,109 @@
+"""Modules of diffusion transformers in the names of their own code, against what diffusers' loaders make of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers.loaders import lora_conversion_utils as theirs
+from safetensors.torch import load_file, save_file
+
+from lorarank.errors import AdapterError
+from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
+
+WAN = [
+    *(f"blocks.{i}.{attn}.{one}" for i in (0, 1) for attn in ("self_attn", "cross_attn") for one in "qkvo"),
+    *(f"blocks.{i}.{name}" for i in (0, 1) for name in ("cross_attn.k_img", "cross_attn.v_img", "ffn.0", "ffn.2")),
+]
+WAN_OUTSIDE = [
+    "head.head",
+    "time_projection.1",
+    "text_embedding.0",
+    "text_embedding.2",
+    "time_embedding.0",
+    "time_embedding.2",
+    "img_emb.proj.1",
+    "img_emb.proj.3",
+]
+ATTN = ["to_q", "to_k", "to_v", "to_out.0"]
+QWEN = [
+    *(f"transformer_blocks.11.attn.{one}" for one in (*ATTN, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")),
+    *(f"transformer_blocks.0.{one}" for one in ("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.2")),
+    *(f"transformer_blocks.0.{one}" for one in ("img_mod.1", "txt_mod.1")),
+]
+LTX = [f"transformer_blocks.3.{one}" for one in (*(f"attn2.{a}" for a in ATTN), "ff.net.0.proj", "ff.net.2")]
+Z_IMAGE = [
+    *(f"layers.4.attention.{one}" for one in ATTN),
+    *(f"noise_refiner.1.feed_forward.{one}" for one in ("w1", "w2", "w3")),
+    "context_refiner.0.attention.to_k",
+]
+
+
+def normal(*shape: int, seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def saved(path: Path, names: list[str], form: str) -> dict[str, torch.Tensor]:
+    """An adapter of these modules, each with another ΔW, with PEFT's or kohya's names of factors."""
+    tensors = {}
+    for seed, name in enumerate(names):
+        down, up = normal(4, 12, seed=seed), normal(10, 4, seed=seed + 1000)
+        if form == "comfy":
+            stem = f"diffusion_model.{name}"
+            tensors |= {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
+        else:
+            stem = f"lora_unet_{name.replace('.', '_')}" if form == "kohya" else f"diffusion_model.{name}"
+            tensors |= {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}
+            tensors[f"{stem}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, path)
+    return tensors
+
+
+def deltas(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {
+        key.removesuffix(".lora_A.weight"): (tensors[key.replace("lora_A", "lora_B")] @ down).double().numpy()
+        for key, down in tensors.items()
+        if key.endswith("lora_A.weight")
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "form", "loader"),
+    [
+        (WAN + WAN_OUTSIDE, "comfy", "_convert_non_diffusers_wan_lora_to_diffusers"),
+        (WAN, "kohya", "_convert_musubi_wan_lora_to_diffusers"),
+        (QWEN, "dotted", "_convert_non_diffusers_qwen_lora_to_diffusers"),
+        (QWEN, "kohya", "_convert_non_diffusers_qwen_lora_to_diffusers"),
+        (LTX, "comfy", "_convert_non_diffusers_ltxv_lora_to_diffusers"),
+        (Z_IMAGE, "comfy", "_convert_non_diffusers_z_image_lora_to_diffusers"),
+        (Z_IMAGE, "kohya", "_convert_non_diffusers_z_image_lora_to_diffusers"),
+    ],
+)
+def test_diffusers_own_loader_gives_the_same_update(names: list[str], form: str, loader: str, tmp_path: Path) -> None:
+    tensors = saved(tmp_path / "lora.safetensors", names, form)
+    convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="diffusers"))
+    found = deltas(load_file(tmp_path / "out" / "pytorch_lora_weights.safetensors"))
+    loaded = getattr(theirs, loader)({key: tensor.clone() for key, tensor in tensors.items()})
+    expected = deltas({key if key.startswith("transformer.") else f"transformer.{key}": x for key, x in loaded.items()})
+    assert len(expected) == len(names)
+    assert found.keys() == expected.keys()
+    for key, delta in expected.items():
+        np.testing.assert_allclose(found[key], delta, atol=1e-5)
+
+
+def test_a_cut_for_peft_has_the_paths_of_the_transformer_alone(tmp_path: Path) -> None:
+    saved(tmp_path / "lora.safetensors", WAN, "comfy")
+    resize(tmp_path / "lora.safetensors", tmp_path / "out", ResizeOptions(rank=2, to="peft"))
+    keys = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert "base_model.model.blocks.1.attn2.to_out.0.lora_B.weight" in keys
+    assert len(keys) == 2 * len(WAN)
+
+
+@pytest.mark.parametrize("name", ["layers.0.attention.qkv", "layers.0.attention.out", "joint_blocks.0.x_block.mlp.fc1"])
+def test_layers_that_are_others_in_diffusers_are_left_alone(name: str, tmp_path: Path) -> None:
+    for form in ("comfy", "kohya"):
+        saved(tmp_path / f"{form}.safetensors", [name], form)
+        with pytest.raises(AdapterError, match=r"not named by its path in diffusers' model|where the dots were"):
+            convert(tmp_path / f"{form}.safetensors", tmp_path / form, ConvertOptions(to="diffusers"))
