@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,15 @@ LLAMA_LIKE = frozenset(
     | {"gemma", "gemma2", "gemma3", "gemma3_text"}
 )
 """``model_type`` of architectures whose layers are q, k, v, o, gate, up and down."""
+
+BUFFER = re.compile(
+    r"(^|\.)(attn|crossattention|attention)\.(masked_bias|causal_mask)$|(^|\.)(inv_freq|position_ids|relative_position_index)$"
+)
+"""Tensors of older files that are no parameters: masks, positions and frequencies, which transformers leaves out on
+loading (``_keys_to_ignore_on_load_unexpected`` of its models)."""
+
+CAUSAL_MASK = re.compile(r"(^|\.)(attn|crossattention|attention)\.bias$")
+"""GPT-2's and GPT-NeoX's mask, as (1, 1, positions, positions); with one dimension it would be a bias."""
 
 MOST_HEADER_BYTES = 100_000_000
 """The limit that safetensors itself sets to a header."""
@@ -96,7 +105,7 @@ def read_headers(folder: Path) -> dict[str, Any]:
     """Tensor name → ``{"dtype", "shape"}`` of all weights in a folder, from the headers of its safetensors files.
 
     Where there are the files that transformers loads, others beside them are left out: some hold the same weights under
-    other names.
+    other names. Masks and other constants that older files hold beside the weights are left out as well.
 
     Raises
     ------
@@ -105,7 +114,12 @@ def read_headers(folder: Path) -> dict[str, Any]:
     """
     usual = sorted({*folder.glob("model.safetensors"), *folder.glob("model-*-of-*.safetensors")})
     files = usual or sorted(folder.glob("*.safetensors"))
-    return {name: tensor for file in files for name, tensor in _header(file).items()}
+    stored = {name: tensor for file in files for name, tensor in _header(file).items()}
+    return {name: tensor for name, tensor in stored.items() if not _is_buffer(name, tensor["shape"])}
+
+
+def _is_buffer(name: str, shape: Sequence[int]) -> bool:
+    return bool(BUFFER.search(name) or (len(shape) > 1 and CAUSAL_MASK.search(name)))
 
 
 def from_config(folder: Path) -> ModelShapes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-QV_NAMES = frozenset({"q_proj", "v_proj", "q", "v", "query", "value", "c_attn", "query_key_value", "qkv_proj", "Wqkv"})
+QV_NAMES = frozenset(
+    {"q_proj", "v_proj", "q", "v", "query", "value"} | {"c_attn", "query_key_value", "qkv_proj", "qkv", "Wqkv"}
+)
 """Query and value projections, or the fused matrix that holds them, by the names of common architectures."""
 
 ATTENTION_PARTS = ("attn", "attention")

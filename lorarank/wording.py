@@ -18,10 +18,10 @@ def percent(share: float, digits: int | None = None) -> str:
 def directions(count: float) -> str:
     """A number of directions, in words.
 
-    >>> directions(1), directions(2.5)
-    ('1 direction', '2.5 directions')
+    >>> directions(1), directions(2.5), directions(10 / 3)
+    ('1 direction', '2.5 directions', '3.33 directions')
     """
-    return f"{count:g} direction" + ("" if count == 1 else "s")
+    return f"{count:.3g} direction" + ("" if count == 1 else "s")
 
 
 def size(count: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 import lorarank
 from lorarank.cli import THREADS
@@ -86,16 +87,34 @@ def test_the_wheel_holds_the_package_and_nothing_else(archives: dict[str, Path])
     info = f"{NAME}.dist-info/"
     assert {name.partition("/")[0] + "/" for name in names} == {"lorarank/", info}
     assert {f"lorarank/{path}" for path in ESSENTIAL} | {f"lorarank/_demo/{path}" for path in DEMO} <= names
-    assert f"{info}licenses/LICENSE" in names
+    assert {f"{info}licenses/LICENSE", f"{info}licenses/CITATION.cff"} <= names
     assert not [name for name in names if "evidence" in name.split("/") or "tests" in name.split("/")]
     for line in ("License-Expression: Apache-2.0", "Author: ", "Keywords: ", "Requires-Python: >=3.10"):
         assert line in metadata, line
 
 
+def test_the_citation_is_of_this_version() -> None:
+    """The keys that the format requires (https://github.com/citation-file-format/citation-file-format, 1.2.0)."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert cited["version"] == lorarank.__version__
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Citing")[2]
+    for line in (cited["title"], cited["authors"][0]["name"], f"{{{cited['version']}}}", cited["license"]):
+        assert line in readme, line
+
+
 def test_the_source_archive_holds_what_builds_and_tests_it(archives: dict[str, Path]) -> None:
     with tarfile.open(archives["sdist"]) as sdist:
         names = {name.removeprefix(f"{NAME}/") for name in sdist.getnames()}
-    wanted = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "tests/conftest.py", "scripts/demo"}
+    wanted = {
+        "LICENSE",
+        "CITATION.cff",
+        "README.md",
+        "CHANGELOG.md",
+        "pyproject.toml",
+        "tests/conftest.py",
+        "scripts/demo",
+    }
     assert wanted | {f"lorarank/{path}" for path in ESSENTIAL} | {f"data/demo/{path}" for path in DEMO} <= names
     assert not [name for name in names if name.startswith("data/evidence")]
 

@@ -28,6 +28,19 @@ def test_the_table_of_first_runs_is_what_the_runs_recorded() -> None:
         assert cells.split(" | ") == first_run_cells(RUNS / name)
 
 
+def test_the_short_sweeps_beside_them_are_the_recorded_ones() -> None:
+    text = (RUNS / "README.md").read_text(encoding="utf-8").partition("## Short sweeps")[2]
+    suffices = {}
+    for task, cells in re.findall(r"^\| (\w+) \| [\d.]+ \| (.*) \|$", text, flags=re.MULTILINE):
+        *shares, said = cells.split(" | ")
+        reached = dict(zip((1, 2, 4, 8, 16), map(float, shares), strict=True))
+        suffices[task] = min(r for r, share in reached.items() if share >= 0.99)
+        assert str(suffices[task]) == said
+    found = re.search(r"found r = (\d+) enough on BANKING77, (\d+) on E2E NLG and (\d+) on GSM8K", README)
+    assert found is not None
+    assert [int(r) for r in found.groups()] == [suffices[task] for task in ("banking77", "e2e_nlg", "gsm8k")]
+
+
 def first_run_cells(folder: Path) -> list[str]:
     """The cells of a first run's row, from its recorded files."""
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from lorarank.audit import CODES
 from lorarank.cli import COMMANDS, main
 from lorarank.errors import OptionError
 from lorarank.estimate import constants
@@ -151,6 +152,13 @@ def test_what_topics_say_is_what_was_measured() -> None:
     for name, sentences in statements().items():
         for sentence in sentences:
             assert sentence in read(name), (name, sentence)
+
+
+def test_troubleshooting_and_the_readme_know_every_code() -> None:
+    codes = list(CODES)
+    assert f"The codes {codes[0]} to {codes[-1]} are in the README." in read("troubleshooting")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (LR\d+) \|", readme, flags=re.MULTILINE) == codes
 
 
 DEFINITIONS = {"90 %", "1 %", "`90%`", "`95%`", "`99%`"}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from lorarank.adapters.adapter import natural_order
 from lorarank.adapters.candidate import MOST_SEEN, Candidate, tensor_files
 from lorarank.adapters.peft_config import FILE_NAME, OTHER_METHOD
 from lorarank.adapters.safetensors_file import SafetensorsFile
@@ -97,11 +98,12 @@ def declined(candidate: Candidate) -> AdapterError:
 
 def _declined_folder(folder: Path) -> AdapterError:
     entries = sorted(islice(folder.iterdir(), MOST_SEEN))
-    inside = [entry.name for entry in entries if (entry / FILE_NAME).is_file()]
+    inside = sorted((entry.name for entry in entries if (entry / FILE_NAME).is_file()), key=natural_order)
     files = [entry.name for entry in tensor_files(folder)]
     if inside:
         what = f"holds no {FILE_NAME} itself, but {_listed(inside)} in it {'does' if len(inside) == 1 else 'do'}"
-        return AdapterError(folder, what, do=f"name {folder / inside[0]}" + (", or another" if inside[1:] else ""))
+        # of a trainer's checkpoints the last is what it ended with
+        return AdapterError(folder, what, do=f"name {folder / inside[-1]}" + (", or another" if inside[1:] else ""))
     if files:
         verdicts = {verdict.what: verdict for verdict in _verdicts(folder, files)}
         if len(verdicts) == 1:

@@ -122,12 +122,18 @@ def about_evidence(evidence: Evidence, replication: Replication | None) -> list[
     return found
 
 
-def about_replication(replication: Replication) -> str:
-    """Agreement and replicated rank, and what they are not."""
+def about_replication(replication: Replication, *, one_training: bool = False) -> str:
+    """Agreement and replicated rank, and what they are not; ``one_training`` where they are checkpoints of one."""
+    meaning = (
+        "how far the training had settled. Checkpoints of one training are no replicates, since they learned the same "
+        "data, so it says nothing about noise."
+        if one_training
+        else "a measure of signal against noise, not of the rank a task needs."
+    )
     return (
         f"{replication.adapters} adapters of the same modules agree at {replication.agreement:.2f} (energy-weighted; 1 "
         f"is the same update, 0 nothing in common), with {directions(replication.replicated_median)} replicated in "
-        "the median module: a measure of signal against noise, not of the rank a task needs."
+        f"the median module: {meaning}"
     )
 
 
@@ -214,10 +220,10 @@ def about_bare(count: int) -> list[str]:
     ]
 
 
-def about_comparison(count: int, replication: Replication | None) -> list[str]:
+def about_comparison(count: int, replication: Replication | None, *, one_training: bool) -> list[str]:
     """What several bare adapters have in common."""
     if replication is not None:
-        return [about_replication(replication)]
+        return [about_replication(replication, one_training=one_training)]
     if count > 1:
         return ["The adapters do not change the same modules, so they are described apart and not compared."]
     return []

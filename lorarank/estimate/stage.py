@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from lorarank.runs import Run
 from lorarank.spectrum import Spectrum, measure
 
 Source = str | Path
+
+CHECKPOINT = re.compile(r"checkpoint-\d+")
+"""How transformers names the folders that its trainers leave (``PREFIX_CHECKPOINT_DIR``)."""
 
 
 def recommend(sources: Source | Sequence[Source], options: EstimateOptions | None = None) -> Recommendation:
@@ -222,7 +226,7 @@ def _from_adapters(sources: Sequence[Source], options: EstimateOptions) -> Recom
         reasons=(
             *reasons.about_bare(len(opened)),
             *reasons.about_keep(keep),
-            *reasons.about_comparison(len(opened), replication),
+            *reasons.about_comparison(len(opened), replication, one_training=_of_one_training(opened)),
         ),
         keep=keep,
         rule=rule,
@@ -232,6 +236,12 @@ def _from_adapters(sources: Sequence[Source], options: EstimateOptions) -> Recom
         layers=summary.summarise_layers(spectra[0], ranks),
         modules=summary.summarise_modules(spectra[0], ranks, figures),
     )
+
+
+def _of_one_training(opened: Sequence[Adapter]) -> bool:
+    """Whether they are checkpoints that one trainer left beside each other, ``checkpoint-200`` and so on."""
+    folders = [adapter.source if adapter.source.is_dir() else adapter.source.parent for adapter in opened]
+    return len({folder.parent for folder in folders}) == 1 and all(CHECKPOINT.fullmatch(path.name) for path in folders)
 
 
 def _described(

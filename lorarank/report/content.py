@@ -83,7 +83,7 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
         found.append(
             (
                 "replicates" if answer.kind == "run" else "together",
-                f"{pair.adapters}: agreement {pair.agreement:.2f}, replicated rank {pair.replicated_median:g} in the "
+                f"{pair.adapters}: agreement {pair.agreement:.2f}, replicated rank {pair.replicated_median:.3g} in the "
                 "median module",
             )
         )
@@ -202,7 +202,7 @@ def module_grid(answer: Recommendation) -> Grid:
         ]
         if replicated:
             known = module.replicated is not None and module.agreement is not None
-            row += [f"{module.replicated:g}", f"{module.agreement:.2f}"] if known else ["", ""]
+            row += [f"{module.replicated:.3g}", f"{module.agreement:.2f}"] if known else ["", ""]
         if allocated:
             row.append(str(allocated.get(module.name, 0)))
         rows.append(tuple(row))

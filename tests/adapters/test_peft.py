@@ -208,6 +208,10 @@ def test_overflow_of_a_sum_is_not_taken_for_infinity(make_folder: Make) -> None:
 NOT_READ: dict[str, tuple[dict[str, Any], str]] = {
     "a single index": ({"a": {"adapter_config.json": "{}"}}, "but a in it does. Name .*a"),
     "several adapters": ({"a": {"adapter_config.json": "{}"}, "b": {"adapter_config.json": "{}"}}, "a, b in it do"),
+    "checkpoints": (
+        {f"checkpoint-{step}": {"adapter_config.json": "{}"} for step in (9, 10)},
+        "checkpoint-9, checkpoint-10 in it do. Name .*checkpoint-10, or another",
+    ),
     "a model": ({"config.json": "{}", "model.safetensors": ""}, "a model's folder"),
     "nothing": ({}, r"no adapter in it \(found: nothing\)"),
     "other things": ({"README.md": "x", "data.csv": "y"}, r"found: README\.md, data\.csv"),

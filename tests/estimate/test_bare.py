@@ -41,6 +41,15 @@ def test_adapters_of_the_same_modules_are_compared(make_adapter: Make) -> None:
     assert answer.r is None
 
 
+def test_checkpoints_of_one_training_are_no_replicates(make_adapter: Make) -> None:
+    checkpoints = [make_adapter(f"output/checkpoint-{step}", seed=step) for step in (2, 4, 10)]
+    answer = recommend(checkpoints)
+    assert answer.replication is not None
+    assert any("Checkpoints of one training are no replicates" in reason for reason in answer.reasons)
+    elsewhere = recommend([*checkpoints, make_adapter("checkpoint-2")])
+    assert any("signal against noise" in reason for reason in elsewhere.reasons)
+
+
 def test_ranks_may_differ_between_adapters_that_are_compared(make_adapter: Make) -> None:
     answer = recommend([make_adapter("first", r=8), make_adapter("second", r=16, seed=1)])
     assert answer.replication is not None

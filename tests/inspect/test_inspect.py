@@ -243,6 +243,32 @@ def test_headers_and_configuration_agree(tmp_path: Path, architecture: str) -> N
     assert costs(with_weights) == costs(without)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "constants"),
+    [
+        ("GPT2LMHeadModel", {"transformer.h.0.attn.bias": (1, 1, 8, 8), "transformer.h.0.attn.masked_bias": ()}),
+        ("GPTNeoXForCausalLM", {"gpt_neox.layers.0.attention.bias": (1, 1, 8, 8)}),
+        ("BertForMaskedLM", {"bert.embeddings.position_ids": (1, 512)}),
+        ("LlamaForCausalLM", {"model.layers.0.self_attn.rotary_emb.inv_freq": (8,)}),
+    ],
+)
+def test_constants_in_older_files_are_no_parameters(
+    tmp_path: Path, architecture: str, constants: dict[str, tuple[int, ...]]
+) -> None:
+    folder = weights_of(tmp_path, architecture)
+    before = inspect(folder)
+    save_file(
+        {name: np.zeros(shape, np.uint8) for name, shape in constants.items()}, folder / "model-1-of-1.safetensors"
+    )
+    assert inspect(folder) == before
+    assert before.basis == "the shapes in the weight files"
+
+
+def test_a_fused_qkv_belongs_to_qv(tmp_path: Path) -> None:
+    save_file({"visual.blocks.0.attn.qkv.weight": np.zeros((24, 8), np.float32)}, tmp_path / "model.safetensors")
+    assert [one.name for one in inspect(tmp_path).sets] == ["qv", "attention", "all-linear"]
+
+
 def test_experts_stored_one_by_one_are_shown_as_they_are_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
