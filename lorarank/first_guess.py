@@ -109,7 +109,8 @@ def first_guess(task: str | None = None, model: str | None = None, data: str | N
 
     Examples
     --------
-    >>> first_guess("style").rows[0].high
+    >>> import lorarank
+    >>> lorarank.heuristics("style").rows[0].high
     8
     """
     rows = tuple(TASKS.values()) if task is None else (task_row(task),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
 
 PLAIN_SUFFIXES = (".safetensors", ".gguf")
 """Files of tensors that hold nothing else, as pickles do."""
+
+RETRY_AFTER = 1.0
+"""Seconds until a hub that could not be reached is asked once more: among thousands of downloads some fail so."""
 
 FORMS = "a folder, a file, or a hub id like owner/name or owner/name@revision"
 
@@ -125,7 +129,14 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
     name = repo if revision is None else f"{repo}@{revision}"
     patterns = None if allow_patterns is None else list(allow_patterns)
     try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, tqdm_class=Bar))
+        try:
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, tqdm_class=Bar))
+        except errors.LocalEntryNotFoundError as error:
+            if not _passes(error.__cause__):
+                raise
+            logger.info("%s: %r from the hub; once more", printable(name), error.__cause__)
+            time.sleep(RETRY_AFTER)
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, tqdm_class=Bar))
         logger.info("%s from the hub is in %s", printable(name), printable(folder))
         return folder
     except errors.GatedRepoError:
@@ -141,11 +152,9 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
             ("check the spelling; if it is private, log in with: hf auth login"),
         )
     except errors.LocalEntryNotFoundError as error:
-        status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
-        hub = "cannot be reached" if status is None else f"answered with {status},"
-        logger.info("%s: %r from the hub", printable(name), error.__cause__)
+        hub = _not_reached(error.__cause__)
         what, do = (
-            f"no such folder, and the hub {hub} nor does its cache here hold it",
+            f"no such folder, and the hub {hub}, nor does its cache here hold it",
             "check the path, or the network",
         )
     except errors.HFValidationError:
@@ -163,7 +172,28 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
     raise SourceError(name, what, do=do) from None
 
 
-def _first_line(error: Exception) -> str:
+def _passes(cause: BaseException | None) -> bool:
+    """Whether asking once more may help: a connection that was not made, and no answer."""
+    return (
+        cause is not None
+        and getattr(cause, "response", None) is None
+        and type(cause).__name__ != "OfflineModeIsEnabled"
+    )
+
+
+def _not_reached(cause: BaseException | None) -> str:
+    """What came of asking the hub: why it did not answer, or with which status it did."""
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if status is not None:
+        return f"answered with {status}"
+    if cause is None:
+        return "cannot be reached"
+    if type(cause).__name__ == "OfflineModeIsEnabled":
+        return "is not asked in offline mode (HF_HUB_OFFLINE)"
+    return f"cannot be reached ({_first_line(cause)})"
+
+
+def _first_line(error: BaseException) -> str:
     """The kind of an error and the first line of its message."""
     message = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -11,7 +11,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from lorarank import adapters
+from lorarank import adapters, sources
 from lorarank.errors import AdapterError, SourceError
 from lorarank.sources import locate
 
@@ -34,6 +34,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         assert issubclass(calls.pop("tqdm_class", huggingface_hub.utils.tqdm), huggingface_hub.utils.tqdm)
         if "raise" in calls:
             raise calls["raise"]
+        if calls.get("raise once"):
+            raise calls.pop("raise once")
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
@@ -165,8 +167,32 @@ def test_a_hub_that_does_not_answer(case: str, hub: dict[str, Any]) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_connection_that_fails_once_is_tried_again(
+    hub: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sources, "RETRY_AFTER", 0)
+    for cause in (ConnectError("refused"), huggingface_hub.errors.OfflineModeIsEnabled("off")):
+        hub["raise once"] = errors.LocalEntryNotFoundError("not here")
+        hub["raise once"].__cause__ = cause
+        if isinstance(cause, ConnectError):
+            assert locate("owner/name") == tmp_path
+            assert "raise once" not in hub
+        else:
+            with pytest.raises(SourceError, match="offline mode"):
+                locate("owner/name")
+
+
+def test_a_connection_that_fails_twice_is_named(hub: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "RETRY_AFTER", 0)
+    hub["raise"] = errors.LocalEntryNotFoundError("not here")
+    hub["raise"].__cause__ = ConnectError("refused")
+    with pytest.raises(SourceError, match=r"the hub cannot be reached \(ConnectError: refused\), nor does its cache"):
+        locate("owner/name")
+
+
 def test_offline_for_real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(SourceError, match="the hub cannot be reached nor does its cache here hold it"):
+    said = r"the hub is not asked in offline mode \(HF_HUB_OFFLINE\), nor does its cache here hold it"
+    with pytest.raises(SourceError, match=said):
         locate("owner/name")

@@ -349,5 +349,5 @@ def test_a_fused_layer_of_flux_is_cut_into_those_of_diffusers(tmp_path: Path) ->
 )
 def test_what_has_not_the_shapes_of_flux_is_not_taken_for_it(name: str, tmp_path: Path) -> None:
     kohya({f"lora_unet_{name}": (8 * 32, 32)}, tmp_path / "lora.safetensors")
-    with pytest.raises(AdapterError, match=f"{name}.*none of a UNet, of Flux.1 or of CLIP"):
+    with pytest.raises(AdapterError, match=f"{name}.*none of a UNet, of a transformer that is known here or of CLIP"):
         convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="diffusers"))
