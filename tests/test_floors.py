@@ -131,7 +131,8 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["audit", "--help"]])
 def test_help_loads_no_numpy(arguments: list[str]) -> None:
-    assert not after(*arguments) & (HEAVY | {"numpy", "rich"})
+    # email comes with importlib.metadata, and is a fifth of the time
+    assert not after(*arguments) & (HEAVY | {"numpy", "rich", "email"})
 
 
 @pytest.mark.parametrize("name", COMMANDS)

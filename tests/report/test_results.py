@@ -6,11 +6,13 @@ import csv
 import importlib.util
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -21,7 +23,7 @@ from lorarank.errors import MissingExtraError, OptionError
 from lorarank.fine_tune import compare_models
 from lorarank.report import audit_export, compared, export, fine_tune, inspected, resized
 from lorarank.report.notebook import Notebook
-from lorarank.report.plain import Sheet
+from lorarank.report.plain import Sheet, as_json
 from lorarank.report.results import PRESENTERS
 from lorarank.result import Result
 
@@ -209,3 +211,13 @@ def test_reports_and_pictures_show_themselves(sources: Path, tree: Tree) -> None
 def test_a_notebook_is_a_sheet() -> None:
     sheet: Sheet = Notebook()
     assert {name for name in dir(Sheet) if not name.startswith("_")} <= set(dir(sheet))
+
+
+def test_json_is_what_pythons_own_encoder_gives() -> None:
+    plain = {
+        "é\x1b\u202e\"": [1.5, 1e300, -0.0, 5e-324, 2.0],
+        "mixed": (1, 2.5, True, None, "text", np.float64(0.1), {}, [], (), {"b": [[1.0], []], "a": {"c": -1}}),
+        "B": 10**30,
+    }
+    assert as_json(plain) == json.dumps(plain, indent=1, sort_keys=True) + "\n"
+    assert json.loads(as_json([math.nan, [math.inf, 1.0], {1: -math.inf}])) == [None, [None, 1.0], {"1": None}]
