@@ -151,3 +151,12 @@ def test_no_folder_of_a_machine_is_in_the_evidence() -> None:
     for path in texts:
         found = re.findall(r"(?<![\w.])/(?:home|root|work|tmp|Users)/", path.read_text(encoding="utf-8"))
         assert not found, path
+
+
+def test_what_is_said_of_the_fine_tune_is_what_was_printed() -> None:
+    printed = (ROOT / "data" / "evidence" / "audits" / "fine-tune.txt").read_text(encoding="utf-8")
+    noise = re.search(r"storing it as bfloat16 makes about ([\d.]+)% of the change", printed)
+    rank = re.search(r"take \d+, \d+, (\d+) in the median matrix", printed)
+    assert noise
+    assert rank
+    assert f"in bfloat16 that is {noise[1]} % of it, and 99 % of the change takes {rank[1]} directions" in README
