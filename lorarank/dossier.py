@@ -232,7 +232,7 @@ def _of_sweep(folder: Path, options: EstimateOptions) -> Dossier:
     if options.energy is not None:
         raise OptionError("--energy", "a sweep measures losses and no spectra", do="leave it out")
     found = sweeping.read(folder)
-    answered = found.outcome.r_sufficient if found.outcome.gain.mean > 0 else None
+    answered = found.outcome.r_sufficient if found.outcome.learned else None
     return Dossier("sweep", (str(folder),), heuristics.compare(answered, options.task), sweep=found)
 
 

@@ -56,8 +56,8 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
         return Sign(
             name, HIGH, UNTESTED, "The rank of this run is not known, so the sweep says nothing; give --rank.", {}
         )
-    if found.gain.mean <= 0:
-        return Sign(name, HIGH, UNTESTED, "No rank of the sweep is better than the base model.", {})
+    if not found.learned:
+        return Sign(name, HIGH, UNTESTED, "No rank of the sweep is surely better than the base model.", {})
     numbers = {
         "rank": float(rank),
         "best": float(found.best),

@@ -90,7 +90,8 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     for one in answer.ranks:
         if len(one.seeds) > 1:
             axes.plot([one.rank] * len(one.seeds), one.seeds, linestyle="", marker="_", color=INK, alpha=0.6)
-    axes.axvline(answer.r_sufficient, color=MARK, linestyle="--", label=f"r = {answer.r_sufficient} suffices")
+    if answer.learned:
+        axes.axvline(answer.r_sufficient, color=MARK, linestyle="--", label=f"r = {answer.r_sufficient} suffices")
     _ladder(axes, ranks)
     axes.set_xlabel("rank r")
     axes.set_ylabel("held-out loss, nats per token")

@@ -27,8 +27,9 @@ def render(found: Document) -> str:
     """The report as text.
 
     >>> from lorarank.report.chapters.blocks import Chapter
+    >>> from lorarank.report.plain import Records
     >>> chapters = (Chapter("answer", "The answer", (Paragraph("r = 8 *"),)),)
-    >>> print(render(Document("run", chapters, "{}", "Made here.")))
+    >>> print(render(Document("run", chapters, "{}", "Made here.", Records((), ()))))
     # run
     <BLANKLINE>
     ## The answer

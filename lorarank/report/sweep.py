@@ -13,7 +13,7 @@ from lorarank.wording import percent
 
 def lay(page: Sheet, found: Sweep) -> None:
     """The answer, how it was measured, what limits it, and the table of ranks."""
-    page.head(headline(found), good=found.outcome.gain.mean > 0)
+    page.head(headline(found), good=found.outcome.learned)
     page.facts(facts(found))
     page.section("How this came about", sentences(found))
     page.grid(grid(found))
@@ -51,6 +51,8 @@ def headline(found: Sweep) -> str:
     answer = found.outcome
     if answer.gain.mean <= 0:
         return "No rank is better than the base model on held-out data."
+    if not answer.learned:
+        return "No rank is better than the base model by more than the error of that, so none can be told to suffice."
     around = f"{answer.low}–{answer.high}" if answer.low != answer.high else "for sure"
     return f"r = {answer.r_sufficient} suffices ({around}); the lowest loss is at r = {answer.best}."
 
@@ -81,6 +83,12 @@ def sentences(found: Sweep) -> list[str]:
     """What the numbers mean, and what limits them."""
     answer, tuning = found.outcome, found.tuning
     allowed = percent(LOSS_SHARE)
+    if not answer.learned:
+        return [
+            f"The lowest loss, at r = {answer.best}, is {answer.gain.mean:.4f} ± {answer.gain.se:.4f} nats per token "
+            "below the base model's. What ranks differ by means something only where there is something to learn: "
+            "train for longer, check that the data is what the model is to learn, or hold out more documents."
+        ]
     if answer.r_sufficient == answer.best:
         first = f"r = {answer.best} has the lowest loss, and no smaller rank comes within {allowed} of the gain"
     else:
@@ -121,6 +129,8 @@ def grid(found: Sweep) -> Grid:
         mark = "suffices" if one.rank == answer.r_sufficient else "best" if one.rank == answer.best else ""
         if one.rank == answer.r_sufficient == answer.best:
             mark = "suffices, best"
+        if not answer.learned:
+            mark = ""
         rows.append(
             (
                 str(one.rank),

@@ -89,6 +89,11 @@ class Outcome:
     measured_spread: bool
     flat: bool
 
+    @property
+    def learned(self) -> bool:
+        """Whether the best rank beats the base model by more than the error of that; where not, no rank suffices."""
+        return self.gain.mean > STANDARD_ERRORS * self.gain.se
+
 
 def outcome(
     base: Sequence[float], counts: Sequence[int], points: Sequence[Trained], parameters_per_rank: int

@@ -47,6 +47,12 @@ def test_what_the_sentences_say_of_the_learning_rate(found):
 def test_no_gain_is_said_first(found):
     worse = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, gain=Loss(-0.1, 0.01)))
     assert headline(worse) == "No rank is better than the base model on held-out data."
+    for gain, learned in ((0.011, False), (0.03, True)):
+        weak = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, gain=Loss(gain, 0.01)))
+        text = " ".join(render(weak).split())
+        assert ("none can be told to suffice" in text) is not learned
+        assert (" suffices (" in text) is learned
+        assert ("0.0110 ± 0.0100 nats per token below the base model's" in text) is not learned
 
 
 @pytest.mark.parametrize(("kind", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

@@ -21,4 +21,4 @@ def document(found: Dossier, *, command: Sequence[str] = ()) -> Document:
     named = ", ".join(printable(source, 80) for source in found.sources[:3])
     rest = f" and {len(found.sources) - 3} more" if len(found.sources) > 3 else ""
     what = {"run": "LoRA rank", "adapters": "LoRA audit", "sweep": "LoRA sweep"}[found.kind]
-    return Document(f"{what}: {named}{rest}", parts.chapters, parts.data, f"{made}.")
+    return Document(f"{what}: {named}{rest}", parts.chapters, parts.data, f"{made}.", parts.rows)

@@ -55,7 +55,7 @@ def parts(found: Dossier, command: Sequence[str]) -> shared.Parts:
     )
     values = sum(len(m.figures.singular_values) for one in report.audits for m in one.modules if m.figures is not None)
     data = export.to_json(report, command=command, per_module=values <= MOST_VALUES)
-    return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data)
+    return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data, export.rows(report))
 
 
 def _answer(report: AuditReport) -> Chapter:

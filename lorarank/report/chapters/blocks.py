@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorarank.report.plain import Grid
+from lorarank.report.plain import Grid, Records
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,14 @@ class Document:
     chapters : the answer first.
     data : everything in it as JSON text, for programs.
     colophon : what made it.
+    rows : a row a module, of a sweep a row a rank.
     """
 
     title: str
     chapters: tuple[Chapter, ...]
     data: str
     colophon: str
+    rows: Records
 
     def write(self, output: str | Path) -> int:
         """Write it as the HTML or Markdown file that ``output`` names; see :func:`lorarank.report.written.write`."""
@@ -147,6 +149,25 @@ class Document:
         """What it is about, as the ``--format json`` of its command prints it."""
         plain: dict[str, Any] = json.loads(self.data)
         return plain
+
+    def to_frame(self, library: str | None = None) -> Any:
+        """The rows as a data frame; see :meth:`lorarank.result.Result.to_frame`."""
+        from lorarank.report.results import frame
+
+        return frame(self.rows, library)
+
+    def __str__(self) -> str:
+        """What it is about, the answer, and what there is to read; ``repr`` has everything.
+
+        >>> answer = Chapter("answer", "The answer", (Answer("r = 8.", True),))
+        >>> print(Document("run", (answer,), "{}", "", Records((), ())))
+        run: r = 8.
+        1 chapter: The answer. write("report.html") makes a page of it.
+        """
+        titles = [chapter.title for chapter in self.chapters]
+        counted = f"{len(titles)} chapter{'s' * (len(titles) != 1)}"
+        about = self.headline if self.headline == self.title else f"{self.title}: {self.headline}"
+        return f'{about}\n{counted}: {"; ".join(titles)}. write("report.html") makes a page of it.'
 
     def _repr_html_(self) -> str:
         """For notebooks: the first chapter; :meth:`write` makes a page of all."""

@@ -56,7 +56,7 @@ def parts(found: Dossier, command: Sequence[str]) -> shared.Parts:
         _exports(answer, command),
     )
     data = export.to_json(answer, command=command, per_module=True)
-    return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data)
+    return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data, export.rows(answer))
 
 
 def _answer(answer: Recommendation) -> Chapter:

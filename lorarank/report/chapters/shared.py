@@ -12,7 +12,7 @@ from lorarank.heuristics import SOURCE, STARTING_ADVICE, TASKS
 from lorarank.numerics.ladder import LADDER
 from lorarank.report.chapters.blocks import Block, Chapter, Fold, Heat, Paragraph, Picture, Table
 from lorarank.report.drawing import charts
-from lorarank.report.plain import Grid
+from lorarank.report.plain import Grid, Records
 from lorarank.wording import percent
 
 LEVELS = 7
@@ -28,10 +28,11 @@ UPDATE = "lora_B·lora_A, scaling included"
 
 
 class Parts(NamedTuple):
-    """Chapters, and the same as JSON."""
+    """Chapters, and the same as JSON and as rows."""
 
     chapters: tuple[Chapter, ...]
     data: str
+    rows: Records
 
 
 def heat_map(update: Update, title: str) -> Heat:

@@ -43,12 +43,12 @@ def parts(found: Dossier, command: Sequence[str]) -> shared.Parts:
         _measured(swept),
         _exports(swept, data),
     )
-    return shared.Parts(chapters, data)
+    return shared.Parts(chapters, data, content.rows(swept))
 
 
 def _answer(swept: Sweep) -> Chapter:
     answer = swept.outcome
-    good = answer.gain.mean > 0
+    good = answer.learned
     badges = (("interval, 95%", f"{answer.low}–{answer.high}"), ("lowest loss", f"r = {answer.best}")) if good else ()
     first = Answer(content.headline(swept), good, badges)
     return Chapter("answer", "The answer", (first, Facts(tuple(content.facts(swept)))))
@@ -62,7 +62,8 @@ def _curve(swept: Sweep) -> Chapter:
     )
     picture = Picture(charts.loss_by_rank("sweep", swept.outcome, LOSS_SHARE), "Held-out loss by rank")
     ranks = [one.rank for one in swept.outcome.ranks]
-    marked = ranks.index(swept.outcome.r_sufficient) if swept.outcome.r_sufficient in ranks else None
+    shown = swept.outcome.learned and swept.outcome.r_sufficient in ranks
+    marked = ranks.index(swept.outcome.r_sufficient) if shown else None
     table = Table(content.grid(swept), marked=marked)
     return Chapter("curve", "Loss by rank", (Paragraph(text), picture, table))
 

@@ -210,7 +210,7 @@ def loss_by_rank(key: str, answer: Outcome, share: float) -> str:
         (point,) = frame.place([(one.rank, losses[one.rank])])
         parts.append(element("circle", cx=point[0], cy=point[1], r=3, class_="dot"))
     sufficient = answer.r_sufficient
-    if answer.gain.mean > 0 and sufficient in losses:
+    if answer.learned and sufficient in losses:
         parts += _marked(frame, sufficient, losses[sufficient], f"r = {sufficient} suffices")
     told = "; ".join(f"r = {rank}: {losses[rank]:.4f} ± {errors[rank]:.4f}" for rank in ranks)
     return picture(key, "Held-out loss by rank", f"{told}.", "".join(parts), 380, 236)

@@ -45,8 +45,9 @@ def render(found: Document) -> str:
     """The file as text; equal documents give equal bytes.
 
     >>> from lorarank.report.chapters.blocks import Chapter, Paragraph
+    >>> from lorarank.report.plain import Records
     >>> chapters = (Chapter("answer", "The answer", (Paragraph("r = 8 </script>"),)),)
-    >>> made = render(Document("run", chapters, '{"name": "</script>"}', "Made here."))
+    >>> made = render(Document("run", chapters, '{"name": "</script>"}', "Made here.", Records((), ())))
     >>> made.count("</script>"), "r = 8 &lt;/script&gt;" in made
     (2, True)
     """
