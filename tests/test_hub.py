@@ -141,7 +141,11 @@ def lorarank_command(hub: Hub, tmp_path: Path) -> Callable[..., subprocess.Compl
     """``lorarank_command("audit", "owner/lora")`` in a process of its own that knows no other hub."""
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        clean = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "HUGGING", "http"))}
+        clean = {
+            name: text
+            for name, text in os.environ.items()
+            if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS", "http"))
+        }
         settings = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(SOURCE)}
         settings |= {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # for a machine that is busy
         return subprocess.run(
