@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,17 @@ def test_no_table_says_anything_else_than_its_file(scripts: Any) -> None:
         text = path.read_text(encoding="utf-8")
         assert tables.filled(text) == text, f"run scripts/evidence/tables.py: {path.name} is not up to date"
         found += sum(f"<!-- {name} -->" in text for name in tables.TABLES)
-    assert found == 5  # pairs, bakeoff, confidence, refusals, invariance
+    assert found == 6  # aims, pairs, bakeoff, confidence, refusals, invariance
+
+
+def test_the_missed_aims_are_counted_where_people_read(scripts: Any) -> None:
+    rows = scripts("tables").aims().splitlines()[2:]
+    words = ("none", "one", "two", "three", "four", "five", "six", "seven")
+    missed = words[sum("**missed**" in row for row in rows)]
+    assert len(rows) == 15
+    for path in (ROOT / "README.md", ROOT / "lorarank" / "topics" / "evidence.md"):
+        text = path.read_text(encoding="utf-8")
+        assert re.search(rf"Of fifteen aims set before\w*( anything was measured)? {missed} are missed", text)
 
 
 def test_every_pair_with_a_record_is_in_the_bake_off(scripts: Any) -> None:

@@ -21,6 +21,9 @@ DOCUMENTS = (ROOT / "README.md", EVIDENCE / "README.md")
 SHOWN = 12
 """Predictors at the head of the bake-off that the README shows, before those that people ask for by name."""
 
+LINEAR_EDGE = 1.25
+"""Times the detectable edge from which a planted direction counts as above it."""
+
 ASKED_FOR = (
     "the best of the other pairs",
     "energy 0.9, q50 by energy, weight",
@@ -150,7 +153,98 @@ def invariance() -> str:
     )
 
 
+def aims() -> str:
+    """What the answer was to reach, beside what it did."""
+    answers, found = read("answers.json"), read("bakeoff.json")
+    every, pairs = answers["all"], found["pairs"]
+    count = len(pairs)
+    (sixteen,) = (one for one in found["predictors"] if one["name"] == "always 16")
+    shares = [one["probe_share_of_sweep"] for one in pairs.values()]
+    flat = sum(one["flat"] for one in pairs.values())
+    moved = read("invariance.json")["summary"]
+    probes = read("refusals.json")["summary"]
+    bad = [probes[name] for name in ("20 steps", "rate /30", "rate x30", "random tokens", "own text")]
+    caught, tried = sum(one["refused_or_low"] for one in bad), sum(one["probes"] for one in bad)
+    good = probes["good"]
+    cells = read("planted-linear.json")["cells"]
+    noise = [one for one in cells if one["rank"] == 0 or one["strength"] == 0]
+    above = [one for one in cells if one["rank"] > 0 and one["strength"] >= LINEAR_EDGE]
+    planted = [name for name in pairs if name.startswith("planted-")]
+    hit = sum(_within(answers["answers"][name]["r"], pairs[name]["r_sufficient"]) for name in planted)
+    rows = [
+        (
+            "within a doubling of the sweep on 90% of pairs",
+            f"{every['within_octave']:.0%} of {count}",
+            every["within_octave"] >= 0.9,
+        ),
+        (
+            "chosen without each pair in turn, too",
+            f"{found['left_out']['within_octave']:.0%}",
+            found["left_out"]["within_octave"] >= 0.9,
+        ),
+        ("mean regret at most 1% of the gain", f"{every['mean_regret']:.2%}", every["mean_regret"] <= 0.01),
+        ("worst regret at most 3%", f"{every['worst_regret']:.2%}", every["worst_regret"] <= 0.03),
+        (
+            "fewer parameters than always 16 at no more regret",
+            f"mean r {every['mean_r']:.1f}; regret {every['mean_regret']:.2%} against {sixteen['mean_regret']:.2%}",
+            every["mean_r"] < 16 and every["mean_regret"] <= sixteen["mean_regret"],
+        ),
+        (
+            "probe at most 1/8 of the sweep's tokens",
+            f"{min(shares):.3f} to {max(shares):.3f}; at most 1/8 on {sum(s <= 0.125 for s in shares)} of {count}",
+            max(shares) <= 0.125,
+        ),
+        (
+            "ranks differ by more than their errors on half of the pairs",
+            f"on {count - flat} of {count}",
+            2 * (count - flat) >= count,
+        ),
+        (
+            "the interval holds the sufficient rank 95 times of 100",
+            f"{every['covered']:.1%} of {every['answered']}",
+            every["covered"] >= 0.95,
+        ),
+        (
+            "planted teachers within a doubling of their sweeps, 90%",
+            f"{hit} of {len(planted)}",
+            hit >= 0.9 * len(planted),
+        ),
+        (
+            "the replicated rank of a linear regression exact in 90% above the edge",
+            f"{min(one['replicated_rank_exact'] for one in above):.0%} or more from {LINEAR_EDGE:g} times the edge on",
+            all(one["replicated_rank_exact"] >= 0.9 for one in above),
+        ),
+        (
+            "and 0 on 95% of pure noise",
+            f"{min(one['replicated_rank_exact'] for one in noise):.0%}",
+            all(one["replicated_rank_exact"] >= 0.95 for one in noise),
+        ),
+        (
+            "the answer within a doubling in 90% whatever of the probe is changed",
+            f"{moved['within_an_octave']} of {moved['answers']} answers",
+            moved["within_an_octave"] >= 0.9 * moved["answers"],
+        ),
+        ("95% of bad probes refused or of low confidence", f"{caught} of {tried}", caught >= 0.95 * tried),
+        (
+            "90% of good ones neither",
+            f"{good['probes'] - good['refused_or_low']} of {good['probes']}",
+            good["refused_or_low"] <= 0.1 * good["probes"],
+        ),
+        (
+            "shuffled labels: no larger an answer, and said",
+            f"{probes['shuffled']['no_larger']} and {probes['shuffled']['said']} of {probes['shuffled']['probes']}",
+            probes["shuffled"]["no_larger"] == probes["shuffled"]["said"] == probes["shuffled"]["probes"],
+        ),
+    ]
+    return table("aim | reached | ", [(aim, reached, "met" if met else "**missed**") for aim, reached, met in rows])
+
+
+def _within(r: int | None, sufficient: int) -> bool:
+    return r is not None and max(r, sufficient) <= 2 * min(r, sufficient)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "aims": aims,
     "pairs": pairs,
     "bakeoff": bakeoff,
     "confidence": confidence,
