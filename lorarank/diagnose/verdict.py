@@ -34,7 +34,10 @@ def verdict_of(signs: Sequence[Sign], rank: int | None, *, run: str | None = Non
     if "diverged" in seen:
         return _unknown("the loss diverged", "Lower the learning rate and train again; the rank did not do this.")
     if "other ranks" in seen:
-        return _by_sweep(found["other ranks"], rank)
+        return _by_sweep(found["other ranks"])
+    trained = found.get("other ranks")
+    enough = None if trained is None else trained.numbers.get("r_sufficient")
+    sweep = (SWEEP,) if enough is None else ()
     if "overfitting" in seen:
         return Verdict(
             TOO_HIGH,
@@ -42,8 +45,8 @@ def verdict_of(signs: Sequence[Sign], rank: int | None, *, run: str | None = Non
             "the validation loss rises while the training loss goes on falling",
             (
                 f"Keep the checkpoint around step {found['overfitting'].numbers['lowest_step']:,.0f}, at no cost.",
-                f"Train at {_half(rank)}; fewer passes over the data, more data or dropout help against the same sign.",
-                SWEEP,
+                f"{_smaller(rank, enough)}; fewer passes over the data, more data or dropout help against it too.",
+                *sweep,
             ),
         )
     if "stuck" in seen:
@@ -54,17 +57,17 @@ def verdict_of(signs: Sequence[Sign], rank: int | None, *, run: str | None = Non
         )
     if "instability" in seen:
         return _unknown("both losses rise", "Lower the learning rate, or clip gradients, and look again.")
+    if trained is not None and trained.outcome != UNTESTED:
+        return Verdict(FINE, "high", trained.sentence.rstrip("."), _kept(rank, enough))
     if "early plateau" in seen:
-        return _plateau(found, seen, rank)
-    if found.get("other ranks") is not None and found["other ranks"].outcome != UNTESTED:
-        return Verdict(FINE, "high", found["other ranks"].sentence.rstrip("."), ("Nothing: keep this rank.",))
+        return _plateau(found, seen, f"r = {enough:g}" if enough is not None else _double(rank), sweep)
     if "unfinished" in seen:
         return _unknown("the loss was still falling when training ended", "Train longer, then look again.", PROBE)
     if "gap" in seen:
         return _unknown(
             "the training loss has run away from the validation loss, which has not risen yet",
             "Stop here rather than train on, or evaluate more often to see a rise when it comes.",
-            SWEEP,
+            *sweep,
         )
     if run is not None:
         return _unknown(
@@ -81,18 +84,33 @@ def verdict_of(signs: Sequence[Sign], rank: int | None, *, run: str | None = Non
         FINE,
         "medium",
         "the loss fell, kept falling after the first third, and the validation loss did not turn",
-        ("Nothing: keep this rank. Whether a smaller one would do as well only trained ranks tell.", SWEEP),
+        ("Nothing: keep this rank. Whether a smaller one would do as well only trained ranks tell.", *sweep),
     )
 
 
-def _plateau(found: dict[str, Sign], seen: set[str], rank: int | None) -> Verdict:
+def _kept(rank: int | None, enough: float | None) -> tuple[str, ...]:
+    if rank is not None and enough is not None and enough < rank:
+        return (f"Nothing: keep this rank. r = {enough:g} would do as well, with fewer parameters.",)
+    return ("Nothing: keep this rank.",)
+
+
+def _smaller(rank: int | None, enough: float | None) -> str:
+    """The rank to go down to, if there is one below; the sweep's where one was given."""
+    if enough is None:
+        return f"Train at {_half(rank)}"
+    if rank is None or enough < rank:
+        return f"Train at r = {enough:g}, which suffices in the sweep"
+    return "Keep the rank, as none below it is sure to suffice in the sweep"
+
+
+def _plateau(found: dict[str, Sign], seen: set[str], higher: str, sweep: tuple[str, ...]) -> Verdict:
     use = found.get("saturation")
     if "saturation" in seen:
         return Verdict(
             TOO_LOW,
             "medium",
             "the loss levelled off early, and the adapter uses all the rank it has",
-            (f"Train at {_double(rank)}: if the loss does not move, it was not the rank.", SWEEP),
+            (f"Train at {higher}: if the loss does not move, it was not the rank.", *sweep),
         )
     if use is not None and use.numbers.get("room"):
         return Verdict(
@@ -101,7 +119,7 @@ def _plateau(found: dict[str, Sign], seen: set[str], rank: int | None) -> Verdic
             "the loss levelled off early, but the adapter has room to spare: it is not the rank that stops it",
             (
                 "Look at the data, the learning rate and the modules that are trained before the rank.",
-                "A smaller rank may do as well: " + SWEEP[0].lower() + SWEEP[1:],
+                *("A smaller rank may do as well: " + one[0].lower() + one[1:] for one in sweep),
             ),
         )
     return Verdict(
@@ -109,14 +127,14 @@ def _plateau(found: dict[str, Sign], seen: set[str], rank: int | None) -> Verdic
         "low",
         "the loss levelled off early, which a task that is already learned does too",
         (
-            f"Train at {_double(rank)}: if the loss does not move, it was not the rank.",
+            f"Train at {higher}: if the loss does not move, it was not the rank.",
             "Look whether the adapter uses all the rank it has: lorarank audit ADAPTER.",
-            SWEEP,
+            *sweep,
         ),
     )
 
 
-def _by_sweep(sign: Sign, rank: int | None) -> Verdict:
+def _by_sweep(sign: Sign) -> Verdict:
     enough = sign.numbers["r_sufficient"]
     verdict = TOO_HIGH if sign.speaks_for == TOO_HIGH else TOO_LOW
     return Verdict(verdict, "high", sign.sentence.rstrip("."), (f"Train at r = {enough:g}.",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from lorarank.audit.findings import SATURATED
 from lorarank.diagnose import DiagnoseOptions, constants, diagnose
 from lorarank.diagnose.beside import other_ranks
+from lorarank.diagnose.result import CANNOT_TELL, FINE, TOO_HIGH, TOO_LOW
+from lorarank.diagnose.stage import signs_of
+from lorarank.diagnose.training import Training
+from lorarank.diagnose.verdict import verdict_of
 from lorarank.errors import RunError
 from lorarank.sweep.outcome import Outcome, Trained, outcome
 
@@ -66,3 +71,31 @@ def test_a_folder_without_a_sweep_is_a_line(make_state: Callable[..., Path], tmp
 
 def test_saturation_is_the_audits() -> None:
     assert constants.SATURATED == SATURATED
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank", "verdict", "confidence", "advice"),
+    [
+        ("flat", 4, FINE, "high", "Nothing: keep this rank."),
+        ("flat", 8, FINE, "high", "r = 4 would do as well"),
+        ("flat", 2, TOO_LOW, "high", "Train at r = 4."),
+        ("overfitting", 8, TOO_HIGH, "medium", "Train at r = 4, which suffices in the sweep"),
+        ("overfitting", 4, TOO_HIGH, "medium", "Keep the rank"),
+        ("overfitting", 32, TOO_HIGH, "high", "Train at r = 4."),
+        ("unlearned", 8, CANNOT_TELL, None, "Raise the learning rate"),
+    ],
+)
+def test_trained_ranks_weigh_more_than_curves(
+    planted: Callable[..., Training], kind: str, rank: int, verdict: str, confidence: str | None, advice: str
+) -> None:
+    """Nor is a sweep asked for where one is given."""
+    found = verdict_of((*signs_of(planted(kind)), other_ranks(U, rank)), rank)
+    assert (found.verdict, found.confidence) == (verdict, confidence)
+    assert advice in " ".join(found.next)
+    assert "lorarank sweep" not in " ".join(found.next)
+
+
+def test_where_a_sweep_leaves_it_open_its_rank_is_tried_next(planted: Callable[..., Training]) -> None:
+    open_ = replace(U, r_sufficient=8)
+    found = verdict_of((*signs_of(planted("flat")), other_ranks(open_, 4)), 4)
+    assert found.next[0].startswith("Train at r = 8: ")
