@@ -101,7 +101,7 @@ def test_every_first_run_is_complete(name: str) -> None:
 
 
 def test_the_exports_shown_hold_the_recommendation() -> None:
-    answer = json.loads((RUNS / "gsm8k" / "recommendation.json").read_text())["config"]
+    answer = json.loads((RUNS.parent / "report" / "recommendation.json").read_text())["config"]
     yaml = pytest.importorskip("yaml")
     shown = yaml.safe_load((ROOT / "data" / "evidence" / "export" / "gsm8k-axolotl.txt").read_text())
     assert (shown["lora_r"], shown["lora_alpha"]) == (answer["r"], answer["lora_alpha"])
@@ -112,7 +112,7 @@ def test_the_exports_shown_hold_the_recommendation() -> None:
 
 
 def test_the_recommendation_arrived_where_it_was_taken() -> None:
-    answer = json.loads((RUNS / "gsm8k" / "recommendation.json").read_text())["config"]
+    answer = json.loads((RUNS.parent / "report" / "recommendation.json").read_text())["config"]
     found = json.loads((RUNS.parent / "take-it-there.json").read_text())
     loaded = found["trl"]["loaded_by_peft"]
     assert (loaded["ranks"], loaded["modules"], loaded["lora_alpha"]) == ([answer["r"]], 210, answer["lora_alpha"])
@@ -125,7 +125,9 @@ def test_the_recommendation_arrived_where_it_was_taken() -> None:
             assert (read[rank], read["lora_alpha"]) == (answer["r"], answer["lora_alpha"])
     told = README.partition("<!-- take-it-there -->")[2].partition("<!--")[0]
     losses = found["trl"]["losses"]
-    assert f"the loss from {losses[0]} to {losses[-1]}; PEFT loads what it saved, 210 modules of r = 8" in told
+    assert (
+        f"the loss from {losses[0]} to {losses[-1]}; PEFT loads what it saved, 210 modules of r = {answer['r']}" in told
+    )
     for tool, name in (("axolotl", "axolotl"), ("llamafactory", "LLaMA-Factory")):
         assert f"{name} {found[tool]['plain']['version']}" in told
 
@@ -133,6 +135,8 @@ def test_the_recommendation_arrived_where_it_was_taken() -> None:
 def test_the_cost_of_the_callback_is_the_measured_one() -> None:
     found = json.loads((RUNS.parent / "bench-callback.json").read_text())
     assert f"it took {100 * found['median_share_of_a_step']:.1f}% of a step" in README
+    ratios = [one["wall_ratio"] for one in found["rounds"]]
+    assert f"({min(ratios):.2f} to {max(ratios):.2f} times in three rounds)" in README
 
 
 def test_the_readme_is_in_the_order_of_a_first_reading() -> None:

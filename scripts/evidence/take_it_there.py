@@ -1,6 +1,6 @@
 """A recommendation taken into the tools that train: a short run of TRL, and what axolotl and LLaMA-Factory parse.
 
-Does what a new user would with the run of data/evidence/first-runs/gsm8k: exports it for TRL, completes the file as its
+Does what a new user would with the run of data/evidence/report: exports it for TRL, completes the file as its
 comments say, trains four steps by SFTTrainer on the CPU, loads what was saved by PEFT, and runs audit, estimate and
 diagnose on it. Then the exports for axolotl and LLaMA-Factory are completed by a data set and batch sizes and given to
 those tools' own parsers, each in the interpreter that has the tool (plain `pip install --no-deps axolotl`, and
@@ -174,9 +174,11 @@ def parsed(
         shop.lorarank("export", run, "--to", tool, *options, "-o", path)
         with (shop.folder / path).open("a", encoding="utf-8") as file:
             file.write(rest)
-        printed = shop.run(python, "-c", code, path, shown=f"{tool}'s own parser on {path}", **environment)
+        setting = "".join(f"{key}={value} " for key, value in environment.items())
+        shown = f"{setting}python -c PARSER {path}  # the python with {tool}; PARSER as recorded there"
+        printed = shop.run(python, "-c", code, path, shown=shown, **environment)
         found[name] = json.loads(printed.splitlines()[-1])
-    return {"added": rest.strip().splitlines(), **found}
+    return {"added": rest.strip().splitlines(), "PARSER": code.strip().splitlines(), **found}
 
 
 def main() -> None:
@@ -192,7 +194,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shop = Workshop(Path(folder))
         for name, path in ((run, given.run), (model, given.model), ("train.jsonl", given.data)):
-            (shop.folder / name).symlink_to(path.resolve())
+            link = shop.folder / name  # a model may be named as on the hub, owner/name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
         result = {
             "trl": trained(shop, run, model),
             "axolotl": parsed(shop, run, "axolotl", given.axolotl, AXOLOTL, AXOLOTL_DATA),
