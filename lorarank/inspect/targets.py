@@ -28,7 +28,15 @@ NAMES = re.compile(r"[\w.\- ]+(,[\w.\- ]+)*", re.ASCII)
 
 SUFFIX_RULE = "module names: a path is hit that is one of them, or ends in a dot and one of them"
 REGEX_RULE = "a regular expression: a path is hit that it matches from end to end"
-SHORTHAND_RULE = "PEFT's shorthand: all linear layers but the output layer"
+SET_RULES = {
+    "qv": "a set that PEFT has no word for: query and value projections",
+    "attention": "a set that PEFT has no word for: linear layers inside attention",
+    "all-linear": "PEFT's shorthand: all linear layers but the output layer",
+}
+"""How each of :data:`SETS` is read where it stands for a pattern."""
+
+WITH_EXPERTS = "with experts"
+"""What PEFT makes of "all-linear" in a family of :data:`RENAMED`, as a target set."""
 
 
 def in_set(layer: Layer, name: str) -> bool:
@@ -56,6 +64,18 @@ def with_experts(found: Layers) -> list[Layer]:
         for layer in found.layers
         if layer.kind in ("experts", "router") or (in_set(layer, "all-linear") and layer.type not in renamed)
     ]
+
+
+def named_set(text: str, family: str) -> str | None:
+    """The target set that a text names, as PEFT reads "all-linear" in the family; ``None`` where it is a pattern.
+
+    >>> named_set("qv", ""), named_set("all-linear", ""), named_set("all-linear", "mixtral"), named_set("q_proj", "")
+    ('qv', 'all-linear', 'with experts', None)
+    """
+    name = text.strip().lower()
+    if family and name in ("all-linear", WITH_EXPERTS):
+        return WITH_EXPERTS
+    return name if name in SETS else None
 
 
 @dataclass(frozen=True)

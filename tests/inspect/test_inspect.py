@@ -220,6 +220,19 @@ def test_a_pattern_hits_what_peft_adapts(tmp_path: Path, pattern: str) -> None:
     assert made
 
 
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "MixtralForCausalLM", "BertForMaskedLM"])
+def test_a_target_set_can_be_asked_for_by_the_name_it_is_shown_under(tmp_path: Path, architecture: str) -> None:
+    folder = described(tmp_path, architecture)
+    whole = inspect(folder)
+    for shown in whole.sets:
+        found = inspect(folder, InspectOptions(target=shown.name))
+        means = "with experts" if architecture == "MixtralForCausalLM" and shown.name == "all-linear" else shown.name
+        assert found.sets[-1] == next(one for one in whole.sets if one.name == means)
+        assert sorted(one.name for one in found.sets) == sorted(one.name for one in whole.sets)
+        assert found.notes == whole.notes
+        assert found.rule is not None
+
+
 @pytest.mark.parametrize(
     ("pattern", "says"),
     [
