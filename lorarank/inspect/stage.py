@@ -80,6 +80,7 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
         else:
             rule = SET_RULES.get(named, SET_RULES["all-linear"])
             sets.sort(key=lambda one: one.name == named)  # the one asked for is the last
+            notes += [] if sets[-1].modules else [f"No layer of the model is one of {named}. {_linear_types(found)}"]
     return Inspection(
         source=str(model),
         model_type=model_type,
@@ -184,6 +185,10 @@ def _notes(found: Layers) -> list[str]:
     return notes
 
 
+def _linear_types(found: Layers) -> str:
+    return f"Linear layers end in: {', '.join(sorted({x.type for x in found.layers if x.kind in LINEAR}))}."
+
+
 def _pattern_notes(pattern: Pattern, hit: Sequence[Layer], found: Layers) -> list[str]:
     """What PEFT would refuse or silently leave out."""
     notes = []
@@ -194,8 +199,7 @@ def _pattern_notes(pattern: Pattern, hit: Sequence[Layer], found: Layers) -> lis
             f"{containers[0]} the first of them."
         )
     if not hit:
-        kinds = sorted({layer.type for layer in found.layers if layer.kind in LINEAR})
-        notes.append(f"The pattern hits no layer, which PEFT refuses. Linear layers end in: {', '.join(kinds)}.")
+        notes.append(f"The pattern hits no layer, which PEFT refuses. {_linear_types(found)}")
     elif lost := missing(pattern, found.layers):
         notes.append(f"Nothing ends in {', '.join(lost)}; PEFT leaves such names out without a word.")
     experts = [layer.name for layer in found.layers if layer.kind == "experts" and pattern.hits(layer.name)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lorarank.errors import OptionError
 from lorarank.inspect.layers import LINEAR, Layer, Layers
 from lorarank.module_names import ATTENTION_PARTS, QV_NAMES
+from lorarank.wording import nearest
 
 SETS = ("qv", "attention", "all-linear")
 """The target sets that a probe knows as well."""
@@ -125,3 +126,17 @@ def parse(text: str) -> Pattern:
 def missing(pattern: Pattern, layers: Sequence[Layer]) -> tuple[str, ...]:
     """Names of a pattern that hit nothing."""
     return tuple(name for name in pattern.names if not any(f".{layer.name}".endswith(f".{name}") for layer in layers))
+
+
+def probably_meant(text: str, layers: Sequence[Layer]) -> str | None:
+    """For a pattern that hits nothing: each name in it as the nearest type of linear layer or target set.
+
+    ``None`` where one of them is like nothing there is.
+
+    >>> layers = [Layer(f"h.0.attn.{name}", "linear", 64, 64) for name in ("q_proj", "v_proj")]
+    >>> probably_meant("qproj,vproj", layers), probably_meant("atention", layers), probably_meant("xyz", layers)
+    ('q_proj,v_proj', 'attention', None)
+    """
+    known = [*dict.fromkeys(layer.type for layer in layers if layer.kind in LINEAR), *SETS]
+    near = [nearest(name.strip().rsplit(".", 1)[-1], known) for name in text.split(",")]
+    return ",".join(dict.fromkeys(name for name in near if name)) if all(near) else None
