@@ -21,7 +21,8 @@ FORMATS = ("table", "json", "markdown", "csv")
     "--target",
     default=InspectOptions.target,
     metavar="PATTERN",
-    help="Which modules target_modules would hit: names with commas, or a regular expression for the whole path.",
+    help="all-linear, attention or qv; or which modules target_modules would hit: names separated by commas, or a "
+    "regular expression for the whole path.",
 )
 @click.option("--modules", "all_modules", is_flag=True, help="List every module.")
 @click.option(

@@ -14,8 +14,8 @@ class InspectOptions:
     Parameters
     ----------
     rank : show this one; ``None`` shows 1, 2, 4, … 256.
-    target : pattern whose hits are told, as for ``LoraConfig.target_modules``; see
-        :func:`lorarank.inspect.targets.parse`.
+    target : a target set, ``qv``, ``attention`` or ``all-linear``; or a pattern whose hits are told, as for
+        ``LoraConfig.target_modules``; see :func:`lorarank.inspect.targets.parse`.
 
     Raises
     ------

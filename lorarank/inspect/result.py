@@ -121,7 +121,7 @@ class Inspection(Result):
     parameters : of the model, tied ones once.
     layers : everything that can be adapted, in the model's order.
     types : the same by type, kind and shape.
-    sets : qv, attention and all-linear, without empty ones; then the pattern, where one was asked for.
+    sets : qv, attention and all-linear, without empty ones; then what was asked for, one of them or a pattern.
     ranks : those whose costs are told.
     rule : how the pattern was read; ``None`` without one.
     notes : sentences on what a user of the numbers has to know.

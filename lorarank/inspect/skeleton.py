@@ -72,12 +72,18 @@ def _plain(path: Path) -> Layers:
 
 
 def _class(transformers: Any, config: Any) -> Any:
-    """The model class that the configuration names, else the one transformers would choose."""
+    """The model class that the configuration names, else the one transformers would choose.
+
+    Of an encoder and a decoder the class that holds both comes first: the causal one is the decoder alone.
+    """
     for name in config.architectures or ():
         found = getattr(transformers, str(name), None)
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
             return found
-    for auto in (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM, transformers.AutoModel):
+    both = (transformers.AutoModelForSeq2SeqLM, transformers.AutoModelForSpeechSeq2Seq)
+    causal = (transformers.AutoModelForCausalLM,)
+    first = (*both, *causal) if getattr(config, "is_encoder_decoder", False) else (*causal, *both)
+    for auto in (*first, transformers.AutoModel):
         if type(config) in auto._model_mapping:
             found = auto._model_mapping[type(config)]
             return found[0] if isinstance(found, list | tuple) else found

@@ -15,11 +15,13 @@ from lorarank.inspect.skeleton import from_configuration
 from lorarank.inspect.targets import (
     FUSED,
     FUSED_MATRICES,
+    SET_RULES,
     SETS,
-    SHORTHAND_RULE,
+    WITH_EXPERTS,
     Pattern,
     in_set,
     missing,
+    named_set,
     parse,
     with_experts,
 )
@@ -65,16 +67,20 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
     ranks = LADDER if options.rank is None else (options.rank,)
     sets = [_set(name, [x for x in found.layers if in_set(x, name)], ranks, found.parameters) for name in SETS]
     if found.family:
-        sets.append(_set("with experts", with_experts(found), ranks, found.parameters, fused=True))
+        sets.append(_set(WITH_EXPERTS, with_experts(found), ranks, found.parameters, fused=True))
     notes = list(_notes(found))
     rule = None
     if pattern is not None:
-        hit = _hit(pattern, found)
-        rule = SHORTHAND_RULE if _is_shorthand(pattern) else pattern.rule
-        sets = [one for one in sets if one.modules] + [
-            _set(pattern.text, hit, ranks, found.parameters, fused=_is_shorthand(pattern))
-        ]
-        notes += _pattern_notes(pattern, hit, found)
+        named = named_set(pattern.text, found.family)
+        if named is None:
+            rule = pattern.rule
+            hit = [layer for layer in found.layers if layer.kind not in PARAMETERS and pattern.hits(layer.name)]
+            sets.append(_set(pattern.text, hit, ranks, found.parameters))
+            notes += _pattern_notes(pattern, hit, found)
+        else:
+            rule = SET_RULES.get(named, SET_RULES["all-linear"])
+            sets.sort(key=lambda one: one.name == named)  # the one asked for is the last
+            notes += [] if sets[-1].modules else [f"No layer of the model is one of {named}. {_linear_types(found)}"]
     return Inspection(
         source=str(model),
         model_type=model_type,
@@ -82,7 +88,7 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
         parameters=found.parameters,
         layers=found.layers,
         types=_types(found.layers),
-        sets=tuple(one for one in sets if one.modules or pattern is not None),
+        sets=tuple(one for one in sets if one.modules or (pattern is not None and one is sets[-1])),
         ranks=tuple(ranks),
         rule=rule,
         notes=tuple(notes),
@@ -155,16 +161,6 @@ def _types(layers: Sequence[Layer]) -> tuple[TypeRow, ...]:
     )
 
 
-def _is_shorthand(pattern: Pattern) -> bool:
-    return pattern.text.strip().lower() == "all-linear"
-
-
-def _hit(pattern: Pattern, found: Layers) -> list[Layer]:
-    if _is_shorthand(pattern):
-        return with_experts(found) if found.family else [layer for layer in found.layers if in_set(layer, "all-linear")]
-    return [layer for layer in found.layers if layer.kind not in PARAMETERS and pattern.hits(layer.name)]
-
-
 def _notes(found: Layers) -> list[str]:
     notes = []
     if any(layer.kind == "Conv1D" for layer in found.layers):
@@ -189,10 +185,12 @@ def _notes(found: Layers) -> list[str]:
     return notes
 
 
+def _linear_types(found: Layers) -> str:
+    return f"Linear layers end in: {', '.join(sorted({x.type for x in found.layers if x.kind in LINEAR}))}."
+
+
 def _pattern_notes(pattern: Pattern, hit: Sequence[Layer], found: Layers) -> list[str]:
     """What PEFT would refuse or silently leave out."""
-    if _is_shorthand(pattern):
-        return []
     notes = []
     containers = [path for path in found.containers if pattern.hits(path)]
     if containers:
@@ -201,8 +199,7 @@ def _pattern_notes(pattern: Pattern, hit: Sequence[Layer], found: Layers) -> lis
             f"{containers[0]} the first of them."
         )
     if not hit:
-        kinds = sorted({layer.type for layer in found.layers if layer.kind in LINEAR})
-        notes.append(f"The pattern hits no layer, which PEFT refuses. Linear layers end in: {', '.join(kinds)}.")
+        notes.append(f"The pattern hits no layer, which PEFT refuses. {_linear_types(found)}")
     elif lost := missing(pattern, found.layers):
         notes.append(f"Nothing ends in {', '.join(lost)}; PEFT leaves such names out without a word.")
     experts = [layer.name for layer in found.layers if layer.kind == "experts" and pattern.hits(layer.name)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lorarank.errors import OptionError
 from lorarank.inspect.layers import LINEAR, Layer, Layers
 from lorarank.module_names import ATTENTION_PARTS, QV_NAMES
+from lorarank.wording import nearest
 
 SETS = ("qv", "attention", "all-linear")
 """The target sets that a probe knows as well."""
@@ -28,7 +29,15 @@ NAMES = re.compile(r"[\w.\- ]+(,[\w.\- ]+)*", re.ASCII)
 
 SUFFIX_RULE = "module names: a path is hit that is one of them, or ends in a dot and one of them"
 REGEX_RULE = "a regular expression: a path is hit that it matches from end to end"
-SHORTHAND_RULE = "PEFT's shorthand: all linear layers but the output layer"
+SET_RULES = {
+    "qv": "a set that PEFT has no word for: query and value projections",
+    "attention": "a set that PEFT has no word for: linear layers inside attention",
+    "all-linear": "PEFT's shorthand: all linear layers but the output layer",
+}
+"""How each of :data:`SETS` is read where it stands for a pattern."""
+
+WITH_EXPERTS = "with experts"
+"""What PEFT makes of "all-linear" in a family of :data:`RENAMED`, as a target set."""
 
 
 def in_set(layer: Layer, name: str) -> bool:
@@ -56,6 +65,18 @@ def with_experts(found: Layers) -> list[Layer]:
         for layer in found.layers
         if layer.kind in ("experts", "router") or (in_set(layer, "all-linear") and layer.type not in renamed)
     ]
+
+
+def named_set(text: str, family: str) -> str | None:
+    """The target set that a text names, as PEFT reads "all-linear" in the family; ``None`` where it is a pattern.
+
+    >>> named_set("qv", ""), named_set("all-linear", ""), named_set("all-linear", "mixtral"), named_set("q_proj", "")
+    ('qv', 'all-linear', 'with experts', None)
+    """
+    name = text.strip().lower()
+    if family and name in ("all-linear", WITH_EXPERTS):
+        return WITH_EXPERTS
+    return name if name in SETS else None
 
 
 @dataclass(frozen=True)
@@ -105,3 +126,17 @@ def parse(text: str) -> Pattern:
 def missing(pattern: Pattern, layers: Sequence[Layer]) -> tuple[str, ...]:
     """Names of a pattern that hit nothing."""
     return tuple(name for name in pattern.names if not any(f".{layer.name}".endswith(f".{name}") for layer in layers))
+
+
+def probably_meant(text: str, layers: Sequence[Layer]) -> str | None:
+    """For a pattern that hits nothing: each name in it as the nearest type of linear layer or target set.
+
+    ``None`` where one of them is like nothing there is.
+
+    >>> layers = [Layer(f"h.0.attn.{name}", "linear", 64, 64) for name in ("q_proj", "v_proj")]
+    >>> probably_meant("qproj,vproj", layers), probably_meant("atention", layers), probably_meant("xyz", layers)
+    ('q_proj,v_proj', 'attention', None)
+    """
+    known = [*dict.fromkeys(layer.type for layer in layers if layer.kind in LINEAR), *SETS]
+    near = [nearest(name.strip().rsplit(".", 1)[-1], known) for name in text.split(",")]
+    return ",".join(dict.fromkeys(name for name in near if name)) if all(near) else None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lorarank.errors import printable
 from lorarank.inspect import Inspection, TargetSet, TypeRow
+from lorarank.inspect.targets import SETS, probably_meant
 from lorarank.report.page import Page
 from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown
 from lorarank.wording import percent, size
@@ -16,11 +17,17 @@ MOST_LISTED = 12
 
 
 def headline(found: Inspection) -> str:
-    """Size of the model, and what the last target set costs at the rank asked for, or at 16."""
+    """Size of the model, and what the last target set costs at the rank asked for, or at 16; or that it is empty."""
     r = 16 if 16 in found.ranks else found.ranks[0]
     chosen = found.sets[-1]
     cost = next(cost for cost in chosen.costs if cost.r == r)
     where = printable(chosen.name)
+    if not chosen.modules:
+        if chosen.name in SETS:
+            return f"{found.parameters:,} parameters; no layer is one of {where}."
+        near = probably_meant(chosen.name, found.layers)
+        meant = f" Did you mean {printable(near)}?" if near else ""
+        return f"{found.parameters:,} parameters; {where} hits no layer, which PEFT refuses.{meant}"
     return (
         f"{found.parameters:,} parameters; LoRA on {where} at r = {r} trains {cost.parameters:,}, "
         f"{percent(cost.share, 2)} of them."
@@ -70,20 +77,20 @@ def _shape(row: TypeRow) -> str:
 
 
 def cost_grids(found: Inspection) -> list[Grid]:
-    """Parameters by rank and target set, and memory; for a single rank both in one table."""
+    """Parameters by rank and target set, and memory; for a single rank both in one table. Empty sets cost nothing."""
+    sets = [one for one in found.sets if one.modules]
     if len(found.ranks) == 1:
         rows = tuple(
-            (printable(one.name), f"{len(one.modules):,}", *_parameters(one, 0), *_memory(one, 0)) for one in found.sets
+            (printable(one.name), f"{len(one.modules):,}", *_parameters(one, 0), *_memory(one, 0)) for one in sets
         )
         headings = ("target", "modules", "parameters", "share", *MEMORY)
         return [Grid(f"LoRA at r = {found.ranks[0]}", headings, (False, *(True,) * 8), rows)]
-    columns = [heading for one in found.sets for heading in (printable(one.name), "share")]
+    columns = [heading for one in sets for heading in (printable(one.name), "share")]
     rows = tuple(
-        (str(r), *(text for one in found.sets for text in _parameters(one, index)))
-        for index, r in enumerate(found.ranks)
+        (str(r), *(text for one in sets for text in _parameters(one, index))) for index, r in enumerate(found.ranks)
     )
     first = Grid("LoRA parameters, and their share of the model", ("r", *columns), (True,) * (1 + len(columns)), rows)
-    last = found.sets[-1]
+    last = sets[-1]
     rows = tuple((str(r), *_memory(last, index)) for index, r in enumerate(found.ranks))
     return [first, Grid(f"Memory and disk of {printable(last.name)}", ("r", *MEMORY), (True,) * 6, rows)]
 
@@ -136,7 +143,7 @@ def module_grid(found: Inspection) -> Grid:
 
 def lay(page: Sheet, found: Inspection, *, all_modules: bool = False) -> None:
     """What a rank costs, and what can be adapted."""
-    page.head(headline(found), good=True)
+    page.head(headline(found), good=bool(found.sets[-1].modules))
     page.facts(facts(found))
     for grid in _grids(found, all_modules):
         page.grid(grid)

@@ -143,6 +143,32 @@ def test_every_architecture_agrees_with_peft(tmp_path: Path, architecture: str) 
         assert one.costs[0].parameters == made
 
 
+@pytest.mark.parametrize(
+    ("architecture", "kind", "sizes"),
+    [
+        ("WhisperForConditionalGeneration", *ARCHITECTURES["WhisperForConditionalGeneration"]),
+        (
+            "BartForConditionalGeneration",
+            "BartConfig",
+            {"d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "vocab_size": 50},
+        ),
+        ("T5ForConditionalGeneration", *ARCHITECTURES["T5ForConditionalGeneration"]),
+        ("LlamaForCausalLM", *ARCHITECTURES["LlamaForCausalLM"]),
+    ],
+)
+def test_a_configuration_that_names_no_class_is_the_whole_model(
+    tmp_path: Path, architecture: str, kind: str, sizes: dict[str, Any]
+) -> None:
+    """Of Whisper and BART there is a causal class as well, the decoder without its encoder."""
+    getattr(transformers, kind)(**sizes).save_pretrained(tmp_path)
+    found = inspect(tmp_path, InspectOptions(rank=16))
+    assert found.basis == f"config.json, as {architecture} on the meta device"
+    with torch.device("meta"):
+        model = getattr(transformers, architecture)(getattr(transformers, kind).from_pretrained(tmp_path))
+        adapted = peft.get_peft_model(model, peft.LoraConfig(r=16, target_modules="all-linear"))
+    assert costs(found)["all-linear"][16] == sum(p.numel() for n, p in adapted.named_parameters() if "lora_" in n)
+
+
 def test_a_single_module_of_every_kind_costs_what_peft_makes_of_it(tmp_path: Path) -> None:
     for architecture in ("GPT2LMHeadModel", "WhisperForConditionalGeneration", "ViTForImageClassification"):
         folder = described(tmp_path / architecture, architecture)
@@ -192,6 +218,19 @@ def test_a_pattern_hits_what_peft_adapts(tmp_path: Path, pattern: str) -> None:
     }
     assert set(found.modules) == made
     assert made
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "MixtralForCausalLM", "BertForMaskedLM"])
+def test_a_target_set_can_be_asked_for_by_the_name_it_is_shown_under(tmp_path: Path, architecture: str) -> None:
+    folder = described(tmp_path, architecture)
+    whole = inspect(folder)
+    for shown in whole.sets:
+        found = inspect(folder, InspectOptions(target=shown.name))
+        means = "with experts" if architecture == "MixtralForCausalLM" and shown.name == "all-linear" else shown.name
+        assert found.sets[-1] == next(one for one in whole.sets if one.name == means)
+        assert sorted(one.name for one in found.sets) == sorted(one.name for one in whole.sets)
+        assert found.notes == whole.notes
+        assert found.rule is not None
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,37 @@ def test_formats(model: Path) -> None:
     assert run(model, "--format", "markdown").startswith("**55,808 parameters; LoRA on all-linear")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("cattn", " Did you mean c_attn?"),
+        ("mlp.cfc,cproj", " Did you mean c_fc,c_proj?"),
+        ("atention", " Did you mean attention?"),
+        ("xyz", ""),
+        ("cattn,xyz", ""),
+    ],
+)
+@pytest.mark.parametrize("rank", [(), ("--rank", "8")])
+def test_a_pattern_without_a_hit_is_the_headline_and_no_column(
+    model: Path, pattern: str, meant: str, rank: tuple[str, ...]
+) -> None:
+    page = run(model, "--target", pattern, *rank)
+    assert page.splitlines()[0] == f"55,808 parameters; {pattern} hits no layer, which PEFT refuses.{meant}"
+    assert " 0 B" not in page
+    assert "0.00%" not in page
+    assert "Linear layers end in: c_attn, c_fc, c_proj." in " ".join(page.split())
+    if not rank:
+        assert "Memory and disk of all-linear" in page
+    assert page.splitlines()[0] in run(model, "--target", pattern, *rank, "--format", "markdown").replace("\\", "")
+
+
+def test_a_set_that_a_model_has_no_layer_of(tmp_path: Path) -> None:
+    save_file({"mlp.up_proj.weight": np.zeros((8, 4), np.float32)}, tmp_path / "model.safetensors")
+    page = run(tmp_path, "--target", "qv", "--rank", "2")
+    assert page.splitlines()[0] == "32 parameters; no layer is one of qv."
+    assert "No layer of the model is one of qv. Linear layers end in: up_proj." in page
+
+
 def test_names_cannot_move_a_cursor(tmp_path: Path) -> None:
     found = inspect(make(tmp_path / "model", "a\x1b[31m\n.q_proj"), InspectOptions(target=r".*q_proj|.*c_attn|.*h.*"))
     for text in (
