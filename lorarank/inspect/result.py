@@ -65,7 +65,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class TypeRow:
-    """Modules of one type, kind and shape.
+    """Modules of one type, kind and shape, in the same target sets.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class TypeRow:
     modules : how many; ``stack`` experts in each, 1 where it is no stack.
     out_features, in_features : shape of the map; of a convolution, in = input channels × kernel size.
     parameters_per_rank : of all of them together.
-    sets : names of the target sets that hold them.
+    sets : names of the target sets that hold them all.
     example : path of the first.
     """
 
@@ -120,7 +120,7 @@ class Inspection(Result):
     basis : where names and shapes come from.
     parameters : of the model, tied ones once.
     layers : everything that can be adapted, in the model's order.
-    types : the same by type, kind and shape.
+    types : the same by type, kind, shape and target sets.
     sets : qv, attention and all-linear, without empty ones; then what was asked for, one of them or a pattern.
     ranks : those whose costs are told.
     rule : how the pattern was read; ``None`` without one.

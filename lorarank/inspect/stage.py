@@ -140,9 +140,10 @@ def _set(
 
 
 def _types(layers: Sequence[Layer]) -> tuple[TypeRow, ...]:
-    groups: dict[tuple[str, str, int, int, int], list[Layer]] = {}
+    groups: dict[tuple[str, str, int, int, int, tuple[str, ...]], list[Layer]] = {}
     for layer in layers:
-        key = layer.type, layer.kind, layer.stack, layer.out_features, layer.in_features
+        sets = tuple(name for name in SETS if in_set(layer, name))  # dense of BERT stands inside and outside attention
+        key = layer.type, layer.kind, layer.stack, layer.out_features, layer.in_features, sets
         groups.setdefault(key, []).append(layer)
     return tuple(
         TypeRow(
@@ -153,11 +154,10 @@ def _types(layers: Sequence[Layer]) -> tuple[TypeRow, ...]:
             out_features,
             in_features,
             sum(layer.parameters_per_rank for layer in group),
-            # of some of them at least: fc1 may stand inside and outside of attention
-            tuple(name for name in SETS if any(in_set(layer, name) for layer in group)),
+            sets,
             group[0].name,
         )
-        for (kind, sort, stack, out_features, in_features), group in groups.items()
+        for (kind, sort, stack, out_features, in_features, sets), group in groups.items()
     )
 
 

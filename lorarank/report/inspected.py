@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lorarank.errors import printable
 from lorarank.inspect import Inspection, TargetSet, TypeRow
-from lorarank.inspect.targets import SETS, probably_meant
+from lorarank.inspect.targets import SETS, WITH_EXPERTS, probably_meant
 from lorarank.report.page import Page
 from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown
 from lorarank.wording import percent, size
@@ -21,7 +21,7 @@ def headline(found: Inspection) -> str:
     r = 16 if 16 in found.ranks else found.ranks[0]
     chosen = found.sets[-1]
     cost = next(cost for cost in chosen.costs if cost.r == r)
-    where = printable(chosen.name)
+    where = _in_a_sentence(chosen)
     if not chosen.modules:
         if chosen.name in SETS:
             return f"{found.parameters:,} parameters; no layer is one of {where}."
@@ -32,6 +32,10 @@ def headline(found: Inspection) -> str:
         f"{found.parameters:,} parameters; LoRA on {where} at r = {r} trains {cost.parameters:,}, "
         f"{percent(cost.share, 2)} of them."
     )
+
+
+def _in_a_sentence(one: TargetSet) -> str:
+    return f"all-linear {WITH_EXPERTS}" if one.name == WITH_EXPERTS else printable(one.name)
 
 
 def facts(found: Inspection) -> list[tuple[str, str]]:
@@ -92,7 +96,7 @@ def cost_grids(found: Inspection) -> list[Grid]:
     first = Grid("LoRA parameters, and their share of the model", ("r", *columns), (True,) * (1 + len(columns)), rows)
     last = sets[-1]
     rows = tuple((str(r), *_memory(last, index)) for index, r in enumerate(found.ranks))
-    return [first, Grid(f"Memory and disk of {printable(last.name)}", ("r", *MEMORY), (True,) * 6, rows)]
+    return [first, Grid(f"Memory and disk of {_in_a_sentence(last)}", ("r", *MEMORY), (True,) * 6, rows)]
 
 
 MEMORY = ("factors", "gradients", "AdamW", "together", "file in bf16")
@@ -116,7 +120,7 @@ def sections(found: Inspection, *, all_modules: bool) -> list[tuple[str, tuple[s
         hit = found.sets[-1].modules
         shown = hit if all_modules else hit[:MOST_LISTED]
         more = (f"and {len(hit) - len(shown):,} more (--modules shows all)",) if len(shown) < len(hit) else ()
-        title = f"Hit by {printable(found.sets[-1].name)}: {_modules(len(hit))}"
+        title = f"Hit by {_in_a_sentence(found.sets[-1])}: {_modules(len(hit))}"
         parts.append((title, (*map(printable, shown), *more)))
     notes = (
         *found.notes,

@@ -254,6 +254,17 @@ def test_a_pattern_that_is_none(tmp_path: Path) -> None:
         inspect(folder, InspectOptions(target="(q_proj"))
 
 
+def test_a_type_inside_and_outside_of_attention_has_a_row_of_each(tmp_path: Path) -> None:
+    found = inspect(described(tmp_path, "BertForMaskedLM"))
+    square = [row for row in found.types if (row.type, row.out_features, row.in_features) == ("dense", 64, 64)]
+    assert [(row.modules, row.sets, row.example) for row in square] == [
+        (2, ("attention", "all-linear"), "bert.encoder.layer.0.attention.output.dense"),
+        (1, ("all-linear",), "cls.predictions.transform.dense"),
+    ]
+    for one in found.sets:
+        assert sum(row.modules for row in found.types if one.name in row.sets) == len(one.modules)
+
+
 def test_conv1d_is_told_with_its_flag(tmp_path: Path) -> None:
     found = inspect(described(tmp_path, "GPT2LMHeadModel"))
     shapes = {(row.type, row.out_features, row.in_features) for row in found.types if row.kind == "Conv1D"}

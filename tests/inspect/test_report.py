@@ -105,6 +105,17 @@ def test_a_set_that_a_model_has_no_layer_of(tmp_path: Path) -> None:
     assert "No layer of the model is one of qv. Linear layers end in: up_proj." in page
 
 
+def test_a_mixture_of_experts_is_told_in_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = {"model_type": "mixtral", "num_key_value_heads": 2, "num_local_experts": 4, "vocab_size": 50} | sizes
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    page = run(tmp_path)
+    assert "parameters; LoRA on all-linear with experts at r = 16 trains " in page.splitlines()[0]
+    assert "Memory and disk of all-linear with experts\n" in page
+    assert "Hit by all-linear with experts: " in run(tmp_path, "--target", "all-linear")
+
+
 def test_names_cannot_move_a_cursor(tmp_path: Path) -> None:
     found = inspect(make(tmp_path / "model", "a\x1b[31m\n.q_proj"), InspectOptions(target=r".*q_proj|.*c_attn|.*h.*"))
     for text in (
