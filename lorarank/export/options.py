@@ -23,6 +23,9 @@ TOOLS = tuple(NAMES)
 WITH_PATTERNS = ("peft", "trl", "axolotl", "unsloth")
 """Those among them that take a rank for each module."""
 
+ANY_MODEL = ("peft", "trl")
+"""Those whose export holds for other models than causal language models."""
+
 
 @dataclass(frozen=True)
 class ExportOptions:

@@ -10,6 +10,7 @@ from lorarank.errors import OptionError, ResourceError
 from lorarank.export.document import Exported
 from lorarank.export.options import ExportOptions
 from lorarank.export.settings import Settings, gather
+from lorarank.export.translate import require_causal
 from lorarank.json_files import write_bytes
 
 
@@ -26,7 +27,7 @@ def export(source: str | Path, options: ExportOptions) -> Exported:
     RefusedError
         The run carries no recommendation, and ``options.rank`` is not given. Nothing is exported then.
     OptionError
-        The tool cannot do what is asked, or the options do not go with the source.
+        The tool cannot do what is asked or is not for such a model, or the options do not go with the source.
     SourceError, AdapterError, RunError, NumericsError
         A source that is missing, damaged or unfinished.
 
@@ -37,6 +38,7 @@ def export(source: str | Path, options: ExportOptions) -> Exported:
 Name a folder, a file, or a hub id like owner/name or owner/name@revision.
     """
     settings = gather(source, options)
+    require_causal(settings, options.to)
     document, notes = importlib.import_module(f"lorarank.export.tools.{options.to}").write(settings)
     return Exported(options.to, settings, document, (*settings.notes, *_about_rate(settings, options.to), *notes))
 

@@ -23,7 +23,7 @@ from lorarank.report.exported import to_text
 
 Make = Callable[..., Path]
 
-OWN = {
+OWN: dict[str, Any] = {
     "use_rslora": True,
     "use_dora": True,
     "lora_dropout": 0.1,
@@ -105,7 +105,6 @@ def test_an_adapter_exports_what_it_was_trained_with(make_adapter: Make) -> None
         ("llamafactory", ["one rank for all modules: rank_pattern (1 modules)", "layers_to_transform = [0, 1]"]),
         ("mlx", ["one rank for all", "modules_to_save"]),
         ("torchtune", ["one rank for all", "use_rslora = True", "modules_to_save"]),
-        ("vllm", ["refuses an adapter with use_dora or modules_to_save", "ignores rank_pattern"]),
     ],
 )
 def test_what_a_tool_cannot_express_is_said(make_adapter: Make, tool: str, says: list[str]) -> None:
@@ -114,6 +113,96 @@ def test_what_a_tool_cannot_express_is_said(make_adapter: Make, tool: str, says:
         assert any(words in note for note in notes), notes
     if not says:
         assert len(notes) == 1
+
+
+def test_vllm_declines_what_it_would_not_load(make_adapter: Make) -> None:
+    with pytest.raises(OptionError, match="it refuses an adapter with use_dora or modules_to_save"):
+        exported(make_adapter(r=8, alpha=16, config=OWN), "vllm")
+    own = OWN | {"use_dora": False, "modules_to_save": None}
+    notes = exported(make_adapter(r=8, alpha=16, config=own, name="plain"), "vllm").notes
+    assert any("ignores rank_pattern" in note for note in notes)
+
+
+UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k"
+FLUX = "transformer.single_transformer_blocks.7.proj_out"
+LLAMA = "model.layers.0.self_attn.q_proj"
+OTHERS: dict[str, tuple[str | None, tuple[str, ...], str]] = {
+    "unet": (None, (UNET,), "an image model"),
+    "unet with a task": ("CAUSAL_LM", (UNET,), "an image model"),
+    "kohya": (
+        None,
+        ("lora_unet_down_blocks_0_attentions_0_proj_in", "lora_te_text_model_layers_0_fc1"),
+        "an image model",
+    ),
+    "flux": (None, (FLUX,), "an image model"),
+    "sd3": (None, ("transformer_blocks.0.attn.to_q", "transformer_blocks.0.attn.add_k_proj"), "an image model"),
+    "convnext": (None, ("stages.0.blocks.0.mlp.fc1",), "an image model"),
+    "bert": (None, ("bert.encoder.layer.0.attention.self.query",), "an encoder"),
+    "whisper": (
+        None,
+        ("model.encoder.layers.0.self_attn.q_proj", "model.decoder.layers.0.self_attn.q_proj"),
+        "a decoder",
+    ),
+    "bart": (None, ("model.decoder.layers.0.encoder_attn.q_proj",), "a decoder"),
+    "t5": (None, ("decoder.block.0.layer.1.EncDecAttention.q",), "a decoder"),
+    **{
+        task: (task, (LLAMA,), f"its task_type is {task}")
+        for task in ("SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
+    },
+}
+"""Adapters of other models: their task, their modules, and what is said."""
+
+CAUSAL: dict[str, tuple[str, ...]] = {
+    "llama": (LLAMA,),
+    "gpt2": ("transformer.h.0.attn.c_attn",),
+    "neox": ("gpt_neox.layers.0.attention.query_key_value",),
+    "opt": ("model.decoder.layers.0.self_attn.q_proj",),
+    "chatglm": ("transformer.encoder.layers.0.self_attention.query_key_value",),
+    "mixture": ("model.layers.0.block_sparse_moe.experts.0.w1", "model.layers.0.mlp.experts.3.up_proj"),
+    "mpt": ("transformer.blocks.0.attn.Wqkv",),
+    "own": ("transformer_blocks.0.attn.q_proj", "blocks.0.ff.up"),
+    "with an image tower": (LLAMA, "visual.blocks.0.attn.qkv", "vision_tower.vision_model.encoder.layers.0.fc1"),
+    "with a diffusion head": (LLAMA, "model.layers.1.mlp.up_proj", "dit.transformer_blocks.0.attn.to_q"),
+    "unknown": ("w_000", "w_001"),
+}
+"""Adapters of causal language models, or such as cannot be told, without a task."""
+
+
+def of_modules(make_adapter: Make, names: tuple[str, ...], task: str | None) -> Path:
+    return make_adapter(modules=dict.fromkeys(names, (24, 16, (1.0,))), r=8, alpha=16, config={"task_type": task})
+
+
+@pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool not in ("peft", "trl")])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_models_are_declined_where_only_causal_ones_go(make_adapter: Make, name: str, tool: str) -> None:
+    task, names, shown = OTHERS[name]
+    folder = of_modules(make_adapter, names, task)
+    with pytest.raises(OptionError, match=rf"^--to {tool}: .* not for one: .*{shown}\. Take --to peft\.$"):
+        exported(folder, tool)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_causal_models_are_declined_by_none(make_adapter: Make, name: str) -> None:
+    folder = of_modules(make_adapter, CAUSAL[name], None)
+    for tool in TOOLS:
+        if tool != "torchtune":  # it knows its own names alone
+            notes = exported(folder, tool, qlora=True).notes
+            assert not any("no causal" in note for note in notes), notes
+
+
+def test_other_models_go_with_peft_and_trl_says_so(make_adapter: Make) -> None:
+    folder = of_modules(make_adapter, (UNET,), None)
+    assert exported(folder, "peft").settings.lora["target_modules"] == ["to_k"]
+    assert len(exported(folder, "peft").notes) == 1
+    assert any("put its class for AutoModelForCausalLM" in note for note in exported(folder, "peft", qlora=True).notes)
+    assert any("SFTTrainer is for language models" in note for note in exported(folder, "trl").notes)
+
+
+def test_the_command_declines_other_models_in_one_line(make_adapter: Make) -> None:
+    folder = of_modules(make_adapter, (FLUX,), None)
+    result = CliRunner().invoke(main, ["export", str(folder), "--to", "axolotl"])
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert "--to peft" in result.stderr
 
 
 def test_rank_stabilised_scaling_is_mlx_s_scale(make_adapter: Make) -> None:

@@ -219,6 +219,18 @@ def test_mlx(make_run: Make) -> None:
     assert document["num_layers"] < 1
 
 
+@pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool not in ("peft", "vllm")])
+def test_the_linear_schedule_is_written_or_said_to_be_left_out(make_run: Make, make_adapter: Make, tool: str) -> None:
+    found = exported(make_run(), tool)
+    left = [note for note in found.notes if "left out, so the" in note and "schedule" in note]
+    assert any("with a linear schedule" in note for note in found.notes)
+    written = "linear" in to_text(found).partition("\n\n")[2]
+    assert (len(left), written) == ((1, False) if tool in ("mlx", "torchtune") else (0, True))
+    if tool == "mlx":
+        assert "arguments: [0.002, 0.0, STEPS]" in left[0]
+    assert not any("schedule" in note for note in exported(make_adapter(), tool).notes[1:])  # it has no learning rate
+
+
 @pytest.mark.parametrize(("rank", "allowed"), [(1, 1), (2, 8), (8, 8), (9, 16), (300, 320), (512, 512)])
 def test_vllm_gets_an_allowed_rank(make_run: Make, rank: int, allowed: int) -> None:
     found = exported(make_run(), "vllm", rank=rank, qlora=True)

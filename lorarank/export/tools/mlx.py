@@ -31,6 +31,10 @@ def write(settings: Settings) -> tuple[dict[str, Any], tuple[str, ...]]:
     }
     if settings.learning_rate is not None:
         document["learning_rate"] = settings.learning_rate
+        notes.append(
+            "MLX-LM's linear schedule needs the number of steps: left out, so the learning rate stays as it is. Add "
+            f"lr_schedule with name: linear_schedule and arguments: [{settings.learning_rate!r}, 0.0, STEPS]."
+        )
     document["lora_parameters"] = {
         "keys": list(keys(settings.modules)),
         "rank": settings.r,

@@ -7,7 +7,7 @@ from typing import Any
 
 from lorarank.export.document import Call, Name, Script
 from lorarank.export.settings import Settings
-from lorarank.export.translate import base
+from lorarank.export.translate import base, other_model
 from lorarank.heuristics import QLORA_BASE
 
 
@@ -17,6 +17,7 @@ def write(settings: Settings) -> tuple[Script, tuple[str, ...]]:
     imports = ["from peft import LoraConfig"]
     calls = [lora_config(settings)]
     if settings.qlora:
+        notes += own_class(settings)
         imports = [
             "import torch",
             "from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training",
@@ -33,6 +34,13 @@ def write(settings: Settings) -> tuple[Script, tuple[str, ...]]:
 def lora_config(settings: Settings) -> Call:
     """``peft_config = LoraConfig(...)``."""
     return Call("peft_config", "LoraConfig", settings.lora)
+
+
+def own_class(settings: Settings) -> tuple[str, ...]:
+    """A sentence on the class that loads the model, where it is not the one that is written."""
+    if not (shown := other_model(settings)):
+        return ()
+    return (f"The adapter is for no causal language model ({shown}): put its class for AutoModelForCausalLM.",)
 
 
 def quantized(model: str) -> list[Call]:

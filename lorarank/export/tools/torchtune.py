@@ -67,6 +67,10 @@ def write(settings: Settings) -> tuple[dict[str, Any], tuple[str, ...]]:
     document: dict[str, Any] = {"model": model}
     if settings.learning_rate is not None:
         document["optimizer"] = {"lr": settings.learning_rate}
+        notes.append(
+            "torchtune has a cosine schedule and no linear one: left out, so the configuration that this is merged "
+            "into keeps its lr_scheduler."
+        )
     return document, (*lost, *notes)
 
 

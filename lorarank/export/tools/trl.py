@@ -7,8 +7,8 @@ from typing import Any
 
 from lorarank.export.document import Call, Script
 from lorarank.export.settings import Settings
-from lorarank.export.tools.peft import lora_config, quantized
-from lorarank.export.translate import base
+from lorarank.export.tools.peft import lora_config, own_class, quantized
+from lorarank.export.translate import base, other_model
 
 OUTPUT_DIR = "lora"
 """Where the adapter goes; ``SFTConfig`` has ``trainer_output`` otherwise."""
@@ -24,7 +24,13 @@ def write(settings: Settings) -> tuple[Script, tuple[str, ...]]:
     calls = [lora_config(settings), Call("args", "SFTConfig", arguments)]
     model = base(settings, notes)
     named = f"model={model!a}"
+    if shown := other_model(settings):
+        notes.append(
+            f"SFTTrainer is for language models, and the adapter is for no causal one ({shown}): peft_config goes "
+            "with the trainer of its model too."
+        )
     if settings.qlora:
+        notes += own_class(settings)
         imports = ["import torch", imports[0], "from transformers import AutoModelForCausalLM, BitsAndBytesConfig"]
         imports.append("from trl import SFTConfig, SFTTrainer")
         calls += quantized(model)

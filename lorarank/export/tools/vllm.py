@@ -24,24 +24,28 @@ def write(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Raises
     ------
     OptionError
-        A rank above all that it allows.
+        A rank above all that it allows, or a field that it refuses.
     """
     notes: list[str] = []
+    refused = [name for name in REFUSED if settings.lora.get(name)]
+    if refused:
+        raise OptionError(
+            "--to vllm",
+            f"it refuses an adapter with {' or '.join(refused)}",
+            do="merge it into its base (merge_and_unload in PEFT) and serve that, or take --to peft",
+        )
     largest = settings.largest_r
     allowed = next((rank for rank in VLLM_RANKS if rank >= largest), None)
     if allowed is None:
         raise OptionError("--to vllm", f"r = {largest}, and it serves up to {VLLM_RANKS[-1]}", do="cut it with resize")
     if allowed != largest:
         notes.append(f"--max-lora-rank {allowed} is the smallest value that vLLM allows for r = {largest}.")
-    refused = [name for name in REFUSED if settings.lora.get(name)]
-    if refused:
-        notes.append(f"vLLM refuses an adapter with {' or '.join(refused)}: this one will not load.")
     if settings.lora.get("rank_pattern") or settings.lora.get("alpha_pattern"):
         notes.append(
             f"vLLM ignores rank_pattern and alpha_pattern: it would scale every module by {settings.scaling:g}. "
             "lorarank convert --bake-alpha puts each module's scaling into its factors."
         )
-    _, lost = translate(settings, {}, "vLLM", (*READ, *REFUSED, "rank_pattern", "alpha_pattern"))
+    _, lost = translate(settings, {}, "vLLM", (*READ, "rank_pattern", "alpha_pattern"))
     path = settings.source if settings.kind == "adapter" else TRAINED
     if settings.kind == "run":
         notes.append(f"Replace {TRAINED} by the folder that training at r = {settings.r} leaves.")
