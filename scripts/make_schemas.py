@@ -126,6 +126,7 @@ def schema_of(name: str) -> dict[str, Any]:
     top["properties"]["schema"] = {"const": one.version}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:lorarank:schema:{name}:{one.version}",
         "title": f"lorarank {name}, version {one.version}",
         **_reference(one.kind),
         "$defs": found,

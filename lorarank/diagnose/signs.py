@@ -80,7 +80,8 @@ def stuck(shape: Shape) -> Sign:
         return _untested("stuck", LOW, "There are too few losses to tell learning from noise.")
     numbers = {"start": shape.start, "learned": shape.learned, "standard_error": shape.learned_se}
     found = shape.learned <= c.STUCK_ERRORS * shape.learned_se
-    sentence = f"The loss fell by {shape.learned:.4g} ± {shape.learned_se:.2g} from {shape.start:.4g}"
+    moved = f"{'rose' if shape.learned < 0 else 'fell'} by {abs(shape.learned):.4g}"
+    sentence = f"The loss {moved} ± {shape.learned_se:.2g} from {shape.start:.4g}"
     return Sign("stuck", LOW, SEEN if found else NOT_SEEN, f"{sentence}{': no more than noise' * found}.", numbers)
 
 
@@ -114,10 +115,11 @@ def plateau(train: Curve, validation: Curve, shape: Shape, rate: Curve) -> Sign:
     falling = any(fall - c.SURELY * se > allowed for fall, se in late.values())
     words = {"validation": "validation", "train": "training"}
     each = " and ".join(
-        f"{percent(fall / shape.learned, 1)} ± {percent(se / shape.learned, 1)} ({words[which]})"
+        f"{'rose' if fall < 0 else 'fell'} by {percent(abs(fall) / shape.learned, 1)} ± "
+        f"{percent(se / shape.learned, 1)} ({words[which]})"
         for which, (fall, se) in late.items()
     )
-    sentence = f"After the first third of the steps the loss fell by {each} of what was learned in all"
+    sentence = f"After the first third of the steps the loss {each} of what was learned in all"
     if flat:
         return Sign(name, LOW, SEEN, f"{sentence}: it was flat.", numbers)
     if falling:
@@ -211,10 +213,9 @@ def unfinished(train: Curve, validation: Curve, shape: Shape) -> Sign:
     share = fall / shape.learned
     numbers = {"share": share, "standard_error": se / shape.learned}
     seen = fall - c.SURELY * se > c.UNFINISHED_SHARE * shape.learned
-    sentence = (
-        f"The last third of the steps brought {percent(share, 1)} ± {percent(se / shape.learned, 1)} of what was "
-        f"learned ({which} loss)."
-    )
+    size = f"{percent(abs(share), 1)} ± {percent(se / shape.learned, 1)} of what was learned"
+    did = f"the {which} loss rose by {size}" if share < 0 else f"brought {size} ({which} loss)"
+    sentence = f"{'In the' if share < 0 else 'The'} last third of the steps {did}."
     return Sign(name, NEITHER, SEEN if seen else NOT_SEEN, sentence, numbers)
 
 

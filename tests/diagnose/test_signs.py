@@ -115,3 +115,16 @@ def test_a_handful_of_training_losses_is_not_called_unlearned(planted: Make) -> 
     run = replace(planted("healthy"), train=curve([1, 2, 3, 4], [1.4454, 1.5464, 0.9547, 1.1221]), validation=NOTHING)
     assert by_name(run)["stuck"].outcome == UNTESTED
     assert verdict_of(signs_of(run), 8).reason == "the curves do not carry a test of every sign"
+
+
+def test_a_loss_that_rises_is_said_to_rise(planted: Make) -> None:
+    run = planted("overfitting")
+    found = by_name(run)
+    assert found["early plateau"].numbers["validation_share"] < 0 < found["early plateau"].numbers["train_share"]
+    assert "the loss rose by 6.1% ± " in found["early plateau"].sentence
+    assert "(validation) and fell by " in found["early plateau"].sentence
+    assert found["unfinished"].sentence.startswith("In the last third of the steps the validation loss rose by 8.2% ± ")
+    assert "rose" not in "".join(by_name(planted("steep"))[name].sentence for name in ("stuck", "unfinished"))
+    up = replace(run, validation=curve(run.validation.steps, 1 + run.validation.steps / STEPS))
+    for sign in [*found.values(), *by_name(up).values()]:
+        assert not any(f"{verb} -" in sign.sentence for verb in ("fell by", "rose by", "brought")), sign

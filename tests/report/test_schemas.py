@@ -136,3 +136,9 @@ def test_the_command_prints_them() -> None:
     assert "the train rank" in printed["$defs"]["Recommendation"]["properties"]["r"]["description"]
     assert CliRunner().invoke(main, ["schema", "estimates"]).exit_code == 2
     assert FOLDER.is_dir()
+
+
+def test_each_has_an_identity_that_says_its_version() -> None:
+    for name, path in schemas().items():
+        version = path.stem.removeprefix(f"{name}-")
+        assert json.loads(path.read_text(encoding="utf-8"))["$id"] == f"urn:lorarank:schema:{name}:{version}"
