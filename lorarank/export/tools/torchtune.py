@@ -1,6 +1,6 @@
 """torchtune: the ``model`` section of a LoRA recipe's configuration (floor 3).
 
-Its keys, at bd2a0fc of 2026-04-23: a recipe's, LORA_ATTN_MODULES, the parameters of the ``lora_*`` builders (here of one
+Its keys, at bd2a0fc of 2026-04-23: a recipe's, LORA_ATTN_MODULES, the parameters of the ``lora_*`` builders (of one
 model), and the schedules:
 
 - https://github.com/pytorch/torchtune/blob/bd2a0fc/recipes/configs/llama3_1/8B_lora.yaml
