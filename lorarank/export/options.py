@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from lorarank.errors import OptionError
+from lorarank.wording import nearest
 
 NAMES = {
     "peft": "PEFT",
@@ -60,7 +61,9 @@ class ExportOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         if self.to not in TOOLS:
-            raise OptionError(f"--to {self.to}", "no such tool", do=f"choose among: {', '.join(TOOLS)}")
+            near = nearest(self.to, TOOLS)
+            meant = f"did you mean {near}? Choose" if near else "choose"
+            raise OptionError(f"--to {self.to}", "no such tool", do=f"{meant} among: {', '.join(TOOLS)}")
         for name in ("rank", "budget"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
+import lorarank
 from lorarank import runs
 from lorarank.cli import main
 from lorarank.errors import OptionError, RefusedError
@@ -297,3 +298,13 @@ def test_options_that_cannot_work(options: dict[str, Any], says: str) -> None:
         ExportOptions("peft", **options)
     with pytest.raises(OptionError, match="Choose among"):
         ExportOptions("keras")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("axolotll", "axolotl"), ("llama-factory", "llamafactory"), ("mlxx", "mlx")]
+)
+def test_a_tool_that_is_nearly_named_is_suggested(make_run: Make, typed: str, meant: str) -> None:
+    with pytest.raises(OptionError, match=f"no such tool. Did you mean {meant}[?] Choose among: peft, "):
+        lorarank.export(make_run(), typed)
+    with pytest.raises(OptionError, match=r"no such tool\. Choose among: peft, "):
+        lorarank.export(make_run(name="again"), "keras")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,12 @@ KEYS: dict[str, frozenset[str]] = {
 
 VLLM_RANKS = {1, 8, 16, 32, 64, 128, 256, 320, 512}
 """MaxLoRARanks of vllm/config/lora.py at a78dc92."""
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_each_tool_names_the_pages_of_its_keys(tool: str) -> None:
+    head = importlib.import_module(f"lorarank.export.tools.{tool}").__doc__ or ""
+    assert "https://" in head
 
 
 def exported(source: Path, tool: str, **options: Any) -> Exported:

@@ -1,6 +1,12 @@
-"""LLaMA-Factory: a YAML configuration (``src/llamafactory/hparams/finetuning_args.py`` and ``model_args.py`` at ff6d4d1
-of 2026-08-18; ``examples/train_qlora/qwen3_lora_sft_otfq.yaml``). It builds ``LoraConfig`` from these fields alone
-(``src/llamafactory/model/adapter.py``) (floor 3)."""
+"""LLaMA-Factory: a YAML configuration (floor 3).
+
+Its keys are the fields of these files, at ff6d4d1 of 2026-08-18, and it builds ``LoraConfig`` from them alone
+(``src/llamafactory/model/adapter.py``):
+
+- https://github.com/hiyouga/LLaMA-Factory/blob/ff6d4d1/src/llamafactory/hparams/finetuning_args.py
+- https://github.com/hiyouga/LLaMA-Factory/blob/ff6d4d1/src/llamafactory/hparams/model_args.py
+- https://github.com/hiyouga/LLaMA-Factory/blob/ff6d4d1/examples/train_qlora/qwen3_lora_sft_otfq.yaml
+"""
 
 from __future__ import annotations
 

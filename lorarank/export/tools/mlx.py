@@ -1,5 +1,10 @@
-"""MLX-LM: a YAML configuration for ``mlx_lm.lora --config`` (``mlx_lm/examples/lora_config.yaml``, ``mlx_lm/lora.py``
-CONFIG_DEFAULTS and ``linear_to_lora_layers`` of ``mlx_lm/tuner/utils.py`` at d78bf58 of 2026-08-22) (floor 3).
+"""MLX-LM: a YAML configuration for ``mlx_lm.lora --config`` (floor 3).
+
+Its keys, at d78bf58 of 2026-08-22: CONFIG_DEFAULTS, an example, and ``linear_to_lora_layers`` and ``build_schedule``:
+
+- https://github.com/ml-explore/mlx-lm/blob/d78bf58/mlx_lm/lora.py
+- https://github.com/ml-explore/mlx-lm/blob/d78bf58/mlx_lm/examples/lora_config.yaml
+- https://github.com/ml-explore/mlx-lm/blob/d78bf58/mlx_lm/tuner/utils.py
 
 ``keys`` are paths inside a layer, or whole ones, matched exactly; ``scale`` is what PEFT calls scaling.
 """

@@ -1,5 +1,12 @@
-"""torchtune: the ``model`` section of a LoRA recipe's configuration (``recipes/configs/llama3_1/8B_lora.yaml``,
-``torchtune/modules/peft/_utils.py`` LORA_ATTN_MODULES and the ``lora_*`` builders at bd2a0fc of 2026-04-23) (floor 3).
+"""torchtune: the ``model`` section of a LoRA recipe's configuration (floor 3).
+
+Its keys, at bd2a0fc of 2026-04-23: a recipe's, LORA_ATTN_MODULES, the parameters of the ``lora_*`` builders (of one
+model), and the schedules:
+
+- https://github.com/pytorch/torchtune/blob/bd2a0fc/recipes/configs/llama3_1/8B_lora.yaml
+- https://github.com/pytorch/torchtune/blob/bd2a0fc/torchtune/modules/peft/_utils.py
+- https://github.com/pytorch/torchtune/blob/bd2a0fc/torchtune/models/llama3_1/_model_builders.py
+- https://github.com/pytorch/torchtune/blob/bd2a0fc/torchtune/training/lr_schedulers.py
 
 Its builders adapt any of four attention layers, all layers of the MLPs or none, and the output layer, at one rank.
 """

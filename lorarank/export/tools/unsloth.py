@@ -1,5 +1,11 @@
-"""Unsloth: ``FastLanguageModel.from_pretrained`` and ``.get_peft_model`` (``unsloth/models/loader.py``, ``llama.py``,
-``vision.py`` at 015bdef of 2026-08-22), which hand further fields on to PEFT's ``LoraConfig`` (floor 3)."""
+"""Unsloth: ``FastLanguageModel.from_pretrained`` and ``.get_peft_model`` (floor 3).
+
+Their parameters, at 015bdef of 2026-08-22; they hand further fields on to PEFT's ``LoraConfig``:
+
+- https://github.com/unslothai/unsloth/blob/015bdef/unsloth/models/loader.py
+- https://github.com/unslothai/unsloth/blob/015bdef/unsloth/models/llama.py
+- https://github.com/unslothai/unsloth/blob/015bdef/unsloth/models/vision.py
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,13 @@
 """vLLM: ``vllm serve`` with ``--enable-lora``, ``--max-lora-rank`` and ``--lora-modules``
-(``docs/features/lora.md`` at 05863f1, ``docs/features/quantization/bnb.md`` at 03c1ab5; MaxLoRARanks in
-``vllm/config/lora.py`` at a78dc92; what it reads of an adapter: ``vllm/lora/peft_helper.py`` at 0214369) (floor 3)."""
+(floor 3).
+
+The options, the base in 4 bits, MaxLoRARanks, and what it reads of an adapter:
+
+- https://github.com/vllm-project/vllm/blob/05863f1/docs/features/lora.md
+- https://github.com/vllm-project/vllm/blob/03c1ab5/docs/features/quantization/bnb.md
+- https://github.com/vllm-project/vllm/blob/a78dc92/vllm/config/lora.py
+- https://github.com/vllm-project/vllm/blob/0214369/vllm/lora/peft_helper.py
+"""
 
 from __future__ import annotations
 
