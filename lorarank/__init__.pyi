@@ -15,4 +15,5 @@ from lorarank.commands import report as report
 from lorarank.commands import resize as resize
 from lorarank.commands import sweep as sweep
 
+__all__: list[str]
 __version__: str

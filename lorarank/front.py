@@ -84,7 +84,15 @@ class Front(ModuleType):
             return importlib.import_module(f"{self.__name__}.{name}")
         if name in HOMES:
             return getattr(importlib.import_module(HOMES[name]), name)
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if name == "__all__":
+            return sorted({*NAMES, "__version__"})
+        said = f"module {self.__name__!r} has no attribute {name!r}"
+        if not name.startswith("_"):  # those are asked for by the import system and by tools, often
+            from lorarank.wording import nearest
+
+            near = nearest(name, sorted(NAMES))
+            said += f". Did you mean {near!r}?" if near else ""
+        raise AttributeError(said)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *NAMES})
+        return sorted({*super().__dir__(), "__all__", *NAMES})

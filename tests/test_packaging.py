@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from email import message_from_string
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -37,10 +42,14 @@ ESSENTIAL = (
 DEMO = ("model/config.json", "model/model.safetensors", "model/tokenizer.json", "train.jsonl", "val.jsonl")
 
 
-def python(*arguments: str | Path, cwd: Path, **environment: str) -> str:
-    """Standard output of an interpreter that finds nothing of the checkout by itself."""
+OFFLINE = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
+"""How pip installs what is here and nothing else."""
+
+
+def python(*arguments: str | Path, cwd: Path, interpreter: str | Path = sys.executable, **environment: str) -> str:
+    """Standard output of an interpreter, or of a script of one, that finds nothing of the checkout by itself."""
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
+        [str(interpreter), *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", **environment},
         capture_output=True,
@@ -65,8 +74,7 @@ def installed(
 ) -> Path:
     """A folder that one of them was installed into, without its dependencies: those are here."""
     folder = tmp_path_factory.mktemp(request.param)
-    how = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
-    python("-m", "pip", "install", *how, "--target", folder, archives[request.param], cwd=folder)
+    python("-m", "pip", "install", *OFFLINE, "--target", folder, archives[request.param], cwd=folder)
     return folder
 
 
@@ -83,14 +91,14 @@ def below(folder: Path) -> dict[str, bytes]:
 def test_the_wheel_holds_the_package_and_nothing_else(archives: dict[str, Path]) -> None:
     with zipfile.ZipFile(archives["wheel"]) as wheel:
         names = set(wheel.namelist())
-        metadata = wheel.read(f"{NAME}.dist-info/METADATA").decode()
+        head = wheel.read(f"{NAME}.dist-info/METADATA").decode()
     info = f"{NAME}.dist-info/"
     assert {name.partition("/")[0] + "/" for name in names} == {"lorarank/", info}
     assert {f"lorarank/{path}" for path in ESSENTIAL} | {f"lorarank/_demo/{path}" for path in DEMO} <= names
     assert {f"{info}licenses/LICENSE", f"{info}licenses/CITATION.cff"} <= names
     assert not [name for name in names if "evidence" in name.split("/") or "tests" in name.split("/")]
     for line in ("License-Expression: Apache-2.0", "Author: ", "Keywords: ", "Requires-Python: >=3.10"):
-        assert line in metadata, line
+        assert line in head, line
 
 
 def test_the_citation_is_of_this_version() -> None:
@@ -116,7 +124,8 @@ def test_the_source_archive_holds_what_builds_and_tests_it(archives: dict[str, P
         "scripts/demo",
     }
     assert wanted | {f"lorarank/{path}" for path in ESSENTIAL} | {f"data/demo/{path}" for path in DEMO} <= names
-    assert not [name for name in names if name.startswith("data/evidence")]
+    read = [path for folder in ("tests", "data", "scripts") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert {str(path.relative_to(ROOT)) for path in read if not path.match("*/__pycache__/*")} <= names
 
 
 def test_it_works_where_it_was_installed(installed: Path, make_adapter: Make, tmp_path: Path) -> None:
@@ -137,12 +146,69 @@ def test_both_install_the_same_package(installed: Path, archives: dict[str, Path
     assert {f"lorarank/{name}": text for name, text in below(installed).items()} == content
 
 
-def test_the_demo_runs_from_the_wheel(archives: dict[str, Path], tmp_path: Path) -> None:
-    for package in ("torch", "transformers", "peft"):
+@pytest.mark.parametrize("archive", ["wheel", "sdist"])
+def test_the_demo_runs_in_a_clean_environment(archive: str, archives: dict[str, Path], tmp_path: Path) -> None:
+    """An environment of its own, whose dependencies are those here; the demo has no setting, so it is the whole one.
+
+    Paths in a ``.pth`` file are searched, but the ``.pth`` files in them are not read: an editable install here is not
+    found from there.
+    """
+    for package in ("torch", "transformers", "peft", "accelerate"):
         pytest.importorskip(package)
-    with zipfile.ZipFile(archives["wheel"]) as wheel:
-        wheel.extractall(tmp_path / "site")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    python("-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
+    place = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    fresh = {"cwd": empty, "interpreter": place / "python"}
+    site = Path(python("-c", "import sysconfig; print(sysconfig.get_path('purelib'))", **fresh).strip())
+    assert site.is_relative_to(tmp_path)
+    others = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (site / "dependencies.pth").write_text("".join(f"{other}\n" for other in sorted(others)), encoding="utf-8")
+    origin = "import importlib.util as u; found = u.find_spec('lorarank'); print(found and found.origin)"
+    assert python("-c", origin, **fresh) == "None\n"
+    python("-m", "pip", "install", *OFFLINE, "--ignore-installed", archives[archive], **fresh)
+    assert Path(python("-c", "import lorarank; print(lorarank.__file__)", **fresh).strip()).is_relative_to(site)
     threads = dict.fromkeys(THREADS, "1")
-    said = python("-m", "lorarank", "demo", cwd=tmp_path, **threads, PYTHONPATH=str(tmp_path / "site"))
+    said = python("demo", cwd=empty, interpreter=place / "lorarank", **threads)
     assert said.startswith("Train at r = ")
-    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    assert not list(empty.iterdir())
+
+
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """Distributions that import statements name, without the standard library and the package itself."""
+    names = {
+        name.partition(".")[0]
+        for node in nodes
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
+    }
+    of = metadata.packages_distributions()
+    return {
+        canonical(distribution)
+        for name in names - sys.stdlib_module_names - {"lorarank"}
+        for distribution in of.get(name, [name])
+    }
+
+
+def canonical(requirement: str) -> str:
+    """Name of a distribution as https://packaging.python.org/en/latest/specifications/name-normalization has it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
+
+
+def test_what_is_imported_is_declared(archives: dict[str, Path]) -> None:
+    """In the wheel itself: what every installation has, and what one of the extras brings."""
+    with zipfile.ZipFile(archives["wheel"]) as wheel:
+        head = message_from_string(wheel.read(f"{NAME}.dist-info/METADATA").decode())
+        code = {name: ast.parse(wheel.read(name)) for name in wheel.namelist() if name.endswith(".py")}
+    lines = head.get_all("Requires-Dist") or []
+    required = {canonical(line) for line in lines if "extra ==" not in line}
+    optional = {canonical(line) for line in lines if "extra ==" in line and not re.search("extra == .dev", line)}
+    assert not required & optional
+    everywhere = {name: imported(ast.walk(tree)) for name, tree in code.items()}
+    assert {
+        name: found - required - optional for name, found in everywhere.items() if found - required - optional
+    } == {}
+    assert required <= set().union(*everywhere.values())
+    on_load = {name: imported(tree.body) - required for name, tree in code.items()}
+    trains = ("lorarank/probe/", "lorarank/callback/trainer.py", "lorarank/callback/loggers.py")
+    assert {name: found for name, found in on_load.items() if found and not name.startswith(trains)} == {}

@@ -38,6 +38,7 @@ def test_every_command_is_a_function() -> None:
     assert set(commands.__all__) == set(COMMANDS) - NO_FUNCTION
     assert set(commands.__all__) | {"LoraRankCallback"} == front.NAMES
     assert set(dir(lorarank)) >= front.NAMES
+    assert set(lorarank.__all__) == front.NAMES | {"__version__"} <= set(dir(lorarank))
     for name in front.PACKAGES:
         assert importlib.util.find_spec(f"lorarank.{name}") is not None
 
@@ -141,8 +142,10 @@ def test_a_wrong_call_says_which() -> None:
         lorarank.resize("run", out="small", rank=8)  # type: ignore[call-arg]
     with pytest.raises(OptionError, match="--energy 90"):
         lorarank.estimate("run", energy=90)
-    with pytest.raises(AttributeError, match="no attribute 'estimates'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'estimates'\. Did you mean 'estimate'\?$"):
         lorarank.estimates  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'xyzzy'$"):
+        lorarank.xyzzy  # type: ignore[attr-defined]  # noqa: B018
 
 
 USER = """

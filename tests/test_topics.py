@@ -63,7 +63,14 @@ def test_piped_it_is_the_text_and_in_a_terminal_it_is_laid_out(name: str) -> Non
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("alfa", "alpha"), ("choosing rank", "choosing-r"), ("keep", "train-and-keep"), ("Q-LoRA", "qlora")],
+    [
+        ("alfa", "alpha"),
+        ("choosing rank", "choosing-r"),
+        ("keep", "train-and-keep"),
+        ("Q-LoRA", "qlora"),
+        ("rank", "choosing-r or train-and-keep"),
+        ("modules", "targets"),
+    ],
 )
 def test_the_nearest_topic_is_named(typed: str, meant: str) -> None:
     with pytest.raises(OptionError, match=f"Did you mean {meant}?"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,8 +47,27 @@ def read(topic: str, also: Iterable[str] = ()) -> str:
     """
     name = "-".join(topic.lower().replace("_", " ").split())
     if name not in TOPICS:
-        part = next((one for one in TOPICS if name in one.split("-")), None)
-        near = nearest(name, [*TOPICS, *also], cutoff=0.5) or part
-        meant = f"did you mean {near}? " if near else ""
+        near = nearest(name, [*TOPICS, *also], cutoff=0.5)
+        meant = " or ".join([near] if near else _about(name))
+        meant = f"did you mean {meant}? " if meant else ""
         raise OptionError(f"help {topic}", "no such topic", do=f"{meant}`lorarank help` lists them all")
+    return _text(name)
+
+
+def _text(name: str) -> str:
     return (Path(__file__).parent / f"{name}.md").read_text(encoding="utf-8")
+
+
+def _about(word: str) -> list[str]:
+    """Topics that have a word in their name, or else those with it in their heading or sentence; at most two.
+
+    >>> _about("keep"), _about("rank"), _about("xyzzy")
+    (['train-and-keep'], ['choosing-r', 'train-and-keep'], [])
+    """
+    named = [topic for topic in TOPICS if word in topic.split("-")]
+    said = [
+        topic
+        for topic, sentence in TOPICS.items()
+        if word in re.findall(r"\w+", f"{_text(topic).partition(chr(10))[0]} {sentence}".lower())
+    ]
+    return (named or said)[:2]
