@@ -82,7 +82,10 @@ def _findings(report: AuditReport) -> Chapter | None:
 def _evolution(report: AuditReport) -> Chapter | None:
     if report.evolution is None:
         return None
-    text = "The same modules in every source, in the order given, as the checkpoints of one run are."
+    text = (
+        "The same modules in every source, in the order given: an evolution where they are checkpoints of one run, a "
+        "comparison where they are not."
+    )
     tables = [Table(grid) for pair in content.grids(report) for grid in pair[1] if grid.title.startswith("From one")]
     return Chapter("evolution", "From one to the next", (Paragraph(text), *tables))
 
