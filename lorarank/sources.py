@@ -128,15 +128,19 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
 
     name = repo if revision is None else f"{repo}@{revision}"
     patterns = None if allow_patterns is None else list(allow_patterns)
+
+    def fetched(**how: Any) -> Path:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, **how))
+
     try:
         try:
-            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, tqdm_class=Bar))
+            folder = fetched(tqdm_class=Bar)
         except errors.LocalEntryNotFoundError as error:
-            if not _passes(error.__cause__):
+            if not _may_pass(error.__cause__):
                 raise
             logger.info("%s: %r from the hub; once more", printable(name), error.__cause__)
             time.sleep(RETRY_AFTER)
-            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, tqdm_class=Bar))
+            folder = fetched(tqdm_class=Bar)
         logger.info("%s from the hub is in %s", printable(name), printable(folder))
         return folder
     except errors.GatedRepoError:
@@ -164,7 +168,7 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
         what, do = f"no such folder, and the hub answered with {status}", "try again later"
     except Exception as error:  # a broken connection comes as an exception of whichever HTTP library is in use
         with suppress(Exception):
-            return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
+            return fetched(local_files_only=True)
         what, do = (
             f"no such folder, and downloading it failed ({_first_line(error)})",
             ("check the path, the network and the room on the disk"),
@@ -172,23 +176,28 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
     raise SourceError(name, what, do=do) from None
 
 
-def _passes(cause: BaseException | None) -> bool:
+def _may_pass(cause: BaseException | None) -> bool:
     """Whether asking once more may help: a connection that was not made, and no answer."""
-    return (
-        cause is not None
-        and getattr(cause, "response", None) is None
-        and type(cause).__name__ != "OfflineModeIsEnabled"
-    )
+    return cause is not None and _status(cause) is None and not _offline(cause)
+
+
+def _status(cause: BaseException | None) -> int | None:
+    """Of an answer that was an error."""
+    return getattr(getattr(cause, "response", None), "status_code", None)
+
+
+def _offline(cause: BaseException) -> bool:
+    return type(cause).__name__ == "OfflineModeIsEnabled"
 
 
 def _not_reached(cause: BaseException | None) -> str:
     """What came of asking the hub: why it did not answer, or with which status it did."""
-    status = getattr(getattr(cause, "response", None), "status_code", None)
+    status = _status(cause)
     if status is not None:
         return f"answered with {status}"
     if cause is None:
         return "cannot be reached"
-    if type(cause).__name__ == "OfflineModeIsEnabled":
+    if _offline(cause):
         return "is not asked in offline mode (HF_HUB_OFFLINE)"
     return f"cannot be reached ({_first_line(cause)})"
 
