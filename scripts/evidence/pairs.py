@@ -36,7 +36,7 @@ from lorarank.probe.progress import Progress
 from lorarank.probe.training import read_log
 from lorarank.spectrum import METRICS, measure
 from lorarank.sweep import Sweep, SweepOptions
-from lorarank.sweep.search import AROUND
+from lorarank.sweep.search import around
 
 HERE = Path(__file__).resolve().parents[2]
 KEPT = HERE / "data" / "evidence" / "pairs"
@@ -202,20 +202,18 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
     }
 
 
-def seeded(found: Mapping[str, Any]) -> bool:
-    """Whether the ranks around the answer of a sweep.json have all their seeds."""
-    outcome = found["outcome"]
-    ranks = [one["rank"] for one in outcome["ranks"]]
-    at = ranks.index(outcome["r_sufficient"])
-    around = {*ranks[max(0, at - AROUND) : at + AROUND + 1], outcome["best"]}
-    return all(len(one["seeds"]) >= found["seeds"] for one in outcome["ranks"] if one["rank"] in around)
+def seeded(found: Sweep) -> bool:
+    """Whether the ranks around the answer have all their seeds."""
+    ranks = found.outcome.ranks
+    wanted = around(found.outcome, [one.rank for one in ranks])
+    return all(len(one.seeds) >= found.seeds for one in ranks if one.rank in wanted)
 
 
 def work_on(pair: Pair, options: ProbeOptions) -> None:
     """The sweep, then the probe, then the record."""
     kept = KEPT / pair.name
     before = kept / "record.json"
-    if before.is_file() and seeded(json.loads((kept / sweep.SWEEP).read_text())):
+    if before.is_file() and seeded(sweep.read(kept)):
         print(f"{pair.name}: done before")
         return
     report = say(pair.name)
