@@ -68,8 +68,10 @@ def low_rank(companion: Companion | None, gain: float) -> LowRank | None:
     )
 
 
-def law(found: LowRank, highest: int) -> tuple[tuple[int, float, float, float], ...]:
-    """What each rank of the ladder up to ``highest`` loses by the law that the answer rests on, and its limits.
+def law(found: LowRank, r: int) -> tuple[tuple[int, float, float, float], ...]:
+    """What each rank of the ladder loses by the law that the answer ``r`` rests on, and its limits.
+
+    Up to two doublings beyond the answer, and to the upper end of what the law leaves open.
 
     Rank, share of the gain, and the lower and upper limit: 95 % of the companion's errors, and the powers of
     :data:`~lorarank.estimate.constants.POWER_RANGE`.
@@ -80,7 +82,9 @@ def law(found: LowRank, highest: int) -> tuple[tuple[int, float, float, float], 
     slow, fast = constants.POWER_RANGE
     errors = constants.STANDARD_ERRORS * found.lost_se
     points = []
-    for rung in (rung for rung in LADDER if found.rank <= rung <= highest):
+    for rung in LADDER:
+        if not found.rank <= rung <= max(4 * r, found.high):
+            continue
         share = found.rank / rung
         limits = [(found.lost - errors) * share**fast, (found.lost + errors) * share**slow]
         points.append((rung, found.lost * share**constants.POWER, min(limits), max(limits)))

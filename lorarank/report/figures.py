@@ -140,7 +140,7 @@ def low_rank(found: LowRank, r: int, *, kind: str = "png") -> bytes:
     kind : one of :data:`KINDS`.
     """
     figure, axes = _begun()
-    ranks, shares, lows, highs = (list(column) for column in zip(*law(found, max(4 * r, found.high)), strict=True))
+    ranks, shares, lows, highs = (list(column) for column in zip(*law(found, r), strict=True))
     axes.fill_between(ranks, lows, highs, color=BAND, linewidth=0, label="errors, and the powers measured")
     axes.plot(ranks, shares, color=INK, label="in proportion to 1/r")
     errors = STANDARD_ERRORS * found.lost_se

@@ -126,11 +126,8 @@ def grid(found: Sweep) -> Grid:
     answer = found.outcome
     rows = []
     for one in answer.ranks:
-        mark = "suffices" if one.rank == answer.r_sufficient else "best" if one.rank == answer.best else ""
-        if one.rank == answer.r_sufficient == answer.best:
-            mark = "suffices, best"
-        if not answer.learned:
-            mark = ""
+        marks = {"suffices": answer.r_sufficient, "best": answer.best} if answer.learned else {}
+        mark = ", ".join(word for word, rank in marks.items() if rank == one.rank)
         rows.append(
             (
                 str(one.rank),

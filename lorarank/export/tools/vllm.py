@@ -1,5 +1,4 @@
-"""vLLM: ``vllm serve`` with ``--enable-lora``, ``--max-lora-rank`` and ``--lora-modules``
-(floor 3).
+"""vLLM: ``vllm serve`` with ``--enable-lora``, ``--max-lora-rank`` and ``--lora-modules`` (floor 3).
 
 The options, the base in 4 bits, MaxLoRARanks, and what it reads of an adapter:
 

@@ -89,7 +89,7 @@ def low_rank(key: str, found: LowRank, r: int, limit: float) -> str:
     found : the companion's loss, a share of the gain.
     r : the answer; ``limit`` the share of the gain that may be lost.
     """
-    curve = law(found, max(4 * r, found.high))
+    curve = law(found, r)
     lowest = min(0.0, *(low for _, _, low, _ in curve))
     highest = max(2 * limit, *(high for _, _, _, high in curve))
     ladder = [rung for rung, *_ in curve]
