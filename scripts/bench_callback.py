@@ -95,7 +95,7 @@ def trained(callback: Timed | None) -> dict[str, float]:
             remove_unused_columns=False,
         )
         # the clock stops before the callback begins
-        callbacks = [clock] if callback is None else [clock, callback]
+        callbacks: list[transformers.TrainerCallback] = [clock] if callback is None else [clock, callback]
         trainer = Trainer(model=model, args=arguments, train_dataset=Ordered(rows, schedule), callbacks=callbacks)
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
         begun = time.perf_counter()

@@ -61,7 +61,7 @@ def looks(browser: Browser, report: Path, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for scheme in ("light", "dark"):
         for width in WIDTHS:
-            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
             page, troubles = opened(context.new_page(), report)
             page.screenshot(path=folder / f"{report.stem}-{width}-{scheme}.png", full_page=True)
             wrong = page.evaluate(WRONG) | {"contrast_below_4.5": page.evaluate(CONTRAST), "troubles": troubles}

@@ -98,7 +98,7 @@ def gradience_of(name: str, found: Audit) -> dict[str, Any]:
     }
 
 
-result = {
+result: dict[str, Any] = {
     "command": "python scripts/evidence_audits.py ADAPTERS " + " ".join(f"--dense {name}" for name in given.dense),
     "lorarank": __version__,
     "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),

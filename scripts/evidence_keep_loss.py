@@ -15,6 +15,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +23,13 @@ from peft import PeftModel
 
 from lorarank import corpus, runs
 from lorarank.cli.demo import RANK, TOKENS, demo_folder
+from lorarank.json_files import write_json
 from lorarank.numerics.paired import paired_difference
 from lorarank.probe import model as models
 from lorarank.probe.heldout import DocumentLosses, evaluate
 from lorarank.probe.material import gather
 from lorarank.probe.options import ProbeOptions
 from lorarank.resize import Resized, ResizeOptions, resize
-from lorarank.runs import write_json
 from lorarank.spectrum import METRICS
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -75,7 +76,7 @@ def lost(how: ResizeOptions) -> tuple[dict[str, float], Resized]:
 
 
 whole = measured(run.adapters[0])
-points = []
+points: list[dict[str, Any]] = []
 for point in run.truncation.points:
     uniform, done = lost(ResizeOptions(rank=point.k))
     stated = done.loss

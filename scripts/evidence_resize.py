@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -20,8 +21,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lorarank import adapters
+from lorarank.json_files import write_json
 from lorarank.resize import ResizeOptions, resize
-from lorarank.runs import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,6 +50,7 @@ cuts = {
 
 def dense(model: PeftModel, name: str, k: int) -> None:
     """Cut every delta weight of an adapter by a dense SVD in float64, the long way."""
+    module: Any
     for module in model.modules():
         if name in getattr(module, "lora_A", {}):
             scaling = module.scaling[name]
@@ -60,7 +62,7 @@ def dense(model: PeftModel, name: str, k: int) -> None:
 
 
 @torch.no_grad()
-def against(model: PeftModel, name: str | None) -> dict[str, float]:
+def against(model: PeftModel, name: str | None) -> dict[str, Any]:
     """How the logits with an adapter (``None``: the base) differ from those with the whole one."""
     divergence = same = squares = largest = 0.0
     for row in tokens:

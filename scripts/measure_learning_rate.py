@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from lorarank.corpus.rows import Rows
 from lorarank.json_files import write_json
 from lorarank.probe import model as models
 from lorarank.probe.grid import FACTOR, FIRST_RATE
@@ -50,14 +52,14 @@ found = json.loads(given.output.read_text()) if given.output.is_file() else {}
 points = found.setdefault(given.name, {"steps": whole.steps, "tokens": given.tokens, "rank": given.rank, "points": {}})
 
 
-def loss(kept) -> float:
+def loss(kept: Rows) -> float:
     losses = evaluate(model, kept, documents=int(kept.document.max()) + 1, rows_at_once=4, dtype=dtype)
     return float(losses.sums.sum() / losses.counts.sum())
 
 
-def take(index):
+def take(index: NDArray[np.int64]) -> Rows:
     index = np.unique(index)
-    return type(rows)(*(a[index] for a in (rows.input_ids, rows.loss_mask, rows.position_ids, rows.document)))
+    return Rows(rows.input_ids[index], rows.loss_mask[index], rows.position_ids[index], rows.document[index])
 
 
 with tempfile.TemporaryDirectory() as scratch:

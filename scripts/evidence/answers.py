@@ -20,16 +20,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import pairs
 from bakeoff import EVIDENCE, verdict
 
-from lorarank import sweep
 from lorarank.estimate import EstimateOptions, recommend
 from lorarank.json_files import write_json
+from lorarank.sweep import read
 
 OUTPUT = EVIDENCE / "answers.json"
 
 
 def answer(pair: pairs.Pair, folder: Path) -> dict[str, Any]:
     """One pair's answer and what it was worth."""
-    truth = sweep.read(pairs.KEPT / pair.name).outcome
+    truth = read(pairs.KEPT / pair.name).outcome
     said = recommend(folder, EstimateOptions(task=pair.task))
     found: dict[str, Any] = {
         "r_sufficient": [truth.low, truth.r_sufficient, truth.high],

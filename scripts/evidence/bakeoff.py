@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 from predictors import Record, on_ladder, predictors
 
-from lorarank import sweep
 from lorarank.json_files import write_json
 from lorarank.numerics.ladder import octaves
+from lorarank.sweep import Sweep, read
 from lorarank.sweep.outcome import Outcome
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "data" / "evidence"
@@ -97,10 +97,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=EVIDENCE / "bakeoff.json")
     given = parser.parse_args()
     records: dict[str, Record] = {}
-    answers: dict[str, sweep.Sweep] = {}
+    answers: dict[str, Sweep] = {}
     for path in sorted(given.pairs.glob("*/record.json")):
         records[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
-        answers[path.parent.name] = sweep.read(path.parent)
+        answers[path.parent.name] = read(path.parent)
     table: dict[str, dict[str, Verdict]] = {}
     for name, rule in predictors():
         for pair, record in records.items():

@@ -27,7 +27,7 @@ class Kept:
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path = path
         self.header = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", **header}
-        self.results: dict[str, Any] = json.loads(path.read_text())["results"] if path.is_file() else {}
+        self.results: dict[str, dict[str, Any]] = json.loads(path.read_text())["results"] if path.is_file() else {}
 
     def keep(self, name: str, result: Mapping[str, Any], **summary: Any) -> None:
         self.results[name] = dict(result)

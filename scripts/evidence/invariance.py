@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -58,11 +59,11 @@ def main() -> None:
     usual = models.choose_precision(torch.device("cpu"))
     other = torch.float32 if usual == torch.bfloat16 else torch.bfloat16
 
-    def condition(task: str, change: str, **more: object) -> dict[str, object]:
+    def condition(task: str, change: str, **more: Any) -> dict[str, Any]:
         name = f"{task}/{change}"
         if name not in kept.results:
             train, val = tasks.write(task, given.work / "data" / task)
-            options = {"rank": RANK, "tokens": TOKENS, "alpha": ALPHA, "val": str(val)}
+            options: dict[str, Any] = {"rank": RANK, "tokens": TOKENS, "alpha": ALPHA, "val": str(val)}
             precision = more.pop("precision", None)
             models.choose_precision = lambda device: other if precision else usual
             output = given.work / "invariance" / name.replace("/", "-")
@@ -102,7 +103,7 @@ def summary(kept: Kept) -> dict[str, object]:
     }
 
 
-def outlooks(kept: Kept) -> list[dict[str, object]]:
+def outlooks(kept: Kept) -> list[dict[str, Any]]:
     """What each run says of a longer one, beside the run of twice the tokens."""
     found = []
     for task in TASKS:

@@ -28,14 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import tasks
 
-from lorarank import adapters, runs, sweep
+from lorarank import adapters, runs
 from lorarank.errors import LorarankError
 from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions, probe
-from lorarank.probe.progress import Progress
+from lorarank.probe.progress import Progress, Report
 from lorarank.probe.training import read_log
 from lorarank.spectrum import METRICS, measure
-from lorarank.sweep import Sweep, SweepOptions
+from lorarank.sweep import SWEEP, Sweep, SweepOptions, read, sweep
 from lorarank.sweep.search import around
 
 HERE = Path(__file__).resolve().parents[2]
@@ -128,7 +128,7 @@ def rows_of(pair: Pair, models: Mapping[str, str], data: Path | None, work: Path
     return data / pair.data / "train.jsonl", data / pair.data / "val.jsonl"
 
 
-def say(name: str) -> object:
+def say(name: str) -> Report:
     """Reports a line for every fifth of a stage."""
 
     def report(progress: Progress) -> None:
@@ -213,12 +213,14 @@ def work_on(pair: Pair, options: ProbeOptions) -> None:
     """The sweep, then the probe, then the record."""
     kept = KEPT / pair.name
     before = kept / "record.json"
-    if before.is_file() and seeded(sweep.read(kept)):
+    if before.is_file() and seeded(read(kept)):
         print(f"{pair.name}: done before")
         return
     report = say(pair.name)
-    found = sweep.sweep(
-        SweepOptions(options.model, options.data, kept, options.val, pair.ranks, seeds=pair.seeds, tokens=pair.tokens),
+    found = sweep(
+        SweepOptions(
+            options.model, options.data, kept, val=options.val, ranks=pair.ranks, seeds=pair.seeds, tokens=pair.tokens
+        ),
         report=report,
         command=("scripts/evidence/pairs.py", "--only", pair.name),
     )
@@ -226,7 +228,7 @@ def work_on(pair: Pair, options: ProbeOptions) -> None:
         f"{pair.name}: r_sufficient {found.outcome.r_sufficient} ({found.outcome.low}-{found.outcome.high})", flush=True
     )
     found = dataclasses.replace(found, model=pair.model, data=pair.data)  # names, not the folders of this machine
-    write_json(kept / sweep.SWEEP, found)
+    write_json(kept / SWEEP, found)
     if before.is_file():  # the probe is as it was, and the sweep has points more
         old = json.loads(before.read_text())
         share = round(old["probe"]["tokens"] / found.trained_tokens, 4)
@@ -256,7 +258,7 @@ class Asked:
     def __iter__(self) -> Iterator[Pair]:
         return (pair for pair in PAIRS if pair.model in self.models and pair.name in self.names)
 
-    def options(self, pair: Pair, **more: object) -> ProbeOptions:
+    def options(self, pair: Pair, **more: Any) -> ProbeOptions:
         """The options of the pair's probe."""
         train, val = rows_of(pair, self.models, self.data, self.work)
         plain = ProbeOptions(

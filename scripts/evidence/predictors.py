@@ -18,6 +18,7 @@ from lorarank.numerics.ladder import LADDER, round_up
 
 Record = Mapping[str, Any]
 Rule = Callable[[Record], float]
+Count = Callable[[NDArray[np.float64], tuple[int, int]], float]
 
 SHARES = (0.80, 0.85, 0.90, 0.95, 0.99)
 METRICS = ("weight", "activation", "loss")
@@ -47,7 +48,7 @@ def aggregates(ranks: list[float], weights: NDArray[np.float64]) -> dict[str, fl
     }
 
 
-def by_module(metric: str, count: Callable[[NDArray[np.float64], tuple[int, int]], float], how: str) -> Rule:
+def by_module(metric: str, count: Count, how: str) -> Rule:
     """A criterion in each module, and one way to aggregate."""
 
     def rule(record: Record) -> float:
@@ -56,6 +57,21 @@ def by_module(metric: str, count: Callable[[NDArray[np.float64], tuple[int, int]
         return aggregates(ranks, energies(spectra))[how]
 
     return rule
+
+
+def energy(share: float) -> Count:
+    """The energy rank, for :func:`by_module`."""
+    return lambda values, shape: criteria.energy(values, share)
+
+
+def unshaped(measure: Callable[[NDArray[np.float64]], float]) -> Count:
+    """A measure that asks for no shape, for :func:`by_module`."""
+    return lambda values, shape: measure(values)
+
+
+def always(constant: int) -> Rule:
+    """The same rank for everything."""
+    return lambda record: constant
 
 
 def pooled(metric: str, share: float) -> Rule:
@@ -89,7 +105,7 @@ def crossing(loss: float) -> Rule:
     def rule(record: Record) -> float:
         gain = record["probe"]["gain"][0]
         points = sorted(record["truncation"])
-        return next((k for k, excess, _ in points if excess <= loss * gain), record["probe"]["rank"])
+        return float(next((k for k, excess, _ in points if excess <= loss * gain), record["probe"]["rank"]))
 
     return rule
 
@@ -106,7 +122,8 @@ def healed(loss: float) -> Rule:
 
     def rule(record: Record) -> float:
         gain = record["probe"]["gain"][0]
-        return next((k for k, excess, _ in sorted(record["healed"]) if excess <= loss * gain), record["probe"]["rank"])
+        points = sorted(record["healed"])
+        return float(next((k for k, excess, _ in points if excess <= loss * gain), record["probe"]["rank"]))
 
     return rule
 
@@ -192,7 +209,7 @@ def predictors() -> Iterator[tuple[str, Rule]]:
             for how in hows:
                 yield (
                     f"energy {share:g}, {how}, {metric}",
-                    by_module(metric, lambda values, _, share=share: criteria.energy(values, share), how),
+                    by_module(metric, energy(share), how),
                 )
             yield f"energy {share:g}, pooled, {metric}", pooled(metric, share)
     plain: dict[str, Callable[[NDArray[np.float64]], float]] = {
@@ -203,7 +220,7 @@ def predictors() -> Iterator[tuple[str, Rule]]:
     }
     for name, measure in plain.items():
         for how in ("q50 by energy", "q90 by energy"):
-            yield f"{name}, {how}, weight", by_module("weight", lambda values, _, m=measure: m(values), how)
+            yield f"{name}, {how}, weight", by_module("weight", unshaped(measure), how)
     yield (
         "stable rank + 1 rounded up, median, weight",
         by_module("weight", lambda values, _: math.ceil(measures.stable_rank(values)) + 1, "median"),
@@ -232,8 +249,8 @@ def predictors() -> Iterator[tuple[str, Rule]]:
     for end in ("low", "middle", "high"):
         yield f"table, {end}", table(end)
     for constant in (1, 2, 4, 8, 16, 32):
-        yield f"always {constant}", lambda record, constant=constant: constant
-    energy90 = by_module("weight", lambda values, _: criteria.energy(values, 0.9), "q50 by energy")
+        yield f"always {constant}", always(constant)
+    energy90 = by_module("weight", energy(0.9), "q50 by energy")
     yield "energy 0.9 and truncation 5%, the smaller", combined(min, energy90, crossing(0.05))
     yield "energy 0.9 and truncation 5%, the larger", combined(max, energy90, crossing(0.05))
     yield "energy 0.9 and capacity floor, the larger", combined(max, energy90, capacity)

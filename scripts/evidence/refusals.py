@@ -14,6 +14,7 @@ import random
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -50,9 +51,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     kept = Kept(given.output, {"command": "python scripts/evidence/refusals.py", "model": "the demo model"})
 
-    def condition(name: str, train: Path, val: Path, **more: object) -> dict[str, object]:
+    def condition(name: str, train: Path, val: Path, **more: Any) -> dict[str, object]:
         if name not in kept.results:
-            options = {"rank": RANK, "tokens": TOKENS, "val": str(val), **more}
+            options: dict[str, Any] = {"rank": RANK, "tokens": TOKENS, "val": str(val), **more}
             output = given.work / "refusals" / name.replace("/", "-")
             kept.keep(name, answered(ProbeOptions(str(MODEL), str(train), output, **options)), summary=summary(kept))
             print(name, kept.results[name].get("r"), kept.results[name].get("confidence"), flush=True)
@@ -76,7 +77,7 @@ def main() -> None:
     kept.write(summary=summary(kept))
 
 
-def summary(kept: Kept) -> dict[str, object]:
+def summary(kept: Kept) -> dict[str, Any]:
     """Per condition: how many, how many refused, and how many refused or of low confidence."""
     groups: dict[str, list[dict[str, object]]] = {}
     for name, result in kept.results.items():

@@ -254,7 +254,8 @@ def filled(text: str) -> str:
     for name, render in TABLES.items():
         if f"<!-- {name} -->" in text:  # the tables of files that are not there yet stand nowhere
             block = f"<!-- {name} -->\n{render()}\n<!-- /{name} -->"
-            text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
+            before, after = re.split(rf"<!-- {name} -->.*?<!-- /{name} -->", text, maxsplit=1, flags=re.DOTALL)
+            text = before + block + after
     return text
 
 

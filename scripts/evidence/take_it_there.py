@@ -136,7 +136,8 @@ def trained(shop: Workshop, run: str, model: str) -> dict[str, Any]:
     saved = shop.folder / "lora" / f"checkpoint-{STEPS}"
     config = PeftConfig.from_pretrained(str(saved))
     loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(shop.folder / model), str(saved))
-    ranks = [layer.r["default"] for layer in loaded.modules() if isinstance(getattr(layer, "r", None), dict)]
+    found = (getattr(layer, "r", None) for layer in loaded.modules())
+    ranks = [r["default"] for r in found if isinstance(r, dict)]
     history = json.loads((saved / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
 
     audit = shop.lorarank("audit", f"lora/checkpoint-{STEPS}").splitlines()
