@@ -127,3 +127,23 @@ def test_the_teacher_is_of_its_rank(scripts: Any) -> None:
     for name, delta in touched.items():
         assert np.linalg.matrix_rank(delta, tol=1e-4) == 3
         assert np.linalg.norm(delta) == pytest.approx(0.5 * float(before[name].norm()), rel=1e-4)
+
+
+def test_a_pair_is_swept_probed_and_kept(scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("peft")
+    pairs = scripts("pairs")
+    monkeypatch.setattr(pairs, "KEPT", tmp_path / "kept")
+    pair = pairs.Pair("small", "demo", "guilds", "domain", 1024, (1, 2), 4, seeds=2)
+    work = pairs.Asked(tmp_path, {"demo": str(ROOT / "data" / "demo" / "model")}, None, frozenset({"small"}))
+    options = work.options(pair, lr=1e-3)
+    assert pairs.done(pair, options)
+    kept = tmp_path / "kept" / "small"
+    record = json.loads((kept / "record.json").read_text(encoding="utf-8"))
+    sweep = json.loads((kept / "sweep.json").read_text(encoding="utf-8"))
+    assert (sweep["model"], sweep["data"]) == ("demo", "guilds")  # no folder of this machine
+    assert record["share_of_sweep_tokens"] == round(record["probe"]["tokens"] / sweep["trained_tokens"], 4)
+    assert all(np.isfinite(rule(record)) for name, rule in scripts("predictors").predictors() if "energy" in name)
+
+    points = sorted((kept / "points").iterdir())
+    assert pairs.done(pair, options)  # at once: there is nothing left to do
+    assert sorted((kept / "points").iterdir()) == points
