@@ -1,15 +1,18 @@
 """By how much the answer moves with what should not matter; writes data/evidence/invariance.json.
 
 One thing is changed at a time against the plain probe (R = 32, 65,536 tokens, alpha 32, seed 0, learning rate
-searched): R, tokens, seed, learning rate ×½ and ×2 of the plain one's, fp32 for bf16, alpha.
+searched): R, tokens, seed, learning rate ×½ and ×2 of the plain one's, fp32 for bf16, alpha. The demo model's smallest
+matrix has 64 rows; R = 128 is tried on pairs of SmolLM2 where its folder is given, against what answers.json says of
+their probes at R = 64.
 
-    python scripts/evidence/invariance.py --work WORK
+    python scripts/evidence/invariance.py --work WORK [--model smollm2=FOLDER --data FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 import warnings
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import pairs
 import tasks
 import torch
 from conditions import Kept, answered
@@ -32,6 +36,8 @@ HERE = Path(__file__).resolve().parents[2]
 MODEL = HERE / "data" / "demo" / "model"
 TASKS = ("reverse", "lexicon", "notes", "facts-128")
 TOKENS, RANK, ALPHA = 65_536, 32, 32
+REAL = ("smollm2-banking77", "smollm2-gsm8k")
+REAL_RANK = 128
 
 
 def changes(rate: float) -> Iterator[tuple[str, dict[str, object]]]:
@@ -53,9 +59,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=HERE / "data" / "evidence" / "invariance.json")
+    parser.add_argument("--model", default="", metavar="smollm2=FOLDER", help="a real model, to try R = 128 on")
+    parser.add_argument("--data", type=Path, help="folder of the real datasets")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    kept = Kept(given.output, {"command": "python scripts/evidence/invariance.py", "model": "the demo model"})
+    kept = Kept(
+        given.output,
+        {
+            "command": "python scripts/evidence/invariance.py",
+            "model": "the demo model, but where SmolLM2-135M is named",
+        },
+    )
     usual = models.choose_precision(torch.device("cpu"))
     other = torch.float32 if usual == torch.bfloat16 else torch.bfloat16
 
@@ -76,6 +90,15 @@ def main() -> None:
         plain = condition(task, "plain")
         for change, options in changes(float(str(plain["learning_rate"]))):
             condition(task, change, **options)
+    if given.model:
+        answers = json.loads((HERE / "data" / "evidence" / "answers.json").read_text(encoding="utf-8"))["answers"]
+        wanted = pairs.Asked(given.work, dict([given.model.split("=", 1)]), given.data, frozenset(REAL))
+        for pair in wanted:
+            kept.results[f"{pair.name}/plain"] = answers[pair.name]
+            name = f"{pair.name}/R {REAL_RANK}"
+            if name not in kept.results:
+                output = given.work / "invariance" / name.replace("/", "-")
+                kept.keep(name, answered(wanted.options(pair, rank=REAL_RANK, output=output)), summary=summary(kept))
     kept.write(summary=summary(kept))
 
 
