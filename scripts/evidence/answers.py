@@ -1,7 +1,8 @@
 """What `estimate` says of the probe of every pair, beside the sweep; writes data/evidence/answers.json.
 
 From it: how often the interval holds the rank that suffices, and how often an answer of high, medium and low
-confidence is within an octave of it.
+confidence is within an octave of it. What was said of a probe that no longer lies in --work stays, and is judged by the
+sweep as it is now.
 
     python scripts/evidence/answers.py --work WORK --model demo=data/demo/model
 """
@@ -27,25 +28,30 @@ from lorarank.sweep import read
 OUTPUT = EVIDENCE / "answers.json"
 
 
-def answer(pair: pairs.Pair, folder: Path) -> dict[str, Any]:
-    """One pair's answer and what it was worth."""
-    truth = read(pairs.KEPT / pair.name).outcome
-    said = recommend(folder, EstimateOptions(task=pair.task))
-    found: dict[str, Any] = {
-        "r_sufficient": [truth.low, truth.r_sufficient, truth.high],
-        "r": said.r,
-        "confidence": said.confidence,
-        "refusals": list(said.refusals),
-        "doubts": list(said.doubts),
-        "keep": None if said.keep is None else said.keep.r,
+def said(pair: pairs.Pair, folder: Path) -> dict[str, Any]:
+    """What the tool says of a probe."""
+    found = recommend(folder, EstimateOptions(task=pair.task))
+    return {
+        "r": found.r,
+        "confidence": found.confidence,
+        "refusals": list(found.refusals),
+        "doubts": list(found.doubts),
+        "keep": None if found.keep is None else found.keep.r,
+        "interval": None if found.interval is None else [found.interval.low, found.interval.high],
     }
-    if said.r is not None and said.interval is not None:
-        judged = verdict(truth, said.r)
+
+
+def judged(pair: pairs.Pair, answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer beside the sweep as it is now, and what it was worth."""
+    truth = read(pairs.KEPT / pair.name).outcome
+    found = {**answer, "r_sufficient": [truth.low, truth.r_sufficient, truth.high]}
+    if answer["r"] is not None and answer["interval"] is not None:
+        low, high = answer["interval"]
+        worth = verdict(truth, answer["r"])
         found |= {
-            "interval": [said.interval.low, said.interval.high],
-            "covered": said.interval.low <= truth.r_sufficient <= said.interval.high,
-            "octaves": judged.octaves,
-            "regret": judged.regret,
+            "covered": low <= truth.r_sufficient <= high,
+            "octaves": worth.octaves,
+            "regret": worth.regret,
         }
     return found
 
@@ -71,10 +77,13 @@ if __name__ == "__main__":
     answers: dict[str, dict[str, Any]] = (
         json.loads(OUTPUT.read_text(encoding="utf-8"))["answers"] if OUTPUT.is_file() else {}
     )
-    for pair in given:
+    for pair in pairs.PAIRS:
         folder = given.work / pair.name
-        if (pairs.KEPT / pair.name / "record.json").is_file() and folder.is_dir():
-            answers[pair.name] = answer(pair, folder)
+        if (pairs.KEPT / pair.name / "record.json").is_file():
+            if folder.is_dir() and pair in given:
+                answers[pair.name] = said(pair, folder)
+            if pair.name in answers:
+                answers[pair.name] = judged(pair, answers[pair.name])
     levels = {
         level: [one for one in answers.values() if one["confidence"] == level] for level in ("high", "medium", "low")
     }
