@@ -107,7 +107,7 @@ def test_a_rule_is_chosen_without_the_pair_it_is_judged_on(scripts: Any) -> None
     good, bad = bakeoff.Verdict(4, 0.0, 0.0), bakeoff.Verdict(32, 3.0, 0.5)
     # each predictor is right on all pairs but one: chosen on the others, it is judged where it fails
     table = {f"fails on {pair}": {p: bad if p == pair else good for p in "abc"} for pair in "abc"}
-    assert bakeoff.left_out(table, list("abc")).within_octave == 0.0
+    assert bakeoff.left_out(table, list("abc"), "left out", str).within_octave == 0.0
 
 
 def test_the_teacher_is_of_its_rank(scripts: Any) -> None:
