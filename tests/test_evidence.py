@@ -38,12 +38,10 @@ def test_no_table_says_anything_else_than_its_file(scripts: Any) -> None:
 
 def test_the_missed_aims_are_counted_where_people_read(scripts: Any) -> None:
     rows = scripts("tables").aims().splitlines()[2:]
-    words = ("none", "one", "two", "three", "four", "five", "six", "seven")
-    missed = words[sum("**missed**" in row for row in rows)]
-    assert len(rows) == 15
+    missed = sum("**missed**" in row for row in rows)
     for path in (ROOT / "README.md", ROOT / "lorarank" / "topics" / "evidence.md"):
         text = path.read_text(encoding="utf-8")
-        assert re.search(rf"Of fifteen aims set before\w*( anything was measured)? {missed} are missed", text)
+        assert re.search(rf"Of {len(rows)} aims set before\w*( anything was measured)? {missed} are missed", text)
 
 
 def test_every_pair_with_a_record_is_in_the_bake_off(scripts: Any) -> None:
