@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import platform
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,7 +115,7 @@ def rates(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    given = pairs.asked(__doc__)
+    given, begun = pairs.asked(__doc__), time.monotonic()
     answers: dict[str, dict[str, Any]] = (
         json.loads(OUTPUT.read_text(encoding="utf-8"))["answers"] if OUTPUT.is_file() else {}
     )
@@ -131,6 +134,8 @@ if __name__ == "__main__":
     content = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "command": "python scripts/evidence/answers.py",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "seconds": round(time.monotonic() - begun, 1),
         "all": rates(list(answers.values())),
         "by_confidence": {level: rates(found) for level, found in levels.items()},
         "answers": answers,

@@ -8,7 +8,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
+import platform
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -125,6 +128,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, default=EVIDENCE / "pairs")
     parser.add_argument("--output", type=Path, default=EVIDENCE / "bakeoff.json")
     given = parser.parse_args()
+    begun = time.monotonic()
     records: dict[str, Record] = {}
     answers: dict[str, Sweep] = {}
     for path in sorted(given.pairs.glob("*/record.json")):
@@ -160,6 +164,8 @@ def main() -> None:
         {
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "command": "python scripts/evidence/bakeoff.py",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "seconds": round(time.monotonic() - begun, 1),
             "pairs": truth,
             "left_out": asdict(loo),
             "families_left_out": asdict(families),

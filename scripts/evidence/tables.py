@@ -58,6 +58,18 @@ ASKED_FOR = (
 )
 
 
+COMMANDS = {
+    "bench-callback.json": "python scripts/bench_callback.py --output bench-callback.json",
+    "bench-estimate.json": "python scripts/bench_estimate.py --output bench-estimate.json",
+    "bench-probe.json": "python scripts/bench_probe.py MODEL --data TRAIN --val VAL --output bench-probe.json",
+    "fuzz.json": "python scripts/fuzz.py",
+    "take-it-there.json": "python scripts/evidence/take_it_there.py RUN --model MODEL --data TRAIN",
+}
+"""Of the files that do not hold theirs."""
+
+MINUTE, HOUR = 60.0, 3600.0
+
+
 def read(name: str) -> Any:
     """A file of the evidence."""
     return json.loads((EVIDENCE / name).read_text(encoding="utf-8"))
@@ -165,6 +177,42 @@ def invariance() -> str:
             for change, found in summary["by_change"].items()
         ],
     )
+
+
+def origins() -> str:
+    """Every file with its command, machine, date, and the time that it took where that is known."""
+    swept, probed, dates, machines = 0.0, 0.0, set(), set()
+    for path in (EVIDENCE / "pairs").glob("*/record.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads((path.parent / "sweep.json").read_text(encoding="utf-8"))
+        swept, probed = swept + found["seconds"], probed + record["probe"]["seconds"]
+        dates.add(found["created"][:10])
+        machines.add(record["machine"].rpartition(",")[0])
+    command = "python scripts/evidence/pairs.py --work WORK --model NAME=FOLDER --data FOLDER"
+    rows = [
+        [
+            "`pairs/`",
+            f"`{command}`",
+            "; ".join(sorted(machines)),
+            " to ".join(sorted({min(dates), max(dates)})),
+            f"{swept / HOUR:.1f} h of sweeps, {probed / HOUR:.1f} h of probes",
+        ]
+    ]
+    for path in sorted(EVIDENCE.glob("*.json")):
+        found = read(path.name)
+        told = found.get("command") or COMMANDS[path.name]
+        rows.append([f"`{path.name}`", f"`{told}`", found.get("machine", ""), found["date"], cost(found)])
+    return table("file | command | machine | date | took", rows)
+
+
+def cost(found: Mapping[str, Any]) -> str:
+    """Hours that a file says it took, in all or result by result."""
+    seconds = found.get("seconds")
+    if seconds is None and isinstance(found.get("results"), dict):
+        seconds = sum(one.get("seconds", 0.0) for one in found["results"].values())
+    if not isinstance(seconds, float) or not seconds:
+        return ""
+    return f"{seconds / HOUR:.1f} h" if seconds >= HOUR else f"{math.ceil(seconds / MINUTE)} min"
 
 
 def aims() -> str:
@@ -279,6 +327,7 @@ def aims() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "origins": origins,
     "aims": aims,
     "pairs": pairs,
     "bakeoff": bakeoff,
