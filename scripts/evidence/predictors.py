@@ -118,11 +118,12 @@ def capacity(record: Record) -> float:
 
 
 def healed(loss: float) -> Rule:
-    """The smallest cut that, trained on for a few steps, loses at most a share of the gain."""
+    """The smallest cut that, trained on for a few steps, loses at most a share of the gain. Records have ``healed`` of
+    an earlier way too, that made cuts worse: it is not read."""
 
     def rule(record: Record) -> float:
         gain = record["probe"]["gain"][0]
-        points = sorted(record["healed"])
+        points = sorted(record["heal"]["points"])
         return float(next((k for k, excess, _ in points if excess <= loss * gain), record["probe"]["rank"]))
 
     return rule
