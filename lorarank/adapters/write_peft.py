@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import PARTS, common_part
+from lorarank.adapters.components import common_part, parts_of
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.peft_config import RESIDUAL_INITS, scaling
@@ -128,9 +128,8 @@ def _paths(adapter: Adapter) -> Paths:
             "it is no LoRA factor, and PEFT's name for it is not known",
             do="leave --to out",
         )
-    common = common_part(adapter)
-    parts = {module.name.partition(".")[0] for module in adapter.modules}
-    if not common and parts & set(PARTS):
+    common, parts = common_part(adapter), parts_of(adapter)
+    if len(parts) > 1:
         raise AdapterError(
             adapter.source,
             f"it is for several models ({', '.join(sorted(parts))})",

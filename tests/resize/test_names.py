@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from lorarank import adapters
 from lorarank.errors import LorarankError
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
 
@@ -251,3 +252,21 @@ def test_bare_factors_of_peft_have_paths(saved: Callable[..., Path], deltas_of: 
     done = convert(before, tmp_path / "out", ConvertOptions(to="peft"))
     assert any("alpha is unknown: scaling 1 is assumed" in note for note in done.notes)
     assert len(deltas_of("llama", tmp_path / "out")) == 2
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
+def test_a_language_model_called_transformer_is_no_part_of_a_pipeline(
+    saved: Callable[..., Path], deltas_of: Loaded, tmp_path: Path
+) -> None:
+    before = deltas_of("gpt2", saved("gpt2", r=4, lora_alpha=4, target_modules=["c_attn"], fan_in_fan_out=True))
+    stored = load_file(tmp_path / "in" / "adapter_model.safetensors")
+    bare = {key.removeprefix("base_model.model."): tensor for key, tensor in stored.items()}
+    save_file(bare, tmp_path / "lora.safetensors")
+    assert adapters.open(tmp_path / "lora.safetensors").format == "pairs"
+    convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="peft"))
+    after = deltas_of("gpt2", tmp_path / "out")
+    assert after.keys() == before.keys()
+    for name, delta in before.items():
+        np.testing.assert_allclose(after[name], delta, atol=1e-6)
+    with pytest.raises(LorarankError, match="a module of no part of a diffusion pipeline"):
+        convert(tmp_path / "lora.safetensors", tmp_path / "other", ConvertOptions(to="diffusers"))
