@@ -16,7 +16,10 @@ PARTS = ("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2
 
 STARTS = {
     "unet": ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.", "add_embedding."),
-    "transformer": ("transformer_blocks.", "single_transformer_blocks.", "x_embedder", "context_embedder"),
+    "transformer": (
+        *("transformer_blocks.", "single_transformer_blocks.", "x_embedder", "context_embedder"),
+        *("norm_out.", "time_text_embed."),
+    ),
     "text_encoder": ("text_model.",),
 }
 """Part → what the paths of its modules begin with."""

@@ -225,7 +225,7 @@ def _result(
         r_before=tuple(sorted({module.r for module in adapter.modules})),
         r=tuple(sorted({piece.r for piece in pieces})),
         parameters_before=opened.parameters,
-        parameters=sum(module.parameters for module in modules),
+        parameters=_parameters(layout, modules, options),
         bytes_before=_stored_bytes(adapter),
         bytes=layout.bytes,
         carried=len(adapter.carried),
@@ -264,6 +264,20 @@ def _modules(
             )
         )
     return tuple(found)
+
+
+def _parameters(layout: Layout, modules: Sequence[ResizedModule], options: ConvertOptions) -> int:
+    """Numbers in all factors as they are written."""
+    if layout.parameters is None:
+        return sum(module.parameters for module in modules)
+    budget = options.params if isinstance(options, ResizeOptions) else None
+    if budget is not None and layout.parameters > budget:
+        raise OptionError(
+            f"--params {budget}",
+            f"with the zeros between modules that share a layer in this format it takes {layout.parameters:,}",
+            do="give more, or write another format",
+        )
+    return layout.parameters
 
 
 def _tail(values: np.ndarray[tuple[int], np.dtype[np.float64]], rank: int) -> float:
