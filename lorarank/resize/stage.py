@@ -18,7 +18,7 @@ from lorarank.adapters.layout import CODES, Layout, Slot, vacant, write
 from lorarank.adapters.names import by_path
 from lorarank.adapters.names.base import open_base
 from lorarank.adapters.replacement import Replacement, core, shared_by, stored_dtypes
-from lorarank.adapters.tensors import SMALL_FLOATS
+from lorarank.adapters.tensors import BLOCKED, SMALL_FLOATS
 from lorarank.adapters.write import BAKED, FORMATS, STORED, lay_out
 from lorarank.adapters.write_peft import pattern_path, staying
 from lorarank.adapters.write_stored import COMPLETE
@@ -36,7 +36,7 @@ from lorarank.spectrum import Grams, Spectrum, grams_of, measure
 RECORD = "resize.json"
 """What a folder is given beside the adapter: the result, for the record."""
 
-WIDER = dict.fromkeys(SMALL_FLOATS, "bfloat16")
+WIDER = dict.fromkeys(SMALL_FLOATS, "bfloat16") | dict.fromkeys(BLOCKED, "float32")
 """Stored dtype → the one that is written for it."""
 
 Source = str | Path
