@@ -39,6 +39,8 @@ RECORD = "resize.json"
 WIDER = dict.fromkeys(SMALL_FLOATS, "bfloat16") | dict.fromkeys(BLOCKED, "float32")
 """Stored dtype → the one that is written for it."""
 
+GGUF_BY = ", from which llama.cpp's convert_lora_to_gguf.py makes a GGUF file"
+
 Source = str | Path
 
 
@@ -162,7 +164,7 @@ def _form(adapter: Adapter, options: ConvertOptions) -> str:
         raise OptionError(
             "--to",
             f"the input is in the format {form}, which is not written",
-            do="give --to peft, from which llama.cpp's convert_lora_to_gguf.py makes a GGUF file",
+            do="give --to peft" + (GGUF_BY if form == "gguf" else ""),
         )
     return form
 

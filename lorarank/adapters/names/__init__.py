@@ -21,7 +21,7 @@ from lorarank.adapters.names.underscored import by_underscores, dotted
 from lorarank.adapters.peft_keys import FACTOR
 from lorarank.errors import AdapterError
 
-BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "mlx"})
+BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "mlx", "adapterhub"})
 """Formats that name modules by their paths in a model of transformers or diffusers; others have names of their own."""
 
 COMFY = "diffusion_model."
