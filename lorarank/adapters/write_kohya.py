@@ -24,6 +24,7 @@ import numpy as np
 from lorarank.adapters import write_flux
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.components import ELSEWHERE, component
+from lorarank.adapters.kohya import SPLIT
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
 from lorarank.adapters.verbatim import copied, kept_metadata
@@ -67,6 +68,13 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     others: list[Replacement] = []
     for one in replacements:
         module = one.module
+        if SPLIT.search(module.keys[0]):
+            raise AdapterError(
+                f"{adapter.source}: {module.keys[0]}",
+                "one of several parts of a layer, with one alpha between them",
+                why="kohya's tools join them when they save",
+                do="save it with them",
+            )
         if module.kind not in ("linear", "conv2d") or not is_plain(adapter, module):
             raise AdapterError(
                 f"{adapter.source}: {module.name}",
