@@ -22,8 +22,8 @@ from lorarank.adapters.write_peft import path_of
 from lorarank.errors import AdapterError
 
 JOINED = (
-    "Queries, keys and values, with the MLP beside them, are one layer in kohya's layout of Flux.1: their factors lie "
-    "side by side there, with zeros between, and r adds up."
+    "Queries, keys and values, with the MLP beside them, are one layer in kohya's layout of Flux.1: where they have "
+    "factors of their own, these lie side by side, with zeros between, and r adds up."
 )
 """What to know of a file in which any are."""
 
