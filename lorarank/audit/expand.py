@@ -21,7 +21,7 @@ INDEX = ".safetensors.index.json"
 SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
 """How the names of shards end."""
 
-SUFFIXES = (".safetensors", INDEX, ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
+SUFFIXES = (".safetensors", INDEX, ".bin", ".pt", ".pth", ".pth.lora", ".ckpt", ".gguf", ".npz")
 """Files that may hold an adapter; everything else in a folder is passed over."""
 
 BESIDE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")

@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from lorarank import adapters
+from lorarank.audit.expand import expand
 from lorarank.errors import AdapterError, MissingExtraError
 
 Make = Callable[..., Path]
+LITGPT = "lit_model.pth.lora"
 
 
 @pytest.fixture
@@ -124,6 +126,15 @@ def test_a_checkpoint_that_keeps_its_tensors_one_level_down(inside: str, tmp_pat
     torch.save({inside: tensors, "epoch": 3, "optimizer_states": [{"lr": 0.1}]}, tmp_path / "lora.ckpt")
     (module,) = adapters.open(tmp_path / "lora.ckpt").modules
     assert (module.name, module.r) == ("q", 2)
+
+
+def test_the_file_of_litgpt_has_a_name_of_its_own(tmp_path: Path) -> None:
+    stem = "transformer.h.0.mlp.proj"
+    torch.save({"model": {f"{stem}.lora_A": torch.ones(2, 6), f"{stem}.lora_B": torch.ones(8, 2)}}, tmp_path / LITGPT)
+    for source in (tmp_path, tmp_path / LITGPT):
+        (module,) = adapters.open(source).modules
+        assert (module.name, module.r) == (stem, 2)
+    assert expand([str(tmp_path)]) == [str(tmp_path / LITGPT)]
 
 
 def test_two_models_in_a_checkpoint_are_not_chosen_among(tmp_path: Path) -> None:
