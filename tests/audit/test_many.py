@@ -181,6 +181,14 @@ def test_a_table_of_other_columns_is_not_touched(zoo: Path, tmp_path: Path) -> N
     assert output.read_bytes() == before
 
 
+def test_shares_that_are_almost_all_have_columns_of_their_own(zoo: Path, tmp_path: Path) -> None:
+    options = AuditOptions(energy=(0.9999999, 1.0))
+    for earlier in (0, 1):
+        assert audit_many([str(zoo / "a")], tmp_path / "rows.csv", options).earlier == earlier
+    (row,) = read(tmp_path / "rows.csv")
+    assert {"energy_rank_0.9999999", "energy_rank_1"} < row.keys()
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
 @pytest.mark.parametrize(
     "content", [b"\xff\n", b"{\n", b"[]\n", b"null\n", b'{"a": 1}\n', b"notes", b"my notes\nand mor"]
