@@ -113,6 +113,51 @@ def test_bins_that_unfold(bin_folder: Path) -> None:
         adapters.open(bin_folder)
 
 
+def packed(path: Path, pickled: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (("data.pkl", pickled), ("version", b"3\n"), ("byteorder", b"little")):
+            archive.writestr(f"archive/{name}", content)
+
+
+@pytest.mark.parametrize(
+    ("pickled", "message"),
+    [
+        (b"\x80\x02cbuiltins\nbytearray\nJ\0\0\0\x20\x85R.", "it asks to call bytearray; no code"),
+        (b"\x80\x02c__builtin__\nbytearray\nJ\0\0\0\x20\x85R.", "it asks to call bytearray; no code"),
+        (b"\x80\x02c_codecs\nencode\nX\1\0\0\0xX\x08\0\0\0punycode\x86R.", "it asks to call encode; no code"),
+        (b"\x80\x02" + b"]" * 3_000_000 + b".", "list of tensors is longer than any adapter needs"),
+    ],
+)
+def test_bins_that_grow_as_they_are_unpickled(pickled: bytes, message: str, tmp_path: Path) -> None:
+    packed(tmp_path / "lora.bin", pickled)
+    with pytest.raises(AdapterError, match=message):
+        adapters.open(tmp_path / "lora.bin")
+
+
+def test_bins_of_a_million_entries(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "lora.bin", "w") as archive:
+        for number in range(1000):
+            archive.writestr(f"archive/data/{number}{'x' * 5000}", b"")
+    with pytest.raises(AdapterError, match="list of entries is longer than any adapter needs"):
+        adapters.open(tmp_path / "lora.bin")
+
+
+def test_bins_in_another_protocol_are_refused_in_one_line(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    packed(tmp_path / "lora.bin", pickle.dumps(Bomb(tmp_path / "executed"), protocol=4))
+    with pytest.raises(AdapterError, match="not a file of tensors"):
+        adapters.open(tmp_path / "lora.bin")
+    assert not recwarn.list
+
+
+def test_bins_cut_short_while_they_are_open(bin_folder: Path) -> None:
+    weights = bin_folder / "adapter_model.bin"
+    torch.save(GOOD | {"x": torch.ones(100_000)}, weights)
+    (module,) = adapters.open(bin_folder).modules
+    os.truncate(weights, 1000)
+    with pytest.raises(AdapterError, match="cut short while it was open"):
+        module.factors()
+
+
 def test_bins_without_torch(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(GOOD, bin_folder / "adapter_model.bin")
     monkeypatch.setitem(sys.modules, "torch", None)
