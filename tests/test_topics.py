@@ -137,7 +137,8 @@ def statements() -> dict[str, list[str]]:
         ],
         "evidence": [
             f"the sufficient rank on {low['within_octave']:.0%} of them, "
-            f"the plain rule on {plain['within_octave']:.0%}, always r = 8 on {eight['within_octave']:.0%}; it loses {low['mean_regret']:.2%} of the gain, "
+            f"the plain rule on {plain['within_octave']:.0%}, always r = 8 on {eight['within_octave']:.0%}; "
+            f"it loses {low['mean_regret']:.2%} of the gain, "
             f"on pretrained models {low['pretrained']['mean_regret']:.2%}",
             f"Measured on {len(ranks)} pairs",
             f"Of {moved['answers'] + moved['refused']} answers",

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lorarank.errors import MissingExtraError, OptionError, ResourceError
+from lorarank import ray_cluster
+from lorarank.errors import OptionError, ResourceError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -174,14 +175,7 @@ def _on_ray(
     task: Callable[[str], Any], sources: Sequence[str], failed: Callable[[str, str], Any], address: str
 ) -> Iterator[Any]:
     """The same on a Ray cluster, whose machines must see the files under the same names."""
-    ray = _ray()
-    ours = not ray.is_initialized()
-    if ours:
-        try:
-            ray.init(address=address or None, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            first = str(error).partition("\n")[0] or type(error).__name__
-            raise ResourceError(f"--ray {address}", f"no cluster answers ({first})", do="check the address") from None
+    ray, ours = ray_cluster.connect(address)
     remote = ray.remote(max_retries=0)(_all_tried)
     processes = max(1, int(ray.cluster_resources().get("CPU", 1)))
     running: dict[Any, Sequence[str]] = {}
@@ -212,11 +206,3 @@ def _on_ray(
     finally:
         if ours:
             ray.shutdown()
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtraError("--ray", "ray", "ray") from None
-    return ray

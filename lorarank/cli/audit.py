@@ -10,6 +10,7 @@ import click
 
 from lorarank.audit.options import AuditOptions, shares
 from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.ray_option import OnCluster, on_cluster
 from lorarank.cli.terminal import screen
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, OptionError
 
@@ -29,10 +30,11 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
 
 
 @click.command(
+    cls=OnCluster,
     epilog="Example: lorarank audit my-lora --fail-if 'dead > 0 or LR003 > 3'\n\n"
     "Thousands: lorarank audit 'adapters/**' --jobs 4 -o results.parquet\n\n"
     "Exit codes: 0 audited, 2 bad input or a source that cannot be read (with -o such a source is a row), "
-    "4 --fail-if holds."
+    "4 --fail-if holds.",
 )
 @click.argument("sources", type=SOURCE, metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
@@ -69,13 +71,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
 )
 @click.option("--base", type=SOURCE, help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")
 @click.option("--jobs", type=int, metavar="N", help="Processes; by default 1, for one large adapter up to 4.")
-@click.option(
-    "--ray",
-    metavar="ADDRESS",
-    is_flag=False,
-    flag_value="",
-    help="Work on a Ray cluster that sees the same files; without an address, on this machine. Extra: ray.",
-)
+@on_cluster("Work on a Ray cluster that sees the same files; without an address, on this machine. Extra: ray.")
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -12,17 +12,22 @@ import click
 import lorarank.sweep as sweeping
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.probe import progress_bar, quiet_libraries
+from lorarank.cli.ray_option import OnCluster, on_cluster
 from lorarank.cli.terminal import screen
 from lorarank.cli.training_options import defaults_of, trains
+from lorarank.cli.voice import note
 from lorarank.json_files import write_bytes
 from lorarank.report.sweep import render, to_json
 from lorarank.sweep import SweepOptions
+from lorarank.sweep.options import RANKS
 
 DEFAULT = defaults_of(SweepOptions)
 PICTURE = "sweep.png"
 
 
-def _ranks(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, ...]:
+def _ranks(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
     try:
         return tuple(int(part) for part in value.split(","))
     except ValueError:
@@ -38,15 +43,16 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
         raise click.BadParameter(f"{value!r} is neither auto nor a list of numbers such as 1e-3,3e-3") from None
 
 
-@click.command(epilog="Example: lorarank sweep HuggingFaceTB/SmolLM2-135M --data train.jsonl -o sweep --seeds 2")
+@click.command(
+    cls=OnCluster, epilog="Example: lorarank sweep HuggingFaceTB/SmolLM2-135M --data train.jsonl -o sweep --seeds 2"
+)
 @click.argument("model", type=SOURCE)
 @trains(SweepOptions, output="Folder of the sweep; points in it are used again.")
 @click.option(
     "--ranks",
-    default=",".join(map(str, SweepOptions.ranks)),
-    show_default=True,
+    default=DEFAULT["ranks"],
     callback=_ranks,
-    help="Ranks to train at, ascending.",
+    help=f"Ranks to train at, ascending [default: {','.join(map(str, RANKS))}, as far as matrices have room].",
 )
 @click.option(
     "--lrs",
@@ -56,14 +62,7 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
     help="Learning rates; auto finds one at both ends of the ranks.",
 )
 @click.option("--seeds", default=DEFAULT["seeds"], show_default=True, help="Seeds for the ranks around the answer.")
-@click.option(
-    "--ray",
-    default=DEFAULT["ray"],
-    metavar="ADDRESS",
-    is_flag=False,
-    flag_value="",
-    help="Train points side by side on a Ray cluster; without an address, on this machine.",
-)
+@on_cluster("Train points side by side on a Ray cluster; without an address, on this machine.")
 @click.option(
     "--format", "kind", type=Choice(("table", "json")), default="table", show_default=True, help="Of the report."
 )
@@ -75,7 +74,7 @@ def command(kind: str, **given: Any) -> None:
     """
     options = SweepOptions(**given)
     with quiet_libraries(), progress_bar() as report:
-        found = sweeping.sweep(options, report=report, command=("lorarank", *sys.argv[1:]))
+        found = sweeping.sweep(options, report=report, announce=note, command=("lorarank", *sys.argv[1:]))
     pictured = _pictured(found, options.output)
     click.echo(to_json(found) if kind == "json" else render(found, **screen()) + pictured, nl=False)
 

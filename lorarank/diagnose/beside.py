@@ -13,7 +13,7 @@ from lorarank.errors import LorarankError
 from lorarank.estimate.constants import ENERGY
 from lorarank.numerics import criteria
 from lorarank.spectrum import measure
-from lorarank.sweep.outcome import STANDARD_ERRORS, Outcome
+from lorarank.sweep.outcome import Outcome
 from lorarank.wording import percent
 
 
@@ -48,8 +48,8 @@ def saturation(folder: Path) -> Sign:
 def other_ranks(found: Outcome, rank: int | None) -> Sign:
     """Whether the rank does worse than another that was trained on the same data, by a sweep.
 
-    A rank that the sweep has not trained is judged by its interval: below ``low`` it is surely too small, at or above
-    ``overfits_from`` it is surely too large.
+    A rank that the sweep has not trained is judged by its interval: below ``low`` it is too small, at or above
+    ``worse_from`` it is too large, at 95 %.
     """
     name = "other ranks"
     if rank is None:
@@ -57,7 +57,13 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
             name, HIGH, UNTESTED, "The rank of this run is not known, so the sweep says nothing; give --rank.", {}
         )
     if not found.learned:
-        return Sign(name, HIGH, UNTESTED, "No rank of the sweep is surely better than the base model.", {})
+        return Sign(
+            name,
+            HIGH,
+            UNTESTED,
+            "No rank of the sweep is better than the base model by more than the error of that.",
+            {},
+        )
     numbers = {
         "rank": float(rank),
         "best": float(found.best),
@@ -67,17 +73,19 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
     }
     here = next((one for one in found.ranks if one.rank == rank), None)
     told = f"r = {rank}"
+    if here is not None and here.diverged:
+        sentence = f"In the sweep {told} diverged, so it is not compared; r = {found.r_sufficient} suffices."
+        return Sign(name, HIGH, UNTESTED, sentence, numbers)
     if here is not None:
         numbers |= {"excess": here.excess.mean, "excess_standard_error": here.excess.se, "share": here.share}
         if rank != found.best:
             told += f", {here.excess.mean:+.4f} ± {here.excess.se:.4f} nats beside r = {found.best},"
-    surely = here is not None and here.excess.mean > STANDARD_ERRORS * here.excess.se
-    beyond = found.overfits_from is not None and rank >= found.overfits_from
-    if rank > found.best and (surely or (here is None and beyond)):
+    beyond = found.worse_from is not None and rank >= found.worse_from
+    if rank > found.best and (beyond if here is None else here.worse):
         sentence = f"In the sweep {told} is worse than the lower rank {found.best}; r = {found.r_sufficient} suffices."
         return Sign(name, HIGH, SEEN, sentence, numbers)
     if rank < found.low:
-        sentence = f"In the sweep {told} is surely not enough: it takes r = {found.low} at least."
+        sentence = f"In the sweep {told} is not enough (95%): it takes r = {found.low} at least."
         return Sign(name, LOW, SEEN, sentence, numbers)
     if rank < found.r_sufficient:
         sentence = f"In the sweep {told} may or may not suffice; r = {found.r_sufficient} does."

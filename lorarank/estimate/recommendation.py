@@ -276,7 +276,7 @@ class Recommendation(Result):
     refusals : why there is no recommendation, as sentences; empty where there is one.
     fallback : the reference table's rank, where refused.
     keep : the keep rank.
-    low_rank : what the companion at a low rank says: ``r`` comes from it, unless a share of the energy was given.
+    low_rank : what a companion at a low rank and a cut say: ``r`` comes from it, unless an energy was given.
     outlook : how a longer run would answer, by the companion's training.
     rule : what the energy says; without a companion ``r`` comes from it.
     alpha, cost, config : what goes with ``r``; ``None`` without it.

@@ -68,6 +68,10 @@ class Bench:
         """Path → (out, in) of the modules that get an adapter."""
         return models.resolve_targets(self.skeleton, self.options)
 
+    def reach(self, rank: int) -> None:
+        """Set the largest rank there will be, before there is a model: the targets say what they have room for."""
+        self.options = dataclasses.replace(self.options, rank=rank)
+
     @cached_property
     def skeleton(self) -> Any:
         """The base without weights."""

@@ -80,7 +80,7 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     figure, axes = _begun()
     ranks = [one.rank for one in answer.ranks]
     losses = [one.loss.mean for one in answer.ranks]
-    best = min(losses)
+    best = min(loss for loss in losses if math.isfinite(loss))
     allowed = SUFFICES * max(answer.gain.mean, 0.0)
     axes.axhspan(best, best + allowed, color=BAND, label=f"within {SUFFICES:.0%} of the gain")
     errors = [STANDARD_ERRORS * one.excess.se for one in answer.ranks]

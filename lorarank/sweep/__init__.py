@@ -5,20 +5,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import lorarank
-from lorarank.errors import RunError
+from lorarank import ray_cluster
+from lorarank.errors import OptionError, RunError, printable
 from lorarank.json_files import SCHEMA, read_json, write_json
 from lorarank.probe import load_stage
 from lorarank.probe.progress import Report
 from lorarank.result import Result
-from lorarank.sweep.options import SweepOptions
+from lorarank.sweep.options import SweepOptions, said_of_a_sweep
 from lorarank.sweep.outcome import Outcome
 from lorarank.sweep.points import Points
 from lorarank.sweep.search import Tuning, search
@@ -57,13 +59,21 @@ class Sweep(Result):
     outcome: Outcome
 
 
-def sweep(options: SweepOptions, *, report: Report = lambda progress: None, command: Sequence[str] = ()) -> Sweep:
+def sweep(
+    options: SweepOptions,
+    *,
+    report: Report = lambda progress: None,
+    announce: Callable[[str], None] = lambda text: None,
+    command: Sequence[str] = (),
+) -> Sweep:
     """Train at every rank with a tuned learning rate, on the same data and budget, and say which rank suffices.
 
     Parameters
     ----------
     options : what to sweep, over which ranks.
     report : called as the work goes on.
+    announce : called with a sentence on what is other than asked for: ranks that no matrix has room for, points that
+        cannot be read.
     command : the command line to record.
 
     Returns
@@ -84,14 +94,19 @@ def sweep(options: SweepOptions, *, report: Report = lambda progress: None, comm
     ...
     lorarank.errors.SourceError: ...
     """
-    plain = options.point(options.ranks[-1])
-    bench = load_stage("point").Bench(plain)
+    if options.ray is not None:
+        ray_cluster.connect(options.ray)  # before the model and the data are loaded
+    bench = load_stage("point").Bench(options.point(options.ladder[0]))
+    with said_of_a_sweep():
+        options = _fitted(options, bench.targets, announce)
+    plain = options.point(options.ladder[-1])
+    bench.reach(plain.rank)
     fan = None
     if options.ray is not None:
         from lorarank.sweep.cluster import fan_out
 
         fan = fan_out(options)
-    points = Points(bench, options.output, report, fan)
+    points = Points(bench, options.output, report, fan, announce)
     per_rank = sum(out + inner for out, inner in bench.targets.values())
     found, tuning = search(points, options, per_rank)
     trained = [point for spot, point in points.found.items() if spot.rank > 0]
@@ -119,6 +134,22 @@ def sweep(options: SweepOptions, *, report: Report = lambda progress: None, comm
     )
     write_json(options.output / SWEEP, result)
     return result
+
+
+def _fitted(
+    options: SweepOptions, targets: Mapping[str, tuple[int, int]], announce: Callable[[str], None]
+) -> SweepOptions:
+    """With the ranks that every matrix has room for; ranks that were asked for and have none are an error."""
+    name, shape = min(targets.items(), key=lambda item: min(item[1]))
+    above = [str(rank) for rank in options.ladder if rank > min(shape)]
+    if not above:
+        return options
+    why = f"{printable(name)} is {shape[0]}×{shape[1]}, so no update of it has a rank above {min(shape)}"
+    if options.ranks is not None:
+        what = f"give ranks up to {min(shape)}, or leave this module out with --target"
+        raise OptionError(f"--ranks {','.join(above)}", why, do=what)
+    announce(f"Left out: r = {', '.join(above)}. {why[0].upper()}{why[1:]}.")
+    return dataclasses.replace(options, ranks=tuple(rank for rank in options.ladder if rank <= min(shape)))
 
 
 def read(folder: Path) -> Sweep:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorarank.errors import MissingExtraError, ResourceError
+from lorarank import ray_cluster
 from lorarank.sweep.options import SweepOptions
 from lorarank.sweep.points import Fan, Spot
 
@@ -18,7 +18,7 @@ class Worker:
     def __init__(self, options: SweepOptions) -> None:
         from lorarank.probe.point import Bench
 
-        self.bench = Bench(options.point(options.ranks[-1]))
+        self.bench = Bench(options.point(options.ladder[-1]))
 
     def train(self, spot: Spot) -> tuple[Spot, Any]:
         """One point."""
@@ -39,19 +39,9 @@ def fan_out(options: SweepOptions) -> Fan:
     ResourceError
         The cluster cannot be reached.
     """
-    try:
-        import ray
-        from ray.util import ActorPool
-    except ImportError:
-        raise MissingExtraError("--ray", "ray", "ray") from None
-    if not ray.is_initialized():
-        try:
-            ray.init(address=options.ray or None, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ResourceError(
-                f"--ray {options.ray}", f"no cluster answers ({first})", do="check the address"
-            ) from None
+    ray, _ = ray_cluster.connect(options.ray or "")
+    from ray.util import ActorPool
+
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     remote = ray.remote(num_gpus=1)(Worker) if gpus else ray.remote(num_cpus=1)(Worker)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +24,7 @@ class SweepOptions:
     ----------
     model, data, output, val : as in :class:`~lorarank.probe.options.ProbeOptions`; ``output`` may hold an earlier
         sweep, whose points are used again where nothing that matters has changed.
-    ranks : to train at, ascending.
+    ranks : to train at, ascending; ``None`` is :data:`RANKS`, as far as the smallest matrix has room for.
     lrs : learning rates that every rank is trained with; ``None`` finds one on a grid at the two ends of the ranks.
     seeds : how many seeds for the ranks around the answer; the others get one.
     tokens : training tokens of every point; ``None`` is the probe's default.
@@ -33,7 +36,7 @@ class SweepOptions:
 
     Examples
     --------
-    >>> SweepOptions(model="base", data="train.jsonl", output=Path("sweep")).ranks
+    >>> SweepOptions(model="base", data="train.jsonl", output=Path("sweep")).ladder
     (1, 2, 4, 8, 16, 32, 64)
     """
 
@@ -42,7 +45,7 @@ class SweepOptions:
     output: Path
     _: KW_ONLY
     val: str | None = None
-    ranks: tuple[int, ...] = RANKS
+    ranks: tuple[int, ...] | None = None
     lrs: tuple[float, ...] | None = None
     seeds: int = 1
     tokens: int | None = None
@@ -66,7 +69,7 @@ class SweepOptions:
             Ranks that are not ascending whole numbers, fewer than two of them, or a value out of its range.
         """
         object.__setattr__(self, "output", Path(self.output))
-        ranks = self.ranks
+        ranks = self.ladder
         if len(ranks) < 2 or ranks[0] < 1 or any(b <= a for a, b in pairwise(ranks)):
             given = ",".join(map(str, ranks))
             raise OptionError(f"--ranks {given}", "a sweep takes two or more ranks, ascending", do="try 1,2,4,8,16")
@@ -77,23 +80,48 @@ class SweepOptions:
         for rate in self.lrs or (1e-3,):
             self.point(ranks[-1], rate)  # what is out of range for a probe is so for a point
 
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """The ranks to train at."""
+        return RANKS if self.ranks is None else self.ranks
+
     def point(self, rank: int, learning_rate: float | None = None) -> ProbeOptions:
         """The options of a probe that trains as a point does."""
-        return ProbeOptions(
-            model=self.model,
-            data=self.data,
-            output=self.output,
-            val=self.val,
-            rank=rank,
-            alpha=self.alpha,
-            tokens=self.tokens,
-            target=self.target,
-            lr=learning_rate,
-            batch_tokens=self.batch_tokens,
-            row_length=self.row_length,
-            load_in_4bit=self.load_in_4bit,
-            gradient_checkpointing=self.gradient_checkpointing,
-            seed=self.seed,
-            device=self.device,
-            checkpoint_seconds=self.checkpoint_seconds,
+        with said_of_a_sweep():
+            return ProbeOptions(
+                model=self.model,
+                data=self.data,
+                output=self.output,
+                val=self.val,
+                rank=rank,
+                alpha=self.alpha,
+                tokens=self.tokens,
+                target=self.target,
+                lr=learning_rate,
+                batch_tokens=self.batch_tokens,
+                row_length=self.row_length,
+                load_in_4bit=self.load_in_4bit,
+                gradient_checkpointing=self.gradient_checkpointing,
+                seed=self.seed,
+                device=self.device,
+                checkpoint_seconds=self.checkpoint_seconds,
+            )
+
+
+@contextmanager
+def said_of_a_sweep() -> Iterator[None]:
+    """What a probe says of its one rank and learning rate, said of the options that a sweep has for several.
+
+    >>> with said_of_a_sweep():
+    ...     raise OptionError("--rank 64", "too high", do="give --rank 32 or less")
+    Traceback (most recent call last):
+    ...
+    lorarank.errors.OptionError: --ranks 64: too high. Give --ranks 32 or less.
+    """
+    try:
+        yield
+    except OptionError as error:
+        where, what, why, do = (
+            re.sub(r"--(rank|lr)\b", r"--\1s", part) for part in (error.where, error.what, error.why, error.do)
         )
+        raise OptionError(where, what, why=why, do=do) from None

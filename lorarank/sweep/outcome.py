@@ -7,19 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lorarank.errors import NumericsError
 from lorarank.numerics.paired import paired_difference, ratio_mean
+from lorarank.numerics.two_way import TwoWay, two_way
 from lorarank.runs import Loss
 
 LOSS_SHARE = 0.01
 """A rank suffices that loses at most this share of the gain against the best: the definition of ``r_sufficient``."""
 
-ASSUMED_SPREAD = 0.0035
-"""Standard deviation between seeds as a share of the gain where a sweep has only one: on the first measured sweeps
-(SmolLM2-135M, four tasks) one seed alone moved a point by up to twice this."""
+ASSUMED_SPREAD = 0.005
+"""Standard deviation between seeds as a share of the gain, beside what a seed does to all ranks alike, where a sweep
+cannot measure it: what those of data/evidence/pairs measured together, 0.001 to 0.012 one by one."""
 
 STANDARD_ERRORS = 1.96
 """The interval covers 95 of 100 where the differences are normal."""
+
+NOTHING = Loss(math.nan, math.nan)
+"""Of a rank that diverged."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,13 @@ class RankOutcome:
     Attributes
     ----------
     rank, learning_rate : of the points.
-    loss : held-out loss, mean over seeds, with its standard error over documents.
-    excess : loss beyond the best rank's, paired by document; the standard error has documents and seeds in it.
+    loss : held-out loss, mean over all seeds of the sweep, of which those that this rank lacks are filled in from what
+        they do to the other ranks; with its standard error over documents. NaN where a seed diverged.
+    excess : loss beyond the best rank's, paired by document. The standard error has documents and seeds in it; where
+        few points tell the spread between seeds, it is so much larger that :data:`STANDARD_ERRORS` of it are 95 %.
     share : of the best rank's gain that this rank reaches.
-    seeds : held-out loss of every seed.
-    train_loss : at the end of training, mean over seeds.
+    seeds : held-out loss of every seed it was trained with, as measured.
+    train_loss : at the end of training, mean over the seeds it was trained with.
     parameters : trainable ones.
     """
 
@@ -58,6 +66,26 @@ class RankOutcome:
     train_loss: float
     parameters: int
 
+    @property
+    def diverged(self) -> bool:
+        """Whether a seed of it has no finite held-out loss; then the rank is compared with nothing."""
+        return not all(math.isfinite(loss) for loss in self.seeds)
+
+    @property
+    def excess_low(self) -> float:
+        """The least excess that the error allows, at 95 %."""
+        return self.excess.mean - STANDARD_ERRORS * self.excess.se
+
+    @property
+    def excess_high(self) -> float:
+        """The most excess that the error allows, at 95 %."""
+        return self.excess.mean + STANDARD_ERRORS * self.excess.se
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is worse than the best at 95 %; one that diverged is not comparable."""
+        return self.excess_low > 0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -68,13 +96,14 @@ class Outcome:
     base : held-out loss of the base model.
     gain : of the best rank over the base, paired by document.
     ranks : ascending.
-    best : the rank with the lowest loss.
+    best : the rank with the lowest loss; one that diverged is never it.
     r_sufficient : the smallest rank within :data:`LOSS_SHARE` of the gain of the best.
-    low, high : the smallest rank that could still be so, and the smallest that surely is, at 95 %.
-    overfits_from : the first rank beyond the best that is worse than it for sure; ``None`` where none is.
-    seed_spread : standard deviation between seeds as a share of the gain; ``measured_spread`` says whether it was
-        measured here or is :data:`ASSUMED_SPREAD`.
-    flat : whether no two ranks differ by more than their error, so that the answer is "any".
+    low, high : the smallest rank that could still be so, and the smallest that is, at 95 %.
+    overfits_from : the first rank beyond the best that is worse than it at 95 % while its training loss is lower;
+        ``None`` where none is.
+    seed_spread : standard deviation of one point's loss between seeds, as a share of the gain, beside what a seed does
+        to all ranks alike; ``measured_spread`` says whether it was measured here or is :data:`ASSUMED_SPREAD`.
+    flat : whether no rank is worse than the best by more than its error, so that the answer is "any".
     """
 
     base: Loss
@@ -94,11 +123,33 @@ class Outcome:
         """Whether the best rank beats the base model by more than the error of that; where not, no rank suffices."""
         return self.gain.mean > STANDARD_ERRORS * self.gain.se
 
+    @property
+    def diverged(self) -> tuple[int, ...]:
+        """The ranks that diverged at their best learning rate."""
+        return tuple(one.rank for one in self.ranks if one.diverged)
+
+    @property
+    def censored(self) -> bool:
+        """Whether no rank above the best was measured: a higher one may be better, and then more than
+        ``r_sufficient`` is needed, never less."""
+        return all(one.diverged for one in self.ranks if one.rank > self.best)
+
+    @property
+    def worse_from(self) -> int | None:
+        """The first rank beyond the best that is worse than it at 95 %, whatever the reason."""
+        return next((one.rank for one in self.ranks if one.rank > self.best and one.worse), None)
+
 
 def outcome(
     base: Sequence[float], counts: Sequence[int], points: Sequence[Trained], parameters_per_rank: int
 ) -> Outcome:
     """The answer of the points of a sweep.
+
+    A seed stands for the same rows in the same order at every rank, so most of what it does to a loss it does to all
+    ranks alike, and only ranks around the answer may have more than one. The losses are therefore fitted as rank plus
+    seed (a two-way layout without interaction; :mod:`lorarank.numerics.two_way`): a rank's loss is its mean over all
+    seeds, of which those it lacks are filled in, and the spread is what the fit leaves. A rank's loss is a combination
+    of points; the same combination of their documents is what is paired for the documents' part of the error.
 
     Parameters
     ----------
@@ -107,54 +158,46 @@ def outcome(
     points : at least two ranks; of several learning rates at a rank the best is taken, over the seeds it has.
     parameters_per_rank : trainable parameters of a unit of rank.
 
+    Raises
+    ------
+    NumericsError
+        Every rank has a point whose loss is no finite number.
+
     >>> points = [Trained(r, 1e-3, 0, (loss, loss + 0.1), 1.0, 9.0) for r, loss in ((1, 1.2), (2, 1.005), (4, 1.0))]
     >>> found = outcome((2.0, 2.1), (1, 1), points, 100)
     >>> found.best, found.r_sufficient, [round(one.share, 3) for one in found.ranks]
     (4, 2, [0.8, 0.995, 1.0])
     """
     groups = best_rates(points, counts)
-    sums = {rank: np.mean([point.sums for point in group], axis=0) for rank, group in groups.items()}
-    losses = {rank: ratio_mean(total, counts)[0] for rank, total in sums.items()}
-    best = min(sorted(groups), key=lambda rank: losses[rank])
-    gain = Loss(*paired_difference(base, sums[best], counts))
-    spread, measured = _spread(groups, counts, gain.mean)
-    ranks = []
-    for rank in sorted(groups):
-        mean, se = paired_difference(sums[rank], sums[best], counts)
-        if rank != best:
-            se = math.hypot(se, spread * math.sqrt(1 / len(groups[rank]) + 1 / len(groups[best])))
-        ranks.append(
-            RankOutcome(
-                rank,
-                groups[rank][0].learning_rate,
-                Loss(*ratio_mean(sums[rank], counts)),
-                Loss(mean, se),
-                1 - mean / gain.mean if gain.mean > 0 else math.nan,
-                tuple(ratio_mean(point.sums, counts)[0] for point in groups[rank]),
-                float(np.mean([point.train_loss for point in groups[rank]])),
-                rank * parameters_per_rank,
-            )
+    fit = _fit(base, counts, groups)
+    ranks = tuple(
+        RankOutcome(
+            rank,
+            group[0].learning_rate,
+            fit.loss(rank),
+            fit.excess(rank),
+            1 - fit.excess(rank).mean / fit.gain.mean if fit.gain.mean > 0 else math.nan,
+            tuple(_loss(point, counts) for point in group),
+            float(np.mean([point.train_loss for point in group])),
+            rank * parameters_per_rank,
         )
-    allowed = LOSS_SHARE * max(gain.mean, 0.0)
-
-    def first(errors: float) -> int:
-        """The smallest rank that suffices with every excess moved by so many of its standard errors."""
-        return next(
-            one.rank for one in ranks if one.rank == best or one.excess.mean + errors * one.excess.se <= allowed
-        )
-
+        for rank, group in sorted(groups.items())
+    )
+    allowed = LOSS_SHARE * max(fit.gain.mean, 0.0)
+    finite = [one for one in ranks if not one.diverged]
+    spread = fit.spread / fit.gain.mean if fit.gain.mean > 0 else math.nan
     return Outcome(
         base=Loss(*ratio_mean(base, counts)),
-        gain=gain,
-        ranks=tuple(ranks),
-        best=best,
-        r_sufficient=first(0.0),
-        low=first(-STANDARD_ERRORS),
-        high=first(STANDARD_ERRORS),
-        overfits_from=next((one.rank for one in ranks if one.rank > best and _worse(one)), None),
-        seed_spread=spread / gain.mean if gain.mean > 0 else math.nan,
-        measured_spread=measured,
-        flat=not any(_worse(one) for one in ranks),
+        gain=fit.gain,
+        ranks=ranks,
+        best=fit.best,
+        r_sufficient=next(one.rank for one in finite if one.rank == fit.best or one.excess.mean <= allowed),
+        low=next(one.rank for one in finite if one.rank == fit.best or not one.excess_low > allowed),
+        high=next(one.rank for one in finite if one.rank == fit.best or one.excess_high <= allowed),
+        overfits_from=next((one.rank for one in finite if _overfits(one, groups, fit.best)), None),
+        seed_spread=spread,
+        measured_spread=fit.measured,
+        flat=all(math.isfinite(one.excess.se) and not one.worse for one in finite),
     )
 
 
@@ -166,22 +209,84 @@ def best_rates(points: Sequence[Trained], counts: Sequence[int]) -> Mapping[int,
     return {rank: min(rates.values(), key=lambda group: _loss(group[0], counts)) for rank, rates in by_rank.items()}
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """Ranks and seeds fitted to the points of the ranks that did not diverge.
+
+    ``sums`` is (ranks, documents) nats; ``spread`` nats per token, of one point; ``stretch`` is by how much the seeds'
+    part of an error is wider than that of a known spread: few degrees of freedom estimate it badly.
+    """
+
+    layout: TwoWay
+    at: Mapping[int, int]
+    sums: NDArray[np.float64]
+    counts: Sequence[int]
+    best: int
+    gain: Loss
+    spread: float
+    measured: bool
+    stretch: float
+
+    def loss(self, rank: int) -> Loss:
+        """Held-out loss over all seeds."""
+        return Loss(*ratio_mean(self.sums[self.at[rank]], self.counts)) if rank in self.at else NOTHING
+
+    def excess(self, rank: int) -> Loss:
+        """Beyond the best rank's; its error has documents and seeds in it."""
+        if rank not in self.at:
+            return NOTHING
+        here, best = self.at[rank], self.at[self.best]
+        mean, documents = paired_difference(self.sums[here], self.sums[best], self.counts)
+        return Loss(mean, math.hypot(documents, self.stretch * self.spread * self.layout.factor(here, best)))
+
+
+def _fit(base: Sequence[float], counts: Sequence[int], groups: Mapping[int, list[Trained]]) -> _Fit:
+    finite = {rank: group for rank, group in groups.items() if all(_loss(one, counts) < math.inf for one in group)}
+    if not finite:
+        raise NumericsError("the sweep", "the loss is no finite number at any rank", do="give lower rates with --lrs")
+    points = [point for _, group in sorted(finite.items()) for point in group]
+    layout = two_way([point.rank for point in points], [point.seed for point in points])
+    sums = layout.weights @ np.array([point.sums for point in points])
+    ranks = sorted(finite)
+    lowest = int(np.argmin(sums.sum(axis=1)))
+    gain = Loss(*paired_difference(base, sums[lowest], counts))
+    measured = layout.freedom > 0
+    return _Fit(
+        layout=layout,
+        at={rank: row for row, rank in enumerate(ranks)},
+        sums=sums,
+        counts=counts,
+        best=ranks[lowest],
+        gain=gain,
+        spread=layout.spread([_loss(p, counts) for p in points]) if measured else ASSUMED_SPREAD * max(gain.mean, 0.0),
+        measured=measured,
+        stretch=_stretch(layout.freedom) if measured else 1.0,
+    )
+
+
+def _stretch(freedom: int) -> float:
+    """Student's t over its limit for ever so many degrees of freedom, both at 95 %.
+
+    >>> round(_stretch(1), 2), round(_stretch(6), 2)
+    (6.48, 1.25)
+    """
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom) / STANDARD_ERRORS)
+
+
 def _loss(point: Trained, counts: Sequence[int]) -> float:
-    mean = ratio_mean(point.sums, counts)[0]
+    """Nats per token; infinite where it is no finite number, so that it is never the lowest."""
+    mean = float(np.sum(point.sums) / np.sum(counts))
     return mean if math.isfinite(mean) else math.inf
 
 
-def _spread(groups: Mapping[int, list[Trained]], counts: Sequence[int], gain: float) -> tuple[float, bool]:
-    """Standard deviation between seeds in nats, pooled over the ranks that have several; whether there are any."""
-    squares, freedom = 0.0, 0
-    for group in groups.values():
-        losses = np.array([_loss(point, counts) for point in group])
-        squares += float(((losses - losses.mean()) ** 2).sum())
-        freedom += len(group) - 1
-    if freedom == 0:
-        return ASSUMED_SPREAD * max(gain, 0.0), False
-    return math.sqrt(squares / freedom), True
+def _overfits(one: RankOutcome, groups: Mapping[int, list[Trained]], best: int) -> bool:
+    """Whether a rank above the best is worse on held-out data though better on what it is trained on.
 
-
-def _worse(one: RankOutcome) -> bool:
-    return one.excess.mean > STANDARD_ERRORS * one.excess.se
+    Training losses are compared over the seeds that both have: one seed sees the same rows at every rank.
+    """
+    if one.rank <= best or not one.worse:
+        return False
+    here, there = ({point.seed: point.train_loss for point in groups[rank]} for rank in (one.rank, best))
+    return sum(here[seed] - there[seed] for seed in here.keys() & there.keys()) < 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from lorarank.errors import RunError
 from lorarank.json_files import SCHEMA, disk_error, read_json, write_json
 from lorarank.probe.progress import Progress, Report
 from lorarank.sweep.outcome import Trained
@@ -77,10 +78,19 @@ class Points:
     folder : of the sweep; points lie in a folder below it.
     report : called as the work goes on.
     fan : trains points side by side instead of on ``bench``, where given.
+    announce : called with a sentence on every kept point that cannot be read and is trained again.
     """
 
-    def __init__(self, bench: Bench, folder: Path, report: Report, fan: Fan | None = None) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        folder: Path,
+        report: Report,
+        fan: Fan | None = None,
+        announce: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.bench, self.folder, self.report, self.fan = bench, folder / FOLDER, report, fan
+        self.announce = announce
         self.identity, self.contents = json.dumps(bench.identity(), sort_keys=True), bench.contents()
         self.found: dict[Spot, StoredPoint] = {}
         self.trained = 0
@@ -127,10 +137,16 @@ class Points:
         return self.folder / f"r{spot.rank:03}-{name}.json"
 
     def _is_kept(self, spot: Spot) -> bool:
+        """Whether a point is there; one that cannot be read is not."""
         if spot not in self.found and self._path(spot).is_file():
-            stored = read_json(self._path(spot), StoredPoint)
-            if stored.contents in (None, self.contents):  # else it is another model's, and will be trained over
-                self.found[spot] = stored
+            try:
+                stored = read_json(self._path(spot), StoredPoint)
+            except RunError as error:
+                again = "trained" if spot.rank else "measured"
+                self.announce(f"{error.where}: {error.what}. This point ({spot}) is {again} again.")
+            else:
+                if stored.contents in (None, self.contents):  # else it is another model's, and will be trained over
+                    self.found[spot] = stored
         return spot in self.found
 
     def _keep(self, spot: Spot, losses: Any) -> None:

@@ -55,18 +55,18 @@ def tune(points: Points, ranks: Sequence[int], seed: int) -> tuple[Tuning, tuple
 def search(points: Points, options: SweepOptions, parameters_per_rank: int) -> tuple[Outcome, Tuning | None]:
     """Train all points and answer. Every rank is judged at the same learning rates, those the search ended with."""
     base = points.base()
-    tuning, rates = (None, options.lrs) if options.lrs is not None else tune(points, options.ranks, options.seed)
-    points.measure([Spot(rank, rate, options.seed) for rank in options.ranks for rate in rates])
+    tuning, rates = (None, options.lrs) if options.lrs is not None else tune(points, options.ladder, options.seed)
+    points.measure([Spot(rank, rate, options.seed) for rank in options.ladder for rate in rates])
 
     def answer() -> Outcome:
-        trained = [spot for spot in points.found if spot.rank in options.ranks and spot.learning_rate in rates]
+        trained = [spot for spot in points.found if spot.rank in options.ladder and spot.learning_rate in rates]
         return outcome(base.sums, base.counts, points.measure(trained), parameters_per_rank)
 
     found = answer()
     more = range(options.seed + 1, options.seed + options.seeds)
     while True:  # with more seeds the answer can move; then the ranks around the new one get theirs too
         rate = {one.rank: one.learning_rate for one in found.ranks}
-        wanted = [Spot(rank, rate[rank], seed) for seed in more for rank in around(found, options.ranks)]
+        wanted = [Spot(rank, rate[rank], seed) for seed in more for rank in around(found, options.ladder)]
         if all(spot in points.found for spot in wanted):
             break
         points.measure(wanted)

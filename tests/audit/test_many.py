@@ -94,9 +94,34 @@ def test_an_index_stands_for_its_shards(tmp_path: Path) -> None:
     assert expand([str(tmp_path / "in")]) == [str(tmp_path / "in" / name) for name in shards]
 
 
-def test_a_circle_of_links_is_not_walked(zoo: Path) -> None:
-    (zoo / "again").symlink_to(zoo)
-    assert names(expand([str(zoo)]), zoo) == NAMES
+@pytest.mark.parametrize("pattern", ["", "**", "**/", "**/**"])
+def test_a_circle_of_links_is_not_walked(zoo: Path, pattern: str) -> None:
+    for place in (zoo, zoo / "b", zoo / "a"):
+        (place / "again").symlink_to(zoo)
+    assert names(expand([str(zoo / pattern)]), zoo) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("**/*.safetensors", NAMES),
+        ("**/checkpoint-*", NAMES[1:3]),
+        ("**/b/**/adapter_config.json", []),
+        ("**/b/**/*.safetensors", NAMES[1:3]),
+        ("b/**/checkpoint-1", NAMES[1:2]),
+        ("b/check**", NAMES[1:3]),
+    ],
+)
+def test_any_depth_within_a_pattern(zoo: Path, pattern: str, found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (zoo, zoo / "b", zoo / "a"):
+        (place / "again").symlink_to(zoo)
+    monkeypatch.chdir(zoo)
+    for start in (f"{zoo}/", ""):
+        if found:
+            assert names([str(Path(one).absolute()) for one in expand([start + pattern])], zoo) == found
+        else:
+            with pytest.raises(SourceError, match="matches no adapter"):
+                expand([start + pattern])
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -154,6 +179,14 @@ def test_a_table_of_other_columns_is_not_touched(zoo: Path, tmp_path: Path) -> N
     with pytest.raises(RunError, match=r"^[^:]*: it has other columns than this audit"):
         audit_many([str(zoo / "a")], output, AuditOptions(energy=(0.5,)))
     assert output.read_bytes() == before
+
+
+def test_shares_that_are_almost_all_have_columns_of_their_own(zoo: Path, tmp_path: Path) -> None:
+    options = AuditOptions(energy=(0.9999999, 1.0))
+    for earlier in (0, 1):
+        assert audit_many([str(zoo / "a")], tmp_path / "rows.csv", options).earlier == earlier
+    (row,) = read(tmp_path / "rows.csv")
+    assert {"energy_rank_0.9999999", "energy_rank_1"} < row.keys()
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])

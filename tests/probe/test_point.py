@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -101,8 +102,50 @@ def test_a_rank_too_high_is_said_before_anything_is_trained(tiny_model: Path, ti
         main, ["sweep", str(tiny_model), "--data", str(tiny_data), "-o", str(tmp_path / "s"), "--ranks", "1,64"]
     )
     assert result.exit_code == 2
-    assert "--rank 64" in result.stderr
+    assert "--ranks 64: " in result.stderr
+    assert "give ranks up to 16" in result.stderr.lower()
+    assert "--rank " not in result.stderr
     assert not (tmp_path / "s").exists()
+
+
+def test_ranks_that_nobody_asked_for_go_as_far_as_there_is_room(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    arguments = ["sweep", str(tiny_model), "--data", str(tiny_data), "-o", str(tmp_path / "s"), "--lrs", "3e-3"]
+    arguments += ["--tokens", str(TOKENS), "--batch-tokens", "128", "--device", "cpu"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert [one.rank for one in read(tmp_path / "s").outcome.ranks] == [1, 2, 4, 8, 16]
+    assert "Left out: r = 32, 64. " in result.stderr
+    assert "no update of it has a rank above 16" in result.stderr
+    assert "Left out" not in result.stdout
+
+
+def test_a_cluster_that_does_not_answer_is_one_line_and_soon(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    result = CliRunner().invoke(
+        main,
+        ["sweep", str(tiny_model), "--data", str(tiny_data), "-o", str(tmp_path / "s"), "--ray", "127.0.0.1:1"],
+    )
+    assert time.monotonic() - begun < 30
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: --ray 127.0.0.1:1: no cluster answers (")
+    assert not (tmp_path / "s").exists()
+
+
+def test_ray_without_an_address_leaves_the_model_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[SweepOptions] = []
+
+    def refuse(options: SweepOptions, **_: object) -> None:
+        asked.append(options)
+        raise ModelError(options.model, "enough")
+
+    monkeypatch.setattr("lorarank.sweep.sweep", refuse)
+    for model, given in (("base", ["--ray", "base"]), ("base", ["base", "--ray"]), ("base", ["--ray=auto", "base"])):
+        CliRunner().invoke(main, ["sweep", *given, "--data", "train.jsonl", "-o", str(tmp_path / "s")])
+        assert asked[-1].model == model
+    assert [one.ray for one in asked] == ["", "", "auto"]
 
 
 def test_a_target_that_is_not_there(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -129,6 +129,22 @@ def test_the_loss_by_rank_marks_what_suffices() -> None:
     assert "r = 2 suffices" in svg
 
 
+@pytest.mark.parametrize("ranks", [(1,), (1, 2)])
+def test_ranks_that_diverged_are_left_out_of_the_picture(ranks: tuple[int, ...]) -> None:
+    points = [Trained(r, 1e-3, 0, (1.0 if r in ranks else math.nan,) * 2, 1.0, 9.0) for r in (1, 2, 4)]
+    svg = charts.loss_by_rank("s", outcome((2.0, 2.1), (1, 1), points, 100), 0.01)
+    assert len(marks(svg, "dot")) == len(ranks)
+    assert "nan" not in svg
+
+
+def test_seeds_as_measured_lie_inside_the_picture() -> None:
+    """What a seed does to all ranks is in the dots of the seeds, and not in the line."""
+    points = [Trained(r, 1e-3, s, (1 + 0.1 / r + 0.5 * s,) * 2, 1.0, 9.0) for r in (1, 2) for s in (0, 1, 2)]
+    svg = charts.loss_by_rank("s", outcome((4.0, 4.1), (1, 1), points, 100), 0.01)
+    heights = [y for _, y in marks(svg, "seed")]
+    assert len(set(heights)) == 6
+
+
 def test_pictures_are_well_formed_whatever_a_name_holds() -> None:
     hostile = "</title><script>\"'&\x1b[31m\u202e\x00"
     svg = charts.scree("s", hostile, hostile, (2.0, 1.0), 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorarank.errors import NumericsError
 from lorarank.sweep.outcome import ASSUMED_SPREAD, LOSS_SHARE, Trained, best_rates, outcome
 
 COUNTS = (10,) * 40
@@ -22,8 +24,20 @@ def sums(loss: float, noise: float = 0.0, seed: int = 0) -> tuple[float, ...]:
     return tuple((10 * (loss + DOCUMENTS + own - own.mean())).tolist())
 
 
-def trained(rank: int, excess: float, *, rate: float = 1e-3, seed: int = 0, noise: float = 0.0) -> Trained:
-    return Trained(rank, rate, seed, sums(BEST + excess, noise, 100 * rank + seed), BEST + excess, 60.0)
+def trained(
+    rank: int, excess: float, *, rate: float = 1e-3, seed: int = 0, noise: float = 0.0, train: float | None = None
+) -> Trained:
+    train = BEST + excess if train is None else train
+    return Trained(rank, rate, seed, sums(BEST + excess, noise, 100 * rank + seed), train, 60.0)
+
+
+SEEN = {1: (0,), 2: (0, 1, 2), 4: (0, 1, 2), 8: (0, 1, 2), 16: (0,), 32: (0, 1, 2)}
+"""The seeds that a search with three gives: the ranks around the answer and the best have all, the others the first."""
+
+
+def swept(ranks: dict[int, float], seeds: tuple[float, ...], error: Callable[[], float] = lambda: 0.0) -> list[Trained]:
+    """Points whose loss is the rank's plus the seed's plus an error of their own."""
+    return [trained(r, ranks[r] + seeds[seed] + error(), seed=seed) for r, seen in SEEN.items() for seed in seen]
 
 
 def answer_of(points: list[Trained]):
@@ -65,8 +79,56 @@ def test_the_spread_between_seeds_is_in_the_interval():
     wild = answer_of([trained(r, e, seed=s) for r, pair in excesses.items() for s, e in enumerate(pair)])
     assert wild.r_sufficient == 4
     assert (wild.low, wild.high) == (2, 8)
-    assert wild.seed_spread == pytest.approx(math.sqrt((0.005**2 * 2 * 2) / 4), rel=1e-6)
+    freedom = 8 - 4 - 2 + 1
+    assert wild.seed_spread == pytest.approx(math.sqrt(4 * 0.005**2 / freedom), rel=1e-6)
     assert wild.ranks[2].seeds == pytest.approx((2.001, 2.011))
+
+
+def test_what_a_seed_does_to_all_ranks_is_no_difference_between_them():
+    """The first seed is a bad one: a rank that has no other looks worse by its mean, and is not."""
+    excesses = {1: 0.3, 2: 0.1, 4: 0.02, 8: 0.004, 16: 0.0, 32: 0.001}
+    found = answer_of(swept(excesses, (0.03, -0.01, -0.02)))
+    assert (found.best, found.r_sufficient, found.low, found.high) == (16, 8, 8, 8)
+    assert [one.excess.mean for one in found.ranks] == pytest.approx(list(excesses.values()), abs=1e-9)
+    assert [one.loss.mean for one in found.ranks] == pytest.approx([BEST + e for e in excesses.values()])
+    assert found.seed_spread == pytest.approx(0.0, abs=1e-9)
+    assert found.measured_spread
+    assert found.ranks[4].seeds == pytest.approx((BEST + 0.03,))  # as measured
+
+
+def test_the_interval_of_an_excess_holds_the_planted_one_in_95_of_100():
+    """Errors of 0.004 of the gain, seeds that move all ranks by 0.02: half of the ranks have one seed alone."""
+    draw = np.random.default_rng(1)
+    excesses = {1: 0.3, 2: 0.1, 4: 0.05, 8: 0.02, 16: 0.04, 32: 0.0}
+    inside, spreads = [], []
+    for _ in range(300):
+        seeds = tuple(draw.normal(0.0, 0.02, 3))
+        found = answer_of(swept(excesses, seeds, lambda: float(draw.normal(0.0, 0.004))))
+        assert found.best == 32
+        inside += [one.excess_low <= excesses[one.rank] <= one.excess_high for one in found.ranks[:-1]]
+        spreads.append((found.seed_spread * found.gain.mean) ** 2)
+    assert 0.93 < np.mean(inside) < 0.97
+    assert math.sqrt(float(np.mean(spreads))) == pytest.approx(0.004, rel=0.05)
+
+
+def test_documents_are_combined_as_the_losses_are():
+    """Where seeds add up by document, the adjusted ranks differ by document in nothing but the ranks' difference."""
+    own = {seed: np.random.default_rng(seed).normal(0.0, 0.3, len(COUNTS)) for seed in range(3)}
+    points = [
+        Trained(r, 1e-3, seed, tuple(10 * (BEST + 0.1 / r + DOCUMENTS + own[seed])), BEST, 60.0)
+        for r, seen in SEEN.items()
+        for seed in seen
+    ]
+    found = answer_of(points)
+    assert [one.excess.se for one in found.ranks] == pytest.approx([0.0] * 6, abs=1e-9)
+    assert [one.excess.mean for one in found.ranks] == pytest.approx([0.1 / r - 0.1 / 32 for r in SEEN])
+
+
+def test_a_second_seed_at_one_rank_alone_tells_no_spread():
+    """It tells what that seed does, and nothing of how points scatter around that."""
+    found = answer_of([trained(1, 0.05), trained(2, 0.0), trained(2, 0.03, seed=1)])
+    assert (found.measured_spread, found.seed_spread) == (False, pytest.approx(ASSUMED_SPREAD))
+    assert found.ranks[0].excess.mean == pytest.approx(0.05)
 
 
 def test_one_seed_gets_the_assumed_spread():
@@ -76,10 +138,26 @@ def test_one_seed_gets_the_assumed_spread():
     assert found.flat is False or found.ranks[0].excess.mean <= 1.96 * found.ranks[0].excess.se
 
 
-def test_overfitting_starts_where_the_loss_surely_rises():
-    found = answer_of([trained(r, e) for r, e in ((1, 0.1), (2, 0.0), (4, 0.004), (8, 0.05), (16, 0.06))])
-    assert (found.best, found.overfits_from) == (2, 8)
-    assert answer_of([trained(r, e) for r, e in ((1, 0.1), (2, 0.01), (4, 0.0))]).overfits_from is None
+def test_overfitting_starts_where_held_out_loss_rises_while_training_loss_falls():
+    excesses = {1: 0.1, 2: 0.0, 4: 0.004, 8: 0.05, 16: 0.06}
+    fitted = answer_of([trained(r, e, train=BEST - 0.1 * r) for r, e in excesses.items()])
+    assert (fitted.best, fitted.worse_from, fitted.overfits_from) == (2, 8, 8)
+    unlearned = answer_of([trained(r, e, train=BEST + e) for r, e in excesses.items()])
+    assert (unlearned.best, unlearned.worse_from, unlearned.overfits_from) == (2, 8, None)
+    falling = answer_of([trained(r, e) for r, e in ((1, 0.1), (2, 0.01), (4, 0.0))])
+    assert (falling.worse_from, falling.overfits_from) == (None, None)
+
+
+def test_training_losses_are_compared_over_seeds_that_both_ranks_have():
+    """The second seed's rows are easy, and only the best rank has seen them."""
+    points = [trained(1, 0.2), trained(2, 0.0, train=1.5), trained(4, 0.3, train=1.4)]
+    points += [trained(1, 0.2, seed=1), trained(2, 0.0, seed=1, train=0.5)]
+    assert answer_of(points).overfits_from == 4
+
+
+def test_an_answer_at_the_end_of_the_ranks_is_censored():
+    assert answer_of([trained(r, e) for r, e in ((1, 0.1), (2, 0.05), (4, 0.0))]).censored
+    assert not answer_of([trained(r, e) for r, e in ((1, 0.1), (2, 0.0), (4, 0.02))]).censored
 
 
 def test_a_flat_curve_is_called_flat():
@@ -102,6 +180,53 @@ def test_a_diverged_rate_is_never_the_best():
     nothing = Trained(1, 1e-1, 0, (math.nan,) * len(COUNTS), math.nan, 60.0)
     found = answer_of([nothing, trained(1, 0.1), trained(2, 0.0)])
     assert found.ranks[0].learning_rate == 1e-3
+
+
+def diverged(rank: int, seed: int = 0, loss: float = math.nan) -> Trained:
+    return Trained(rank, 1e-3, seed, (loss,) * len(COUNTS), math.nan, 60.0)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_rank_that_diverged_touches_no_other(loss):
+    points = [trained(r, e, noise=0.001) for r, e in ((1, 0.1), (2, 0.0), (8, 0.005))]
+    without, found = answer_of(points), answer_of([*points, diverged(4, loss=loss), diverged(16, loss=loss)])
+    assert (found.best, found.r_sufficient, found.low, found.high) == (2, 2, 2, 2)
+    assert found.diverged == (4, 16)
+    assert tuple(one for one in found.ranks if not one.diverged) == without.ranks
+    assert (found.gain, found.seed_spread, found.flat, found.censored) == (
+        without.gain,
+        without.seed_spread,
+        False,
+        False,
+    )
+    assert all(math.isnan(n) for one in found.ranks if one.diverged for n in (one.loss.mean, one.excess.se, one.share))
+
+
+def test_a_rank_one_seed_of_which_diverged_does_not_suffice():
+    points = [trained(r, e, seed=s) for r, e in ((1, 0.1), (2, 0.0), (4, 0.001), (8, 0.002)) for s in (0, 1)]
+    points[3] = diverged(2, seed=1)
+    found = answer_of(points)
+    assert (found.diverged, found.best, found.r_sufficient) == ((2,), 4, 4)
+    assert found.seed_spread == pytest.approx(0.0, abs=1e-9)
+    assert math.isfinite(found.ranks[1].seeds[0])
+
+
+def test_the_highest_rank_that_did_not_diverge_is_no_peak():
+    assert answer_of([trained(1, 0.1), trained(2, 0.0), diverged(4)]).censored
+
+
+def test_where_all_diverge_there_is_no_answer():
+    with pytest.raises(NumericsError, match=r"no finite number at any rank.*--lrs"):
+        answer_of([diverged(1), diverged(2)])
+
+
+def test_one_document_shows_no_error():
+    points = [Trained(r, 1e-3, 0, (loss,), 1.0, 9.0) for r, loss in ((1, 1.2), (2, 1.005), (4, 1.0))]
+    found = outcome((2.0,), (1,), points, 100)
+    assert (found.best, found.r_sufficient) == (4, 2)
+    assert (found.low, found.high) == (1, 4)  # nothing can be left out
+    assert not found.learned
+    assert not found.flat
 
 
 def test_no_gain_at_all():

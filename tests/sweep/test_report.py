@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 
 import pytest
 
@@ -42,6 +44,78 @@ def test_what_the_sentences_say_of_the_learning_rate(found):
     assert "moves from 0.001 at r = 1 to 0.000316 at r = 16" in said
     assert "the last that was tried" in said
     assert "were given" in " ".join(sentences(dataclasses.replace(found, tuning=None)))
+
+
+def test_an_answer_at_the_highest_rank_is_at_least_that(found):
+    short = dataclasses.replace(found.outcome, ranks=found.outcome.ranks[:3], overfits_from=None)
+    censored = dataclasses.replace(found, outcome=short)
+    assert "so it takes at least r = 4." in headline(censored)
+    assert "none above it was tried" in " ".join(sentences(censored))
+    assert "at least" not in headline(found)
+
+
+def test_nothing_is_for_sure(found):
+    sure = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, low=4))
+    assert headline(sure) == "r = 4 suffices (at 95%); the lowest loss is at r = 4."
+    for one in (found, sure):
+        assert not re.search(r"\bsure|surely", render(one))
+
+
+def test_what_rises_beyond_the_best_rank(found):
+    assert "Overfitting starts at r = 16" in " ".join(sentences(found))
+    assert "Doubt it" not in " ".join(sentences(found))
+    hurried = " ".join(sentences(dataclasses.replace(found, steps=20)))
+    assert "Overfitting starts at r = 16" in hurried
+    assert "Doubt it: 20 steps, below 60," in hurried
+    unlearned = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, overfits_from=None))
+    said = " ".join(sentences(unlearned))
+    assert "Overfitting starts" not in said
+    assert "From r = 16 the held-out loss is higher" in said
+    assert "the training loss is no lower" in said
+
+
+def _diverging(found: Sweep, *ranks: int) -> Sweep:
+    nothing = Loss(math.nan, math.nan)
+    kept = tuple(
+        dataclasses.replace(one, loss=nothing, excess=nothing, share=math.nan, seeds=(math.inf,), train_loss=math.nan)
+        if one.rank in ranks
+        else one
+        for one in found.outcome.ranks
+    )
+    return dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, ranks=kept))
+
+
+def test_ranks_that_diverged_are_named_in_one_sentence(found, golden):
+    golden("diverged.txt", render(_diverging(found, 2, 8)))
+    assert any(line.startswith("r = 1 diverged: a held-out loss of it is") for line in sentences(_diverging(found, 1)))
+    above = _diverging(found, 8, 16)
+    assert "those above it diverged" in " ".join(sentences(above))
+    assert "nan" not in render(above)
+    for kind in figures.KINDS:
+        assert figures.loss_against_rank(above.outcome, kind=kind)
+
+
+def test_one_held_out_document_is_the_reason_that_is_given(found):
+    alone = dataclasses.replace(
+        found,
+        heldout_documents=1,
+        outcome=dataclasses.replace(
+            found.outcome,
+            gain=Loss(0.95, math.nan),
+            ranks=tuple(dataclasses.replace(o, excess=Loss(o.excess.mean, math.nan)) for o in found.outcome.ranks),
+        ),
+    )
+    assert headline(alone).startswith("There is one held-out document, which shows no error")
+    text = " ".join(render(alone).split())
+    assert "nan" not in text
+    assert "0.950 nats per token at r = 4 on 1 held-out document," in text
+    assert "hold out two or more" in text
+
+
+def test_a_base_without_a_loss_is_the_reason_that_is_given(found):
+    nothing = Loss(math.nan, math.nan)
+    lost = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, base=nothing, gain=nothing))
+    assert headline(lost).startswith("The base model's held-out loss is no finite number")
 
 
 def test_no_gain_is_said_first(found):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lorarank.errors import OptionError, RunError
+from lorarank.errors import OptionError
 from lorarank.sweep.options import SweepOptions
 from lorarank.sweep.points import Points, Spot
 from lorarank.sweep.search import MOST_TRIALS, search
@@ -190,12 +190,38 @@ def test_another_models_checkpoints_are_not_gone_on_with(tmp_path):
     assert not any(path.is_dir() for path in (tmp_path / "points").iterdir())  # none of either is left
 
 
-def test_a_damaged_point_is_one_line(tmp_path):
+def test_a_damaged_point_is_trained_again_and_that_is_said(tmp_path):
     given = options(tmp_path, ranks=(1, 2), lrs=(1e-3,))
-    search(points_of(Formula(), tmp_path), given, 10)
-    next((tmp_path / "points").glob("r001-*.json")).write_text("{")
-    with pytest.raises(RunError, match=r"r001-.*cannot be read as JSON"):
-        search(points_of(Formula(), tmp_path), given, 10)
+    whole = search(points_of(Formula(), tmp_path), given, 10)
+    kept = {path: path.read_text() for path in (tmp_path / "points").iterdir()}
+    for name in ("r000-*.json", "r001-*.json"):
+        next((tmp_path / "points").glob(name)).write_text("{")
+    bench, said = Formula(), []
+    assert search(Points(bench, tmp_path, lambda progress: None, announce=said.append), given, 10) == whole
+    assert bench.calls == [Spot(1, 1e-3, 0)]
+    assert {path: path.read_text() for path in (tmp_path / "points").iterdir()} == kept
+    base, point = said
+    assert "r000-" in base
+    assert base.endswith("is measured again.")
+    assert "r001-" in point
+    assert "cannot be read as JSON" in point
+    assert point.endswith("This point (r = 1, learning rate 0.001, seed 0) is trained again.")
+
+
+def test_a_rank_that_diverges_is_passed_over_and_gets_no_more_seeds(tmp_path):
+    class Wild(Formula):
+        def point(self, rank, learning_rate, seed, folder, on_step):
+            found = super().point(rank, learning_rate, seed, folder, on_step)
+            if rank == 64:
+                found.sums = (math.nan,) * len(COUNTS)
+            return found
+
+    bench = Wild()
+    found, _ = search(points_of(bench, tmp_path), options(tmp_path, lrs=(1e-3,), seeds=3), 10)
+    assert (found.best, found.diverged, found.censored) == (32, (64,), True)
+    assert found.measured_spread
+    assert sum(call.rank == 64 for call in bench.calls) <= 3
+    assert search(points_of(Wild(), tmp_path), options(tmp_path, lrs=(1e-3,), seeds=3), 10)[0].best == 32  # from disk
 
 
 @pytest.mark.parametrize(
@@ -206,7 +232,8 @@ def test_a_damaged_point_is_one_line(tmp_path):
         ({"ranks": (0, 2)}, "ascending"),
         ({"lrs": ()}, "--lrs"),
         ({"lrs": (1e-3, 1e-3)}, "--lrs"),
-        ({"lrs": (-1.0,)}, "--lr"),
+        ({"lrs": (-1.0,)}, r"--lrs -1\.0"),
+        ({"lrs": (2.0,)}, r"--lrs 2\.0"),
         ({"seeds": 0}, "--seeds"),
         ({"tokens": 0}, "--tokens"),
     ],

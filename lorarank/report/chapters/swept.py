@@ -58,7 +58,7 @@ def _curve(swept: Sweep) -> Chapter:
     text = (
         f"Held-out loss at every rank, each at its best learning rate. Within the band a rank loses at most "
         f"{percent(LOSS_SHARE)} of the gain of the best; the bars are 95 % errors beside the best, over documents and "
-        "seeds; small dots are seeds."
+        "seeds; small dots are seeds as measured, the line is without what a seed does to all ranks alike."
     )
     picture = Picture(charts.loss_by_rank("sweep", swept.outcome, LOSS_SHARE), "Held-out loss by rank")
     ranks = [one.rank for one in swept.outcome.ranks]

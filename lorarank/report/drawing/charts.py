@@ -185,8 +185,9 @@ def loss_by_rank(key: str, answer: Outcome, share: float) -> str:
     errors = {one.rank: STANDARD_ERRORS * one.excess.se for one in answer.ranks}
     errors = {rank: error if math.isfinite(error) else 0.0 for rank, error in errors.items()}
     best, allowed = min(losses.values()), share * max(answer.gain.mean, 0.0)
-    low = min(loss - errors[rank] for rank, loss in losses.items())
-    high = max(*(loss + errors[rank] for rank, loss in losses.items()), best + allowed)
+    seeds = [seed for one in answer.ranks if one.rank in losses and len(one.seeds) > 1 for seed in one.seeds]
+    low = min([*(loss - errors[rank] for rank, loss in losses.items()), *seeds])
+    high = max(*(loss + errors[rank] for rank, loss in losses.items()), *seeds, best + allowed)
     room = 0.06 * (high - low) or 0.01
     ranks = sorted(losses)
     frame = Frame(
