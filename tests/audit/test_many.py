@@ -74,6 +74,7 @@ def test_checkpoints_come_in_the_order_of_their_numbers(make_adapter: Make, tmp_
 def test_hub_ids_and_names_of_nothing_are_left_alone(tmp_path: Path) -> None:
     assert expand(["owner/name", "owner/name@v1"]) == ["owner/name", "owner/name@v1"]
     assert expand([str(tmp_path)]) == [str(tmp_path)]
+    assert expand([""]) == [""]  # no name for the folder one is in
     with pytest.raises(SourceError, match="matches no adapter"):
         expand([str(tmp_path / "*.safetensors")])
 
@@ -207,6 +208,15 @@ def test_a_file_that_is_no_table_is_not_touched(tmp_path: Path, name: str, conte
 def test_a_name_without_a_format(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="format"):
         audit_many([], tmp_path / "rows.txt")
+
+
+def test_a_table_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "folder.parquet").mkdir()
+    for name in ("pipe.csv", "device.jsonl", "folder.parquet"):
+        with pytest.raises(OptionError, match="no regular file"):
+            audit_many([], tmp_path / name)
 
 
 def test_a_row_knows_what_the_audit_knows(mixed: Path) -> None:
