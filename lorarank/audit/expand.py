@@ -59,7 +59,7 @@ def expand(sources: Sequence[str]) -> list[str]:
 
 def _expanded(source: str, several: bool) -> Iterator[str]:
     try:
-        is_folder, exists = Path(source).is_dir(), os.path.lexists(source)
+        is_folder, exists = bool(source) and Path(source).is_dir(), os.path.lexists(source)
     except ValueError:  # a NUL inside; opening it says so
         is_folder = exists = False
     if is_folder:

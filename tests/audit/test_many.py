@@ -6,6 +6,9 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,7 @@ def test_checkpoints_come_in_the_order_of_their_numbers(make_adapter: Make, tmp_
 def test_hub_ids_and_names_of_nothing_are_left_alone(tmp_path: Path) -> None:
     assert expand(["owner/name", "owner/name@v1"]) == ["owner/name", "owner/name@v1"]
     assert expand([str(tmp_path)]) == [str(tmp_path)]
+    assert expand([""]) == [""]  # no name for the folder one is in
     with pytest.raises(SourceError, match="matches no adapter"):
         expand([str(tmp_path / "*.safetensors")])
 
@@ -206,6 +210,15 @@ def test_a_name_without_a_format(tmp_path: Path) -> None:
         audit_many([], tmp_path / "rows.txt")
 
 
+def test_a_table_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "folder.parquet").mkdir()
+    for name in ("pipe.csv", "device.jsonl", "folder.parquet"):
+        with pytest.raises(OptionError, match="no regular file"):
+            audit_many([], tmp_path / name)
+
+
 def test_a_row_knows_what_the_audit_knows(mixed: Path) -> None:
     found = audit(mixed)
     row = Layout((0.9, 0.95, 0.99)).row(found, 0.1, "1")
@@ -246,6 +259,42 @@ def test_a_source_that_kills_its_process_stops_nothing() -> None:
     sources = [*map(str, range(40)), "bad", *map(str, range(40, 80))]
     found = list(each(dies, sources, said, jobs=2))
     assert sorted(found) == sorted([f"bad: {KILLED}", *(f"read {source}" for source in sources if source != "bad")])
+
+
+OWNER = """
+import os, sys, time
+from lorarank.audit.workers import each
+def task(source):
+    print(os.getpid(), flush=True)
+    return source
+if __name__ == "__main__":
+    for _ in each(task, ["a", "b"], max, jobs=2):
+        time.sleep(600)
+"""
+
+
+def runs(process: Path) -> bool:
+    """Whether a process of /proc does; one that ended and was not waited for has no command line."""
+    try:
+        return bool((process / "cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_processes_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "owner.py").write_text(OWNER)
+    with subprocess.Popen([sys.executable, tmp_path / "owner.py"], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        workers = {Path("/proc") / owner.stdout.readline().strip() for _ in range(2)}
+        owner.kill()
+    deadline = time.monotonic() + 30
+    while any(map(runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [worker for worker in workers if runs(worker)]
+    for worker in left:
+        os.kill(int(worker.name), signal.SIGKILL)
+    assert not left
 
 
 def test_ray_gives_the_same_rows(zoo: Path, tmp_path: Path) -> None:
