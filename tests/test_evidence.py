@@ -147,3 +147,16 @@ def test_a_pair_is_swept_probed_and_kept(scripts: Any, tmp_path: Path, monkeypat
     points = sorted((kept / "points").iterdir())
     assert pairs.done(pair, options)  # at once: there is nothing left to do
     assert sorted((kept / "points").iterdir()) == points
+
+
+def test_the_kept_sweeps_are_judged_as_a_sweep_judges_now(scripts: Any) -> None:
+    """Points of trials between the grid's rates lie there too, and are no part of it."""
+    rejudge = scripts("rejudge")
+    for path in sorted((EVIDENCE / "pairs").glob("*/sweep.json")):
+        found = rejudge.read(path.parent)
+        kept, now = found.outcome, rejudge.judged(path.parent).outcome
+        assert {one.learning_rate for one in now.ranks} <= set(found.tuning.rates), path
+        assert rejudge.told(kept) == rejudge.told(now), path
+        for one, other in zip(kept.ranks, now.ranks, strict=True):
+            assert (one.rank, one.learning_rate, one.seeds) == (other.rank, other.learning_rate, other.seeds)
+            assert (one.excess.mean, one.excess.se) == pytest.approx((other.excess.mean, other.excess.se), abs=1e-9)
