@@ -176,3 +176,16 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
     assert sorted((kept / "points").iterdir()) == points
     monkeypatch.setattr(scripts("heal"), "STEPS", 2)
     heals(scripts("heal"), options, tmp_path / "scratch")
+
+
+def test_the_kept_sweeps_are_judged_as_a_sweep_judges_now(scripts: Any) -> None:
+    """Points of trials between the grid's rates lie there too, and are no part of it."""
+    rejudge = scripts("rejudge")
+    for path in sorted((EVIDENCE / "pairs").glob("*/sweep.json")):
+        found = rejudge.read(path.parent)
+        kept, now = found.outcome, rejudge.judged(path.parent).outcome
+        assert {one.learning_rate for one in now.ranks} <= set(found.tuning.rates), path
+        assert rejudge.told(kept) == rejudge.told(now), path
+        for one, other in zip(kept.ranks, now.ranks, strict=True):
+            assert (one.rank, one.learning_rate, one.seeds) == (other.rank, other.learning_rate, other.seeds)
+            assert (one.excess.mean, one.excess.se) == pytest.approx((other.excess.mean, other.excess.se), abs=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 FIRST_RATE = 1e-3
@@ -24,6 +25,15 @@ def rate_of(notch: float) -> float:
     (0.001, 0.00316, 0.0001)
     """
     return float(f"{FIRST_RATE * FACTOR**notch:.3g}")
+
+
+def notch_of(rate: float) -> int:
+    """The whole notch nearest to a learning rate: the inverse of :func:`rate_of`.
+
+    >>> [notch_of(rate_of(notch)) for notch in (-3, 0, 4)]
+    [-3, 0, 4]
+    """
+    return round(math.log(rate / FIRST_RATE) / math.log(FACTOR))
 
 
 def bracket(judge: Callable[[int], float], trials: int) -> int:

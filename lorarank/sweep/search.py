@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorarank.probe.grid import bracket, rate_of
+from lorarank.probe.grid import bracket, notch_of, rate_of
 from lorarank.sweep.options import SweepOptions
 from lorarank.sweep.outcome import Outcome, outcome
 from lorarank.sweep.points import Points, Spot
@@ -33,6 +33,16 @@ class Tuning:
     moves: int
     at_edge: bool
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates that every rank is trained at, ascending.
+
+        >>> Tuning(1, 64, 1e-2, 1e-3, 2, False).rates
+        (0.001, 0.00316, 0.01)
+        """
+        ends = sorted((notch_of(self.low_rate), notch_of(self.high_rate)))
+        return tuple(rate_of(notch) for notch in range(ends[0], ends[1] + 1))
+
 
 def tune(points: Points, ranks: Sequence[int], seed: int) -> tuple[Tuning, tuple[float, ...]]:
     """The best learning rates at the lowest and the highest rank, and the rates to train all ranks at."""
@@ -49,7 +59,7 @@ def tune(points: Points, ranks: Sequence[int], seed: int) -> tuple[Tuning, tuple
         best.append(bracket(judge, MOST_TRIALS))
         edges.append(best[-1] in (min(tried), max(tried)))
     tuning = Tuning(*ends, rate_of(best[0]), rate_of(best[1]), abs(best[1] - best[0]), any(edges))
-    return tuning, tuple(rate_of(notch) for notch in range(min(best), max(best) + 1))
+    return tuning, tuning.rates
 
 
 def search(points: Points, options: SweepOptions, parameters_per_rank: int) -> tuple[Outcome, Tuning | None]:

@@ -2,7 +2,7 @@
 
 Every pair leaves data/evidence/pairs/NAME/: the sweep (sweep.json, and its points, so that a stopped script goes on
 where it was on any machine) and record.json, which holds all that the predictors need of the probe. Adapters stay in
---work. Run it again to go on; --only takes some of the pairs.
+--work. Run it again to go on; --only takes some of the pairs. rejudge.py judges the points that are kept again.
 
     python scripts/evidence/pairs.py --work WORK --model demo=data/demo/model --model smollm2=FOLDER --data FOLDER
 """

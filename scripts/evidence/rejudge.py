@@ -1,0 +1,67 @@
+"""Judge the sweeps of all pairs again from their kept points, as `lorarank sweep` judges now; trains nothing.
+
+Every data/evidence/pairs/NAME/sweep.json keeps all but its outcome. Of the points beside it those count that the sweep
+itself would take: at its ranks, and at the learning rates between the best of its two ends. Others lie there too, of
+trials on the way and of settled_rate.py. Prints what moved, and where the answer now stands at ranks that lack seeds:
+pairs.py would train those.
+
+    python scripts/evidence/rejudge.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import pairs
+
+from lorarank.json_files import read_json, write_json
+from lorarank.sweep import SWEEP, Sweep, read
+from lorarank.sweep.outcome import Outcome, Trained, outcome
+from lorarank.sweep.points import FOLDER, StoredPoint
+
+
+def judged(folder: Path) -> Sweep:
+    """The sweep of a folder with the outcome of the points beside it."""
+    found = read(folder)
+    if found.tuning is None:
+        raise SystemExit(f"{folder.name}: its learning rates were given, and which is written nowhere")
+    points = [read_json(path, StoredPoint) for path in sorted((folder / FOLDER).glob("r*.json"))]
+    (base,) = (point for point in points if point.rank == 0)
+    first = found.outcome.ranks[0]
+    ranks = {one.rank for one in found.outcome.ranks}
+    trained = [
+        Trained(one.rank, one.learning_rate, one.seed, one.sums, one.train_loss, one.seconds)
+        for one in points
+        if one.rank in ranks and one.learning_rate in found.tuning.rates
+    ]
+    answer = outcome(base.sums, base.counts, trained, first.parameters // first.rank)
+    return dataclasses.replace(found, outcome=answer)
+
+
+def told(answer: Outcome) -> str:
+    """What a person asks of a sweep, in a few characters."""
+    spread = f"spread {answer.seed_spread:.4f}" if answer.measured_spread else "spread assumed"
+    marks = [word for word in ("flat", "censored") if getattr(answer, word)]
+    marks += [f"overfits from {answer.overfits_from}"] if answer.overfits_from else []
+    span = f"{answer.r_sufficient} ({answer.low}-{answer.high})"
+    return ", ".join([span, f"best {answer.best}", spread, *marks])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, default=pairs.KEPT)
+    given = parser.parse_args()
+    for path in sorted(given.pairs.glob(f"*/{SWEEP}")):
+        before, now = read(path.parent), judged(path.parent)
+        write_json(path, now)
+        moved = "" if told(before.outcome) == told(now.outcome) else f"   was {told(before.outcome)}"
+        print(f"{path.parent.name}: {told(now.outcome)}{moved}{'' if pairs.seeded(now) else '   lacks seeds'}")
+
+
+if __name__ == "__main__":
+    main()
