@@ -21,7 +21,7 @@ HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revis
 LONGEST_HUB_ID = 96
 """The limit that the hub sets."""
 
-FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
+FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".lora")
 """What has such a name, in a folder that exists, is a path and no hub id."""
 
 PLAIN_SUFFIXES = (".safetensors", ".gguf")

@@ -7,12 +7,15 @@ from difflib import get_close_matches
 
 
 def percent(share: float, digits: int | None = None) -> str:
-    """A share in per cent: as it was given, or with so many digits after the point.
+    """A share in per cent: as it was given, or with so many digits after the point. What is less than the whole is not
+    said to be the whole.
 
-    >>> percent(0.9), percent(0.925), percent(0.01234, 1)
-    ('90%', '92.5%', '1.2%')
+    >>> percent(0.9), percent(0.925), percent(0.99999), percent(0.01234, 1)
+    ('90%', '92.5%', '99.999%', '1.2%')
     """
-    return f"{100 * share:.4g}%" if digits is None else f"{100 * share:.{digits}f}%"
+    if digits is not None:
+        return f"{100 * share:.{digits}f}%"
+    return f"{100 * share:.{10 if 0.9999 < share < 1 else 4}g}%"
 
 
 def directions(count: float) -> str:

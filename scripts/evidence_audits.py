@@ -12,6 +12,7 @@ import argparse
 import datetime
 import json
 import os
+import platform
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ def gradience_of(name: str, found: Audit) -> dict[str, Any]:
 
 result: dict[str, Any] = {
     "command": "python scripts/evidence_audits.py ADAPTERS " + " ".join(f"--dense {name}" for name in given.dense),
+    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     "lorarank": __version__,
     "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     "energy": list(options.energy),

@@ -12,6 +12,9 @@ on these same rows, so that everything is measured again on text of the training
 from __future__ import annotations
 
 import argparse
+import datetime
+import os
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -98,6 +101,8 @@ for point in run.truncation.points:
 write_json(
     given.output,
     {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "command": "lorarank demo -o RUN && python scripts/evidence_keep_loss.py RUN --output keep-loss.json",
         "model": "the demo's, 1.6M parameters",
         "R": run.manifest.training.rank,

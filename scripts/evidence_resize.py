@@ -9,7 +9,10 @@ their logits on some text compared with those of the whole adapter. The yardstic
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import os
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -111,6 +114,8 @@ with tempfile.TemporaryDirectory() as folder:
 write_json(
     given.output,
     {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "command": " ".join(["python", "scripts/evidence_resize.py", "ADAPTER", "BASE", "--output", given.output.name]),
         "adapter": given.adapter.name,
         "origin": given.origin,

@@ -99,6 +99,11 @@ def seeds() -> list[Seed]:
     mlx = {"fine_tune_type": "lora", "num_layers": 4, "lora_parameters": {"rank": 4, "scale": 20.0, "dropout": 0.0}}
     kohya = {"lora_unet_a.lora_down.weight": conv_A, "lora_unet_a.lora_mid.weight": core}
     kohya |= {"lora_unet_a.lora_up.weight": conv_B, "lora_unet_a.alpha": np.array(2.0, np.float16)}
+    hub = {
+        "config": {"architecture": "lora", "r": 4, "alpha": 8, "composition_mode": "add"},
+        "version": "adapters.1.2.0",
+    }
+    hub |= {"model_name": "bert-base-uncased", "model_type": "bert", "name": "sst"}
     xlabs = {f"double_blocks.0.processor.qkv_lora1.{side}.weight": x for side, x in (("down", A), ("up", B))}
     processors = {"a.processor.to_q_lora.down.weight": A, "a.processor.to_q_lora.up.weight": B}
     return [
@@ -141,6 +146,13 @@ def seeds() -> list[Seed]:
         Seed("torchtune", {"adapter_0.safetensors": save({"q.lora_a.weight": A, "q.lora_b.weight": B})}),
         Seed(
             "gguf", {"g.gguf": gguf({"blk.0.attn_q.weight.lora_a": A, "blk.0.attn_q.weight.lora_b": B}, 8.0)}, "g.gguf"
+        ),
+        Seed(
+            "adapterhub",
+            {
+                "adapter_config.json": json.dumps(hub).encode(),
+                "adapter.safetensors": save({"q.loras.sst.lora_A": A, "q.loras.sst.lora_B": B}),
+            },
         ),
         Seed("pairs", {"w.safetensors": save({"w_a_0": np.ones((2, 6)), "w_b_0": np.ones((6, 2))})}),
     ]

@@ -51,6 +51,7 @@ READERS = (
     "gguf",
     "mlx",
     "torchtune",
+    "adapterhub",
     "peft",
     "cloneofsimo",
     "xlabs",

@@ -21,6 +21,8 @@ WEIGHTS = (
     *PEFT_WEIGHTS,
     "adapter_model.pt",  # torchtune
     "adapters.safetensors",  # MLX-LM
+    "adapter.safetensors",  # AdapterHub
+    "pytorch_adapter.bin",
     "pytorch_lora_weights.safetensors",  # diffusers
     "pytorch_lora_weights.bin",
 )

@@ -16,7 +16,10 @@ PARTS = ("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2
 
 STARTS = {
     "unet": ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.", "add_embedding."),
-    "transformer": ("transformer_blocks.", "single_transformer_blocks.", "x_embedder", "context_embedder"),
+    "transformer": (
+        *("transformer_blocks.", "single_transformer_blocks.", "x_embedder", "context_embedder"),
+        *("norm_out.", "time_text_embed."),
+    ),
     "text_encoder": ("text_model.",),
 }
 """Part → what the paths of its modules begin with."""
@@ -26,17 +29,32 @@ CLIP = re.compile(r"encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.
 
 CLIP_ROOT = "text_model."
 
+LANGUAGE = re.compile(
+    r"transformer\.(?:(?:h|layer|encoder\.layers)\.[0-9]"
+    r"|blocks\.[0-9]{1,6}\.(?:attn\.(?:Wqkv|out_proj)|ffn\.(?:up|down)_proj))"
+)
+"""Modules of language models, whose whole body is called as a part of a pipeline is: those of GPT-2, Bloom and Falcon,
+XLNet, ChatGLM, and MPT."""
+
 ELSEWHERE = "leave --to out, or write --to peft"
 """What to do where a format of diffusion pipelines cannot hold an adapter."""
 
 
-def common_part(adapter: Adapter) -> str:
-    """The part of a pipeline before the names of all modules, with its dot; empty where there is none.
+def parts_of(adapter: Adapter) -> frozenset[str]:
+    """What its modules' names begin with, where that is the name of a part of a pipeline at least once; else empty.
 
     An adapter of PEFT is of one model and names no part.
     """
-    parts = {module.name.partition(".")[0] for module in adapter.modules}
-    return f"{parts.pop()}." if adapter.format != "peft" and len(parts) == 1 and parts <= set(PARTS) else ""
+    if adapter.format == "peft" or any(LANGUAGE.match(module.name) for module in adapter.modules):
+        return frozenset()
+    found = frozenset(module.name.partition(".")[0] for module in adapter.modules)
+    return frozenset() if found.isdisjoint(PARTS) else found
+
+
+def common_part(adapter: Adapter) -> str:
+    """The part of a pipeline before the names of all modules, with its dot; empty where there is none."""
+    parts = parts_of(adapter)
+    return f"{min(parts)}." if len(parts) == 1 else ""
 
 
 def component(path: str, *, named: bool = True) -> tuple[str, str]:
@@ -58,7 +76,7 @@ def component(path: str, *, named: bool = True) -> tuple[str, str]:
     ('text_encoder', 'text_model.encoder.layers.0.mlp.fc1')
     """
     first, _, rest = path.partition(".")
-    if named and first in PARTS and rest:
+    if named and first in PARTS and rest and not LANGUAGE.match(path):
         return first, rest
     if CLIP.fullmatch(path):
         return "text_encoder", CLIP_ROOT + path

@@ -16,6 +16,7 @@ from typing import Any
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import NAMED, PEFT, PROCESSOR, role_of
 from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.components import LANGUAGE
 from lorarank.adapters.factors import Named, alpha_scaling, assemble, build, collect
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft import modules as peft_modules
@@ -44,7 +45,7 @@ def recognises(candidate: Candidate) -> bool:
         METADATA in candidate.metadata
         or candidate.has(NAMED)
         or candidate.has(PROCESSOR)
-        or candidate.has(PEFT, COMPONENTS)
+        or (candidate.has(PEFT, COMPONENTS) and not any(map(LANGUAGE.match, candidate.keys)))
     )
 
 

@@ -19,7 +19,7 @@ from lorarank.adapters.adapter import Adapter, Factors, LoraModule, natural_orde
 from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.peft_config import usable_alpha
 from lorarank.adapters.peft_keys import WRAPPER
-from lorarank.adapters.tensors import FLOATS, SMALL_FLOATS, Store, read_finite, read_number
+from lorarank.adapters.tensors import BLOCKED, FLOATS, SMALL_FLOATS, Store, read_finite, read_number
 from lorarank.errors import AdapterError
 
 KINDS = {2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}
@@ -138,7 +138,7 @@ def factor_shape(store: Store, key: str) -> tuple[int, ...]:
         It is none, and why.
     """
     tensor = store.tensors[key]
-    if tensor.dtype not in FLOATS and tensor.dtype not in SMALL_FLOATS:
+    if tensor.dtype not in FLOATS | BLOCKED and tensor.dtype not in SMALL_FLOATS:
         raise AdapterError(
             f"{store.path}: {key}",
             f"stored as {tensor.dtype}",

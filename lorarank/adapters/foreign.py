@@ -22,12 +22,14 @@ NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.a1\.weight$|\.b1\.weight$", "a GLoRA of LyCORIS, whose update depends on the base weight"),
     (r"\.lora_E(\.|$)", "an AdaLoRA, which puts learnt singular values between its factors"),
     (r"\.lora_[AB]\d+\.|\.lora_route\b", "a mixture of LoRAs like HydraLoRA, whose factors a gate weighs by the input"),
+    (r"lora_latent_mapping", "a LoRA-XS, which trains a small matrix between two fixed factors"),
     (r"\.lora_[ab]_scales$", "a quantised adapter of MLX, whose factors are packed integers"),
 )
 """Part of a tensor's name → what the file is: methods whose update is no product of two trained factors."""
 
 OTHER = re.compile(
     r"\.(?:hada_|lokr_|ia3_|on_input|b?oft_|vera_|[ab]1\.weight|lora_E|lora_[AB]\d|lora_route|lora_[ab]_scales)"
+    r"|lora_latent_mapping"
 )
 """What all of these have in their names, to look at once."""
 

@@ -12,15 +12,14 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import FileIO
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank.adapters.tensors import FLOATS, LONGEST_NAME, StoredTensor, raw_dtype, read_numbers
-from lorarank.adapters.untrusted import open_regular
+from lorarank.adapters.tensors import BLOCKED, FLOATS, LONGEST_NAME, StoredTensor, raw_dtype, read_numbers
+from lorarank.adapters.untrusted import fill, open_regular
 from lorarank.errors import AdapterError
 
 MAGIC = b"GGUF"
@@ -77,6 +76,12 @@ TYPES: Mapping[int, str] = {
 }
 """Kind of a tensor → its name; the others are mixtures of quantised blocks, named by their number."""
 
+BLOCK = np.dtype([("scale", "<f2"), ("numbers", "i1", 32)])
+"""32 numbers of a row in ``q8_0``, each a whole one times their scale (``block_q8_0`` in ggml's ``ggml-common.h``). The
+conversion of adapters writes it where it is asked to (``--outtype q8_0``); float32 holds the products exactly."""
+
+IN_BLOCK = 32
+
 
 @dataclass(frozen=True)
 class GgufFile:
@@ -119,8 +124,19 @@ class GgufFile:
         return cls(path=path, tensors=tensors, values=values, starts=starts)
 
     def read(self, key: str) -> NDArray[np.float64]:
-        """The tensor of that name, upcast; its dtype must be a float of 16 bits or more."""
-        return read_numbers(self.path, key, self.starts[key], self.tensors[key])
+        """The tensor of that name, upcast; its dtype must be a float of 16 bits or more, or ``q8_0``."""
+        tensor = self.tensors[key]
+        if tensor.dtype not in BLOCKED:
+            return read_numbers(self.path, key, self.starts[key], tensor)
+        blocks = np.empty(tensor.size // IN_BLOCK, BLOCK)
+        with open_regular(self.path) as file:
+            file.seek(self.starts[key])
+            if not fill(file, blocks):
+                raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
+        numbers = blocks["numbers"].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a scale that is infinite makes NaN of zeros, which is named then
+            numbers *= blocks["scale"].astype(np.float64)[:, None]
+        return numbers.reshape(tensor.shape)
 
 
 def _read(file: FileIO, count: int) -> bytes:
@@ -239,8 +255,7 @@ def _check_places(
     at = begin
     for name in sorted(starts, key=lambda name: starts[name]):
         where, start, tensor = f"{path}: {name}", starts[name], tensors[name]
-        width = raw_dtype(tensor.dtype).itemsize if tensor.dtype in FLOATS else 0
-        end = start + prod(tensor.shape) * width
+        end = start + _bytes(tensor, where)
         if end > size or start > size:
             raise AdapterError(
                 where,
@@ -251,3 +266,12 @@ def _check_places(
         if start < at or (start - begin) % alignment:
             raise AdapterError(where, "its data overlap another tensor's, or are not aligned", do="download it again")
         at = end
+
+
+def _bytes(tensor: StoredTensor, where: str) -> int:
+    """Size on disk, 0 where it is not known."""
+    if tensor.dtype in BLOCKED:
+        if not tensor.shape or tensor.shape[-1] % IN_BLOCK:
+            raise AdapterError(where, f"its shape {tensor.shape} has rows that are no whole blocks of {IN_BLOCK}")
+        return tensor.size // IN_BLOCK * BLOCK.itemsize
+    return tensor.size * raw_dtype(tensor.dtype).itemsize if tensor.dtype in FLOATS else 0

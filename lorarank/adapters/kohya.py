@@ -15,16 +15,21 @@ from dataclasses import replace
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate, ending
-from lorarank.adapters.factors import Role, alpha_scaling, assemble, build, collect
+from lorarank.adapters.factors import Named, Role, alpha_scaling, assemble, build, collect
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import NOTES
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors", "*[lL]y[cC][oO][rR][iI][sS]*.safetensors")
 """What is fetched of an adapter on the hub."""
 
-FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<part>down|up|mid)(?:\.default)?\.weight")
+FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<part>down|up|mid)(?P<split>\.[0-9]{1,2})?(?:\.default)?\.weight")
+"""With a number where queries, keys and values of one layer have factors each (``split_dims`` in kohya-ss/sd-scripts
+``networks/lora_flux.py``, which joins them when it saves) and one alpha between them."""
 
 ALPHA = re.compile(r"(?P<module>.+)\.alpha")
+
+SPLIT = re.compile(r"\.lora_down\.([0-9]{1,2})\.")
+"""In the name of a factor of a part."""
 
 PARTS = {"down": "A", "up": "B", "mid": "mid"}
 
@@ -52,7 +57,7 @@ def role_of(key: str) -> Role | None:
     start, end = ending(key)
     match = FACTOR.fullmatch(end)
     if match:
-        return start + match["module"], PARTS[match["part"]]
+        return start + match["module"] + (match["split"] or ""), PARTS[match["part"]]
     match = ALPHA.fullmatch(end)
     return (start + match["module"], "alpha") if match else None
 
@@ -82,7 +87,11 @@ def read(candidate: Candidate) -> Adapter:
     store = candidate.tensors
     refuse_other_methods(store.path, store.tensors)
     found, carried = collect(store.tensors, role_of, store.path)
-    modules = [build(store, replace(one, module=indexed(one.module)), alpha_scaling(store, one)) for one in found]
+    alphas = frozenset(carried)
+    found = [_named(one, alphas) for one in found]
+    alphas = frozenset(one.alpha for one in found if one.alpha)
+    carried = tuple(key for key in carried if key not in alphas)
+    modules = [build(store, one, alpha_scaling(store, one)) for one in found]
     notes = _notes(carried)
     unscaled = sum(one.alpha is None for one in found)
     if unscaled:
@@ -93,6 +102,21 @@ def read(candidate: Candidate) -> Adapter:
         )
     base = candidate.metadata.get("ss_sd_model_name")
     return assemble(candidate, "kohya", modules, carried, notes=notes, base_model=base or None)
+
+
+def _named(one: Named, alphas: frozenset[str]) -> Named:
+    """The same under a readable name, and a part of a layer with the alpha that all its parts have between them.
+
+    >>> _named(Named("qkv.0", "qkv.lora_down.0.weight", "qkv.lora_up.0.weight"), frozenset({"qkv.alpha"})).alpha
+    'qkv.alpha'
+    """
+    match = SPLIT.search(one.A)
+    if match is None:
+        return replace(one, module=indexed(one.module))
+    stem = one.A[: match.start()]
+    return replace(
+        one, module=f"{indexed(stem)}.{match[1]}", alpha=f"{stem}.alpha" if f"{stem}.alpha" in alphas else None
+    )
 
 
 def _notes(carried: Sequence[str]) -> list[str]:

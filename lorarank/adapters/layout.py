@@ -46,9 +46,14 @@ class Slot:
     shape: tuple[int, ...]
 
     @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return prod(self.shape)
+
+    @property
     def bytes(self) -> int:
         """Size on disk."""
-        return prod(self.shape) * CODES[self.dtype][1] // 8
+        return self.size * CODES[self.dtype][1] // 8
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Layout:
     metadata : its ``__metadata__``.
     config : ``adapter_config.json``; ``None`` where the format has none.
     notes : sentences on what a user of the result has to know.
+    parameters : numbers in all factors, where they are not those of the modules one by one.
     """
 
     weights: str
@@ -77,6 +83,7 @@ class Layout:
     metadata: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    parameters: int | None = None
 
     @property
     def bytes(self) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
 from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
 from lorarank.adapters.factors import KINDS, MOST_SPREAD, Named, dtype_of, factor_shape
+from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.patterns import first_matches
 from lorarank.adapters.peft_config import FILE_NAME, PeftConfig, read_config, scaling
 from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter, Stacks, parameters_of
@@ -50,6 +51,7 @@ def read(candidate: Candidate) -> Adapter:
     store = candidate.store
     if store is None:
         raise _without_weights(candidate)
+    refuse_other_methods(store.path, [key for key in store.tensors if "lora_" in key])
     pairs, others = pair(store.tensors, str(store.path), candidate.member)
     if not pairs:
         first = ", ".join(others[:3]) or "none"

@@ -20,8 +20,8 @@ from lorarank.errors import AdapterError
 INDEX_SUFFIX = ".safetensors.index.json"
 """What the index of safetensors shards is called after."""
 
-TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-"""Of files as torch writes them."""
+TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pth.lora")
+"""Of files as torch writes them; the last is LitGPT's for an adapter."""
 
 SUFFIXES = (".safetensors", INDEX_SUFFIX, ".gguf", *TORCH_SUFFIXES)
 """Of all files of tensors that are read."""
@@ -93,7 +93,7 @@ def open_store(path: Path) -> Store:
         return SafetensorsFile.open(path)
     if path.suffix == ".gguf":
         return GgufFile.open(path)
-    if path.suffix in TORCH_SUFFIXES:
+    if path.name.endswith(TORCH_SUFFIXES):
         return TorchFile.open(path)
     raise AdapterError(path, "no file of tensors that is read here", do=f"name a file of {', '.join(SUFFIXES)}")
 

@@ -22,6 +22,10 @@ SMALL_FLOATS: Mapping[str, tuple[int, int]] = {"float8_e4m3fn": (3, 7), "float8_
 """Stored dtypes that are read of a LoRA: bits of the fraction, bias of the exponent (arXiv 2209.05433). Whole models in
 them have scales beside them; of a LoRA, which was cast, the numbers are what they say, as ComfyUI takes them."""
 
+BLOCKED = frozenset({"q8_0"})
+"""Stored dtypes of llama.cpp's whose numbers lie in blocks with a scale each; :mod:`lorarank.adapters.gguf_file` reads
+them."""
+
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
 """Stored dtypes that a single number, an alpha, comes in as well."""
 
@@ -64,7 +68,8 @@ class Store(Protocol):
         """What is stored under each name."""
 
     def read(self, key: str) -> NDArray[np.float64]:
-        """The tensor of that name, upcast; its dtype must be one of :data:`FLOATS` or :data:`SMALL_FLOATS`."""
+        """The tensor of that name, upcast; its dtype must be one of :data:`FLOATS`, :data:`SMALL_FLOATS` or
+        :data:`BLOCKED`."""
 
 
 def upcast(raw: NDArray[np.generic], dtype: str, numbers: NDArray[np.float64]) -> None:

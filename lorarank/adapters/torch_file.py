@@ -7,8 +7,10 @@ torch is imported here alone, and only when such a file is opened.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,22 @@ from lorarank.adapters.untrusted import open_regular
 from lorarank.errors import AdapterError, MissingExtraError
 
 if TYPE_CHECKING:
+    from zipfile import ZipInfo
+
     import torch
 
-MOST_PICKLE_BYTES = 32_000_000
-"""The part of the archive that describes the tensors; about 170 bytes each in real ones."""
+PICKLE = ".pkl"
+"""What the part of the archive that describes the tensors ends with."""
+
+MOST_PICKLE_BYTES = 2_000_000
+"""Of that part: about 170 bytes a tensor in real ones, and each byte can cost torch's unpickler a microsecond and 70
+bytes of memory."""
+
+MOST_DIRECTORY_BYTES = 4_000_000
+"""The part that lists the entries, one a tensor: about 70 bytes each."""
+
+UNBOUNDED = re.compile(rb"c[\w.]+\n(bytearray|encode)\n")
+"""Functions that torch's unpickler does call, and that take any memory or time by a few bytes in the file."""
 
 CALLED = re.compile(r"GLOBAL ([\w.]+)")
 """What torch's refusal names as the function that the file asks to call."""
@@ -44,11 +58,13 @@ class TorchFile:
     tensors : what is stored under each name; of a list, under each position, ``"0"`` first; of a checkpoint that has
         them under one of :data:`INSIDE`, by their names in there.
     mapped : the tensors themselves.
+    size : of the file when it was opened.
     """
 
     path: Path
     tensors: Mapping[str, StoredTensor]
     mapped: Mapping[str, torch.Tensor] = field(repr=False)
+    size: int = field(repr=False)
 
     @classmethod
     def open(cls, path: Path) -> TorchFile:
@@ -67,15 +83,15 @@ class TorchFile:
             import torch
         except ImportError:
             raise MissingExtraError(str(path), "torch", "probe") from None
-        _check_archive(path)
+        size = _check_archive(path)
         try:
-            loaded = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is odd about the file is refused or does not matter
+                loaded = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # torch raises whatever its unpickler stumbles over
             called = CALLED.search(str(error))
             what = f"it asks to call {called[1]}" if called else "it is damaged or holds other objects"
-            raise AdapterError(
-                path, f"not a file of tensors: {what}", why="no code from a file is ever run", do=CONVERT
-            ) from None
+            raise _no_tensors(path, what) from None
         if isinstance(loaded, list | tuple):
             loaded = {str(place): value for place, value in enumerate(loaded)}
         if isinstance(loaded, dict):
@@ -83,12 +99,14 @@ class TorchFile:
         if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
         tensors = {key: _stored(key, value, path) for key, value in loaded.items()}
-        return cls(path=path, tensors=tensors, mapped=loaded)
+        return cls(path=path, tensors=tensors, mapped=loaded, size=size)
 
     def read(self, key: str) -> NDArray[np.float64]:
         """The tensor of that name, upcast."""
         import torch
 
+        if _shorter(self.path, self.size):  # to touch what is mapped and gone would end the process
+            raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
         tensor: NDArray[np.float64] = self.mapped[key].detach().to(torch.float64, copy=True).numpy()
         return tensor
 
@@ -103,7 +121,28 @@ def _inside(loaded: dict[Any, Any]) -> dict[Any, Any]:
     return below[0] if len(below) == 1 else loaded
 
 
-def _check_archive(path: Path) -> None:
+class _Archive(FileIO):
+    """An archive of which no list of entries is read that is longer than any adapter's."""
+
+    def __init__(self, file: FileIO, path: Path) -> None:
+        super().__init__(file.fileno(), closefd=False)
+        self.path = path
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MOST_DIRECTORY_BYTES:
+            raise AdapterError(self.path, "its list of entries is longer than any adapter needs", do=CONVERT)
+        return super().read(size) or b""
+
+
+def _shorter(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size < size
+    except OSError:  # it has gone from its folder, and what is mapped stays
+        return False
+
+
+def _check_archive(path: Path) -> int:
+    """The size of a file that torch may load."""
     import zipfile  # slow to load, and most adapters are no archives
 
     with open_regular(path) as file:
@@ -111,8 +150,12 @@ def _check_archive(path: Path) -> None:
         if size == 0:
             raise AdapterError(path, "the file is empty", do="download it again")
         try:
-            with zipfile.ZipFile(file) as archive:
+            with zipfile.ZipFile(_Archive(file, path)) as archive:
                 entries = archive.infolist()
+                _check_entries(path, entries, size)
+                pickles = [archive.read(entry) for entry in entries if entry.filename.endswith(PICKLE)]
+        except AdapterError:
+            raise
         except Exception:  # zipfile raises whatever a damaged directory leads it to
             raise AdapterError(
                 path,
@@ -120,12 +163,22 @@ def _check_archive(path: Path) -> None:
                 why="it is cut short, or older",
                 do="download it again, or convert it to safetensors where it comes from",
             ) from None
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+    for called in filter(None, map(UNBOUNDED.search, pickles)):
+        raise _no_tensors(path, f"it asks to call {called[1].decode()}")
+    return size
+
+
+def _check_entries(path: Path, entries: Sequence[ZipInfo], size: int) -> None:
+    if any(entry.compress_type != 0 for entry in entries):  # zipfile.ZIP_STORED
         raise AdapterError(path, "its entries are compressed, as torch never writes them", do=CONVERT)
     if sum(entry.file_size for entry in entries) > size:
         raise AdapterError(path, "its entries claim more bytes than the file has", do="download it again")
-    if any(entry.file_size > MOST_PICKLE_BYTES for entry in entries if entry.filename.endswith(".pkl")):
-        raise AdapterError(path, "its list of tensors is larger than any adapter needs", do=CONVERT)
+    if sum(entry.file_size for entry in entries if entry.filename.endswith(PICKLE)) > MOST_PICKLE_BYTES:
+        raise AdapterError(path, "its list of tensors is longer than any adapter needs", do=CONVERT)
+
+
+def _no_tensors(path: Path, what: str) -> AdapterError:
+    return AdapterError(path, f"not a file of tensors: {what}", why="no code from a file is ever run", do=CONVERT)
 
 
 def _stored(key: str, tensor: Any, path: Path) -> StoredTensor:

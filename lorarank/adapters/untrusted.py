@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import Counter
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from lorarank.errors import AdapterError, SourceError
 MOST_JSON_BYTES = 32_000_000
 """Far above any real header or configuration: about 10 MB describe a mixture of 15,000 experts."""
 
-MOST_JSON_CONTAINERS = 1_000_000
-"""Each costs memory many times its two bytes of text."""
+MOST_JSON_SIGNS = 1_500_000
+"""Commas and opening brackets: what is behind each costs memory many times its few bytes of text. A tensor in a header
+takes eight of them."""
 
 LONGEST_INTEGER = 20
 """Digits of 2**64; Python takes quadratic time for long ones."""
@@ -94,8 +96,8 @@ def parse_object(data: bytes, where: object) -> dict[str, Any]:
     """
     if not data.strip():
         raise AdapterError(where, "empty", do="download it again")
-    if data.count(b"{") + data.count(b"[") > MOST_JSON_CONTAINERS:
-        raise AdapterError(where, "no valid JSON of an adapter (too many brackets)")
+    if data.count(b"{") + data.count(b"[") + data.count(b",") > MOST_JSON_SIGNS:
+        raise AdapterError(where, "no valid JSON of an adapter (too many brackets and commas)")
     try:
         value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_duplicates, parse_int=_integer)
     except UnicodeDecodeError:
@@ -110,11 +112,10 @@ def parse_object(data: bytes, where: object) -> dict[str, Any]:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the key {name} appears twice")
-        found[name] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {name} appears twice")
     return found
 
 

@@ -2,9 +2,10 @@
 
 Keys are ``lora_unet_<path>.lora_down.weight``, ``.lora_up.weight`` and ``.alpha``, the path with underscores for dots;
 ``lora_te_`` before a text encoder's, ``lora_te1_`` and ``lora_te2_`` where there are two (``LoRANetwork`` in
-networks/lora.py of kohya-ss/sd-scripts). The product is multiplied by alpha / r, and an alpha of 0 counts as r there,
-so that a scaling of 0 cannot be written as such. A module without an alpha has alpha = r
-(``create_network_from_weights``): where every scaling is 1 none is written.
+networks/lora.py of kohya-ss/sd-scripts). Of Flux.1 the layers are those of its own code, which
+:mod:`lorarank.adapters.write_flux` joins, and T5 is ``lora_te3_`` (networks/lora_flux.py). The product is multiplied by
+alpha / r, and an alpha of 0 counts as r there, so that a scaling of 0 cannot be written as such. A module without an
+alpha has alpha = r (``create_network_from_weights``): where every scaling is 1 none is written.
 
 diffusers reads the same keys (``_convert_non_diffusers_lora_to_diffusers``, diffusers.loaders.lora_conversion_utils),
 but up to 0.42 at least does not find the alpha of an attention's projection again (``_get_alpha_name``), so that alphas
@@ -14,14 +15,16 @@ that differ are lost there; hence a note.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 import numpy as np
 
+from lorarank.adapters import write_flux
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.components import ELSEWHERE, component
+from lorarank.adapters.kohya import SPLIT
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
 from lorarank.adapters.verbatim import copied, kept_metadata
@@ -61,25 +64,38 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
             "it is no LoRA factor, and kohya's layout has no place for it",
             do=ELSEWHERE,
         )
-    two = any(path_of(one.module).startswith("text_encoder_2.") for one in replacements)
-    scaled = any(one.scaling != 1 for one in replacements)
-    blocks = []
+    of_flux: list[Replacement] = []
+    others: list[Replacement] = []
     for one in replacements:
         module = one.module
+        if SPLIT.search(module.keys[0]):
+            raise AdapterError(
+                f"{adapter.source}: {module.keys[0]}",
+                "one of several parts of a layer, with one alpha between them",
+                why="kohya's tools join them when they save",
+                do="save it with them",
+            )
         if module.kind not in ("linear", "conv2d") or not is_plain(adapter, module):
             raise AdapterError(
                 f"{adapter.source}: {module.name}",
                 f"kohya's layout has no place for this kind ({module.kind})",
                 do=ELSEWHERE,
             )
-        blocks.append(_block(adapter, one, _stem(module) or _named(adapter, module, two), scaled))
-    blocks += [copied(adapter, key) for key in adapter.carried]
-    alphas = {alpha_for(one.r, one.scaling, rslora=False) for one in replacements} if scaled else {None}
+        (others if _stem(module) or _part(adapter, module)[0] != "transformer" else of_flux).append(one)
+    layers = write_flux.layers(adapter, of_flux)
+    prefixes = _prefixes(adapter, [one.module for one in replacements])
+    named = [(f"{UNET}_{name}", one) for name, one in layers.items()]
+    named += [(_stem(one.module) or _named(adapter, one.module, prefixes), one) for one in others]
+    scaled = any(one.scaling != 1 for _, one in named)
+    blocks = [_block(adapter, one, stem, scaled) for stem, one in named]
+    alphas = {alpha_for(one.r, one.scaling, rslora=False) for _, one in named} if scaled else {None}
+    joined = len(layers) < len(of_flux)
     return Layout(
         weights=WEIGHTS,
-        blocks=tuple(blocks),
-        metadata=_metadata(adapter, replacements),
-        notes=(MIXED,) if len(alphas) > 1 else (),
+        blocks=(*blocks, *(copied(adapter, key) for key in adapter.carried)),
+        metadata=_metadata(adapter, [one for _, one in named]),
+        notes=(write_flux.JOINED,) if joined else (MIXED,) if len(alphas) > 1 and not layers else (),
+        parameters=sum(slot.size for block in blocks for slot in block.slots[:2]) if joined else None,
     )
 
 
@@ -91,11 +107,11 @@ def stems(adapter: Adapter) -> dict[str, str]:
     >>> stems(Adapter("in", "diffusers", None, {}, (module,)))
     {'unet.mid_block.proj': 'lora_unet_mid_block_proj'}
     """
-    two = any(path_of(module).startswith("text_encoder_2.") for module in adapter.modules)
+    prefixes = _prefixes(adapter, adapter.modules)
     found = {}
     for module in adapter.modules:
         with suppress(AdapterError):
-            found[module.name] = _stem(module) or _named(adapter, module, two)
+            found[module.name] = _stem(module) or _named(adapter, module, prefixes)
     return found
 
 
@@ -104,9 +120,24 @@ def _stem(module: LoraModule) -> str:
     return match["stem"] if match else ""
 
 
-def _named(adapter: Adapter, module: LoraModule, two: bool) -> str:
-    part, path = component(path_of(module), named=adapter.format != "peft")
-    prefixes = {"unet": UNET, "text_encoder": f"{TEXT}1" if two else TEXT, "text_encoder_2": f"{TEXT}2"}
+def _part(adapter: Adapter, module: LoraModule) -> tuple[str, str]:
+    return component(path_of(module), named=adapter.format != "peft")
+
+
+def _prefixes(adapter: Adapter, modules: Sequence[LoraModule]) -> dict[str, str]:
+    """Part of a pipeline → what kohya puts before the names of its modules."""
+    firsts = {path_of(module).partition(".")[0] for module in modules}
+    if "transformer" in firsts and adapter.format != "peft":  # Flux.1, whose second text encoder is T5
+        return {"text_encoder": f"{TEXT}1", "text_encoder_2": f"{TEXT}3"}
+    return {
+        "unet": UNET,
+        "text_encoder": f"{TEXT}1" if "text_encoder_2" in firsts else TEXT,
+        "text_encoder_2": f"{TEXT}2",
+    }
+
+
+def _named(adapter: Adapter, module: LoraModule, prefixes: Mapping[str, str]) -> str:
+    part, path = _part(adapter, module)
     if part not in prefixes:
         raise AdapterError(
             f"{adapter.source}: {module.name}",

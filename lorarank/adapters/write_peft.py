@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import PARTS, common_part
+from lorarank.adapters.components import common_part, parts_of
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.peft_config import RESIDUAL_INITS, scaling
@@ -36,6 +36,9 @@ WEIGHTS = "adapter_model.safetensors"
 
 COUNTED = re.compile(r"\.parameter_\d+$")
 """The end of a name that only counts the wrappers of a module; see :mod:`lorarank.adapters.peft_experts`."""
+
+MAGNITUDES = ("m", "lora_magnitude_vector", "lora_magnitude_vector.weight")
+"""What follows the name of a module in MLX's and diffusers' keys of its DoRA magnitudes, which are those of PEFT."""
 
 Setting = tuple[int, float]
 """r and alpha of a module."""
@@ -110,27 +113,49 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     AdapterError
         PEFT's layout cannot hold them, or would compute something else than they say.
     """
-    paths = _paths(adapter)
+    magnitudes = _magnitudes(adapter)
+    paths = _paths(adapter, magnitudes)
     changed = any(one.changed for one in replacements) or len(replacements) < len(adapter.modules)
     blocks = [_block(adapter, stack, paths[stack[0].module.name][0], changed) for stack in stacks(replacements)]
-    blocks += [copied(adapter, key) for key in adapter.carried]
-    config = _config(adapter, replacements, paths, changed)
+    renamed = {key: f"{ROOT}{paths[name][0]}.lora_magnitude_vector" for name, key in magnitudes.items()}
+    blocks += [copied(adapter, key, renamed.get(key)) for key in adapter.carried]
+    config = _config(adapter, replacements, paths, changed) | ({"use_dora": True} if magnitudes else {})
     return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata={"format": "pt"}, config=config)
 
 
-def _paths(adapter: Adapter) -> Paths:
+def _magnitudes(adapter: Adapter) -> Mapping[str, str]:
+    """Module of another format → key of its DoRA magnitudes, where PEFT's name for them is known: of layers that have
+    kept their name, and so the order of their rows."""
+    found, carried = {}, frozenset(adapter.carried)
+    for module in adapter.modules if adapter.format != "peft" and carried else ():
+        stem = _stem(module)
+        keys = [f"{stem}.{ending}" for ending in MAGNITUDES if f"{stem}.{ending}" in carried]
+        if keys and module.kind not in ("embedding", "parameter") and module.name == _path(stem):
+            found[module.name] = keys[0]
+    return found
+
+
+def _paths(adapter: Adapter, magnitudes: Mapping[str, str]) -> Paths:
     """PEFT adapts one model: the part of a pipeline that all modules of another format belong to is left out."""
     if adapter.format == "peft":
         return {module.name: (path_of(module), pattern_path(module)) for module in adapter.modules}
-    if adapter.carried:
+    known = frozenset(magnitudes.values())
+    unknown = [key for key in adapter.carried if key not in known]
+    if unknown:
         raise AdapterError(
-            f"{adapter.source}: {adapter.carried[0]}",
+            f"{adapter.source}: {unknown[0]}",
             "it is no LoRA factor, and PEFT's name for it is not known",
             do="leave --to out",
         )
-    common = common_part(adapter)
-    parts = {module.name.partition(".")[0] for module in adapter.modules}
-    if not common and parts & set(PARTS):
+    if magnitudes and len(magnitudes) < len(adapter.modules):
+        raise AdapterError(
+            adapter.source,
+            f"{len(magnitudes)} of its {len(adapter.modules)} modules have DoRA magnitudes",
+            why="PEFT gives them to all or to none",
+            do="leave --to out",
+        )
+    common, parts = common_part(adapter), parts_of(adapter)
+    if len(parts) > 1:
         raise AdapterError(
             adapter.source,
             f"it is for several models ({', '.join(sorted(parts))})",

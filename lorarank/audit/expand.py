@@ -21,11 +21,14 @@ INDEX = ".safetensors.index.json"
 SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
 """How the names of shards end."""
 
-SUFFIXES = (".safetensors", INDEX, ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz")
+SUFFIXES = (".safetensors", INDEX, ".bin", ".pt", ".pth", ".pth.lora", ".ckpt", ".gguf", ".npz")
 """Files that may hold an adapter; everything else in a folder is passed over."""
 
 BESIDE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
 """What trainers leave beside an adapter in files of the same kinds."""
+
+DEEP = re.compile(r"(?:^|(?<=[/\\]))(?:\*\*(?:[/\\]+|$))+")
+"""What stands for any depth in a pattern."""
 
 WHOLE_MODEL = re.compile(r"(diffusion_)?(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 """Names of the weights of whole models, as transformers and diffusers save them."""
@@ -38,7 +41,8 @@ def expand(sources: Sequence[str]) -> list[str]:
     A folder of PEFT's layout is one adapter, and so is any file that is named. A pattern stands for what it matches,
     ``**`` for any depth, and of its matches only what may be an adapter counts; so it is with several sources, which a
     shell may have made of a pattern. Any other folder stands for the adapters below it; a single one that holds none
-    stands for itself, so that opening it says what it is. What is no path is taken for a hub id.
+    stands for itself, so that opening it says what it is. Neither folders nor ``**`` reach through links to folders.
+    What is no path is taken for a hub id.
 
     Raises
     ------
@@ -55,7 +59,7 @@ def expand(sources: Sequence[str]) -> list[str]:
 
 def _expanded(source: str, several: bool) -> Iterator[str]:
     try:
-        is_folder, exists = Path(source).is_dir(), os.path.lexists(source)
+        is_folder, exists = bool(source) and Path(source).is_dir(), os.path.lexists(source)
     except ValueError:  # a NUL inside; opening it says so
         is_folder = exists = False
     if is_folder:
@@ -66,13 +70,29 @@ def _expanded(source: str, several: bool) -> Iterator[str]:
         if not several or (_may_be(Path(source)) and not _is_indexed(Path(source))):
             yield _whole(Path(source)) if several else source
     elif glob.has_magic(source):
-        matches = sorted(glob.glob(source, recursive=True), key=natural_order)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        matches = sorted(_matches(source), key=natural_order)
         inside = [one for match in matches for one in _expanded(match, several=True)]
         if not inside:
             raise SourceError(source, "the pattern matches no adapter", do="check it, or name a folder")
         yield from inside
     else:
         yield source
+
+
+def _matches(pattern: str) -> set[str]:
+    """Paths that match. glob itself follows links below ``**``, and where a few lead upwards it never comes back."""
+    start, *rest = DEEP.split(pattern, maxsplit=1)
+    if not rest:
+        return set(glob.glob(pattern))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    folders = set(glob.glob(start or "."))  # noqa: PTH207
+    if not rest[0]:
+        return folders  # a folder stands for what is below it
+    found: set[str] = set()
+    for folder in folders:
+        for place, inner, _ in os.walk(folder):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            found |= _matches(os.path.join(glob.escape(place), rest[0]))  # noqa: PTH118
+    return found
 
 
 def _below(folder: Path) -> Iterator[str]:

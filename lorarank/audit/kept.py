@@ -43,7 +43,7 @@ def read(paths: Sequence[Path]) -> AuditReport:
     found = [_read(path) for path in paths]
     shares = {audit.energy for one in found for audit in one.audits}
     if len(shares) > 1:
-        told = " and ".join(",".join(f"{share:g}" for share in each) for each in sorted(shares))
+        told = " and ".join(",".join(f"{share:.10g}" for share in each) for each in sorted(shares))
         what, why = f"audits at the shares {told}", "they cannot stand beside each other"
         raise OptionError(paths[-1], what, why=why, do="audit all of them at the same --energy")
     results: list[Audit | Unreadable] = []

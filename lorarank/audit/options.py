@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lorarank.audit.condition import Condition
 from lorarank.errors import OptionError
+from lorarank.wording import percent
 
 ENERGY = (0.90, 0.95, 0.99)
 """The shares that people ask for; the first is the one that keep rank and reduction are told at."""
@@ -50,8 +51,8 @@ class AuditOptions:
             if not 0 < share <= 1:
                 hint = f"for {share:g} % give {share / 100:g}" if 1 < share <= 100 else "give, say, 0.90"
                 raise OptionError(f"--energy {share:g}", "it is a share, above 0 and at most 1", do=hint)
-        if len(set(self.energy)) < len(self.energy):
-            raise OptionError("--energy", "names a share twice", do="name each once")
+        if len(set(map(percent, self.energy))) < len(self.energy):
+            raise OptionError("--energy", "names a share twice", do="name each once, in four digits or fewer")
         if self.served_rank < 1:
             raise OptionError(f"--served-rank {self.served_rank}", "it must be at least 1")
         if self.fail_if is not None:

@@ -48,7 +48,7 @@ class Layout:
         """Names, in order."""
         identity = ("source", "status", "format", "base_model", "dtype")
         sizes = ("modules", "parameters", "r_min", "r_max", "scaling_min", "scaling_max", "norm", "sigma_1")
-        energy = (f"energy_rank_{share:g}" for share in self.shares)
+        energy = (f"energy_rank_{share:.10g}" for share in self.shares)
         reduction = ("keep", "reducible", "idle")
         return (*identity, *sizes, *energy, *RANKS, *reduction, *NAMES, "findings", "problem", "seconds", "lorarank")
 
@@ -83,7 +83,7 @@ class Layout:
         }
         if figures is not None:
             row |= {"norm": figures.norm, "sigma_1": figures.sigma_1}
-            row |= {f"energy_rank_{s:g}": r for s, r in zip(self.shares, figures.energy_ranks, strict=True)}
+            row |= {f"energy_rank_{s:.10g}": r for s, r in zip(self.shares, figures.energy_ranks, strict=True)}
             row |= {name: float(getattr(figures, name)) for name in RANKS}
         return row
 

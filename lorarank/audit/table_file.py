@@ -36,7 +36,7 @@ class TableFile:
         Raises
         ------
         OptionError
-            The name has none of the endings in :data:`KINDS`.
+            The name has none of the endings in :data:`KINDS`, or is that of a folder, pipe or device.
         RunError
             There is such a file and it is no table of this layout.
         MissingExtraError
@@ -46,6 +46,8 @@ class TableFile:
         """
         if path.suffix not in KINDS:
             raise OptionError(f"-o {path}", "its name says no format", do=f"let it end in {', '.join(KINDS)}")
+        if path.exists() and not path.is_file():
+            raise OptionError(f"-o {path}", "it exists and is no regular file", do="choose another name")
         if path.suffix == ".parquet":
             _pyarrow()
         self.path, self.columns = path, layout.columns

@@ -166,9 +166,25 @@ def _pool(jobs: int) -> Executor:
     from concurrent.futures import ProcessPoolExecutor
 
     try:
-        return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent)
     except (OSError, ImportError) as error:
         raise ResourceError("--jobs", f"no processes can be started here ({error})", do="use --jobs 1") from None
+
+
+def _end_with_parent() -> None:
+    """Let this process end with the one that started it: a pool whose owner is killed waits for work for ever."""
+    import multiprocessing
+    import os
+    from threading import Thread
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def _on_ray(

@@ -59,7 +59,7 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
     "--companion/--no-companion",
     default=DEFAULT["companion"],
     show_default=True,
-    help=f"Train once more at r = {COMPANION_RANK}: what that loses is what the recommended rank rests on.",
+    help=f"Train once more at r = {COMPANION_RANK}: what that loses is half of what the recommended rank rests on.",
 )
 @click.option(
     "--lr",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lorarank import adapters, runs
 from lorarank.adapters import Adapter, LoraModule
-from lorarank.adapters.components import common_part
+from lorarank.adapters.components import common_part, component, parts_of
 from lorarank.adapters.names import FLATTENED
 from lorarank.adapters.write_kohya import stems
 from lorarank.compare.options import CompareOptions
@@ -84,7 +84,8 @@ def _open(source: Source) -> Adapter:
 def _paired(one: Adapter, two: Adapter) -> tuple[dict[str, LoraModule], dict[str, LoraModule]]:
     """Modules of both by common names: where one adapter alone has underscores for dots, by the other's."""
     flat = [any(FLATTENED.fullmatch(module.name) for module in adapter.modules) for adapter in (one, two)]
-    mine, yours = _named(one), _named(two)
+    several = any(len(parts_of(adapter)) > 1 for adapter in (one, two))
+    mine, yours = _named(one, several), _named(two, several)
     if flat == [True, False]:
         return _renamed(one, two, yours), yours
     if flat == [False, True]:
@@ -99,10 +100,20 @@ def _renamed(flat: Adapter, other: Adapter, named: Mapping[str, LoraModule]) -> 
     return {names.get(own.get(module.name, ""), module.name): module for module in flat.modules}
 
 
-def _named(adapter: Adapter) -> dict[str, LoraModule]:
-    """Modules by name, without the part of a pipeline where that is the same for all: PEFT names none."""
-    part = common_part(adapter)
-    return {module.name.removeprefix(part): module for module in adapter.modules}
+def _named(adapter: Adapter, several: bool) -> dict[str, LoraModule]:
+    """Modules by name, without the part of a pipeline where that is the same for all: PEFT names none. Where one of two
+    adapters is for ``several`` parts, with the part, which the path itself tells of a single model."""
+    if not several:
+        part = common_part(adapter)
+        return {module.name.removeprefix(part): module for module in adapter.modules}
+    return {_whole(adapter, module.name): module for module in adapter.modules}
+
+
+def _whole(adapter: Adapter, name: str) -> str:
+    try:
+        return ".".join(component(name, named=adapter.format != "peft"))
+    except AdapterError:
+        return name
 
 
 def _one_sided(mine: Mapping[str, LoraModule], yours: Mapping[str, LoraModule]) -> tuple[OneSided, ...]:

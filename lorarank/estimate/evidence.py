@@ -138,8 +138,9 @@ def refusals(
     if low_rank is not None and max(low_rank.needed, low_rank.r) > ceiling:
         found.append(
             f"The answer is above {ceiling:g}, half of the probe's rank: r = {low_rank.rank} loses "
-            f"{percent(low_rank.lost, 1)} of the gain, which asks for r = {low_rank.needed:.0f}: there the probe "
-            f"itself is no yardstick. Probe higher with --rank {2 * training.rank}."
+            f"{percent(low_rank.lost, 1)} of the gain, which asks for r = {low_rank.needed:.0f}, and a cut that loses "
+            f"at most {percent(constants.CUT_SHARE)} keeps r = {low_rank.cut}: there the probe itself is no yardstick. "
+            f"Probe higher with --rank {2 * training.rank}."
         )
     elif low_rank is None and rule is not None and max(rule.median, rule.r) > ceiling:
         found.append(
@@ -218,8 +219,8 @@ def doubts(
 ) -> tuple[str, ...]:
     """What lowers the confidence, a sentence each, the most telling first.
 
-    Beside a companion the reference table does not: it was right on less than half of the pairs where the companion was
-    right on all (data/evidence/bakeoff.json).
+    Beside a companion the reference table does not: it was right on half of the pairs where the answer was right on
+    nearly all (data/evidence/bakeoff.json).
     """
     training = manifest.training
     trials = training.learning_rate_trials
@@ -255,8 +256,7 @@ def doubts(
         )
     if replication is not None and replication.agreement < constants.WEAK_AGREEMENT:
         found.append(f"The replicates agree weakly ({replication.agreement:.2f}).")
-    if octaves(interval.low, interval.high) > constants.WIDE_OCTAVES:
-        found.append(f"The interval is wide: {interval.low} to {interval.high}.")
+    found.extend(wide(interval))
     if trials and all(trial.steps == 0 for trial in trials):
         found.append(
             f"The learning rate {training.learning_rate:.3g} is untested: the probe was too short to search for one."
@@ -266,10 +266,7 @@ def doubts(
             f"The best learning rate of the search, {best:.3g}, is at the edge of those tried, so a better one may lie "
             "beyond it."
         )
-    if keep is not None and keep.r > constants.KEEP_FACTOR * r:
-        found.append(
-            f"The keep rank {keep.r} contradicts the answer: it is more than {constants.KEEP_FACTOR:g} times {r}."
-        )
+    found.extend(contradicted(keep, r))
     if evidence.epochs > constants.MANY_EPOCHS:
         found.append(
             f"The probe went over its data {evidence.epochs:.1f} times, so part of the spectrum is memorisation."
@@ -278,6 +275,20 @@ def doubts(
         row = heuristics.row
         found.append(f"The reference table says {row.low}–{row.high} for {row.task}, more than one doubling away.")
     return tuple(found)
+
+
+def wide(interval: Interval) -> list[str]:
+    """Says of an interval that it is wide."""
+    if octaves(interval.low, interval.high) <= constants.WIDE_OCTAVES:
+        return []
+    return [f"The interval is wide: {interval.low} to {interval.high}."]
+
+
+def contradicted(keep: KeepRank | None, r: int) -> list[str]:
+    """Says of a keep rank that it contradicts the answer."""
+    if keep is None or keep.r <= constants.KEEP_FACTOR * r:
+        return []
+    return [f"The keep rank {keep.r} contradicts the answer: it is more than {constants.KEEP_FACTOR:g} times {r}."]
 
 
 def _no_use_for_prompts(lost: Loss | None) -> TypeGuard[Loss]:

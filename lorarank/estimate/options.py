@@ -16,7 +16,7 @@ class EstimateOptions:
     Parameters
     ----------
     energy : share of Σσ² to keep, in (0, 1]: the plain rule. ``None`` is the default: what the run's companion at
-        r = 1 loses sets the rank; where there is no companion, the plain rule at 0.90 does.
+        r = 1 loses and a cut keeps set the rank; where there is no companion, the plain rule at 0.90 does.
     metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
     task : row of the reference table to stand beside the answer; ``None`` names none.
     budget : most trainable parameters; asks for a rank per module.

@@ -37,14 +37,18 @@ def energy_rule(spectra: Spectra, energy: float | None) -> EnergyRule:
     return EnergyRule(share, energy is not None, median, r, pooled_rank(spectra, share), share_kept(spectra, r))
 
 
-def low_rank(companion: Companion | None, gain: float) -> LowRank | None:
-    """What a companion at a low rank says; ``None`` without one, or where its loss or the gain is no number.
+def low_rank(companion: Companion | None, truncation: Truncation, gain: float) -> LowRank | None:
+    """What a companion at a low rank and a cut of the probe say together.
 
-    >>> from lorarank.runs import Loss
-    >>> low_rank(Companion(1, 1, Loss(1.55, 0.1), Loss(0.05, 0.004)), gain=1.0)  # doctest: +ELLIPSIS
-    LowRank(rank=1, lost=0.05, lost_se=0.006..., needed=5.0, r=8, low=4, high=16)
+    ``None`` without a companion, or where its loss or the gain is no number.
+
+    >>> from lorarank.runs import Loss, TruncationPoint
+    >>> cut = Truncation(1, "loss", 32, 60, (TruncationPoint(16, Loss(1.51, 0.1), Loss(0.01, 0.002)),), ())
+    >>> low_rank(Companion(1, 1, Loss(1.55, 0.1), Loss(0.05, 0.004)), cut, gain=1.0)  # doctest: +ELLIPSIS
+    LowRank(rank=1, lost=0.05, lost_se=0.006..., needed=5.0, cut=16, between=8.9..., r=16, low=4, high=16)
     """
-    if companion is None or not gain > 0 or not math.isfinite(companion.excess.mean):
+    cut = keep_rank(truncation, gain, constants.CUT_SHARE)
+    if companion is None or cut is None or not math.isfinite(companion.excess.mean):
         return None
     lost = companion.excess.mean / gain
     documents = companion.excess.se / gain if math.isfinite(companion.excess.se) else 0.0
@@ -57,12 +61,15 @@ def low_rank(companion: Companion | None, gain: float) -> LowRank | None:
     slow, fast = constants.POWER_RANGE
     errors = constants.STANDARD_ERRORS * se
     enough = needed(lost, constants.POWER)
+    between = math.sqrt(max(enough, 1.0) * cut.r)
     return LowRank(
         companion.rank,
         lost,
         se,
         enough,
-        round_up(enough),
+        cut.r,
+        between,
+        round_up(between),
         round_up(needed(lost - errors, fast)),
         round_up(needed(lost + errors, slow)),
     )
@@ -76,7 +83,7 @@ def law(found: LowRank, r: int) -> tuple[tuple[int, float, float, float], ...]:
     Rank, share of the gain, and the lower and upper limit: 95 % of the companion's errors, and the powers of
     :data:`~lorarank.estimate.constants.POWER_RANGE`.
 
-    >>> law(LowRank(1, 0.04, 0.005, 4.0, 4, 2, 16), 4)[2]
+    >>> law(LowRank(1, 0.04, 0.005, 4.0, 4, 4.0, 4, 2, 16), 4)[2]
     (4, 0.01, 0.00498..., 0.0176...)
     """
     slow, fast = constants.POWER_RANGE
@@ -113,15 +120,19 @@ def outlook(companion: Companion | None) -> Outlook | None:
 
 
 def low_rank_interval(found: LowRank, capacity: CapacityFloor) -> Interval:
-    """What the errors of the companion's loss and of the law leave open; the capacity floor raises the upper end."""
+    """The answer and what the errors of the companion's loss and of the law leave open.
+
+    The capacity floor raises the upper end.
+    """
     readings = [
-        Reading(f"what r = {found.rank} loses", found.r),
+        Reading("the answer", found.r),
+        Reading(f"what r = {found.rank} loses", round_up(found.needed)),
         Reading("less its error", found.low),
         Reading("and more", found.high),
     ]
     if math.isfinite(capacity.rank):
         readings.append(Reading("capacity floor", round_up(capacity.rank)))
-    return Interval(found.low, max(reading.r for reading in readings), tuple(readings))
+    return Interval(min(found.low, found.r), max(reading.r for reading in readings), tuple(readings))
 
 
 def interval(

@@ -25,7 +25,7 @@ LOSS = percent(constants.LOSS_SHARE)
 
 
 def about_low_rank(found: LowRank | None) -> list[str]:
-    """The number, from what the companion loses."""
+    """The number, from what the companion and a cut lose."""
     if found is None:
         return []
     spared = [
@@ -36,8 +36,10 @@ def about_low_rank(found: LowRank | None) -> list[str]:
     law = "in proportion to 1/r" if constants.POWER == 1 else f"as r to the power of -{constants.POWER:g}"
     return [
         f"The same probe at r = {found.rank} loses {percent(found.lost, 1)} ± {percent(found.lost_se, 1)} of the gain. "
-        f"In trained sweeps that loss falls about {law}, so {LOSS} of the gain is lost at r = {found.needed:.1f}; "
-        f"rounded up to the ladder that is r = {found.r}.",
+        f"In trained sweeps that loss falls about {law}, so {LOSS} of the gain is lost at r = {found.needed:.1f}.",
+        f"Cut to r = {found.cut} and not trained on, the probe loses at most {percent(constants.CUT_SHARE)} of it.",
+        "On the measured pairs the geometric mean of the two, no less than 1 each, lost less of the gain than either: "
+        f"here {found.between:.1f}, rounded up to the ladder r = {found.r}.",
         *(spared if found.r < constants.CONSTANT else ()),
     ]
 

@@ -50,16 +50,20 @@ class EnergyRule:
 
 @dataclass(frozen=True)
 class LowRank:
-    """What the same probe loses at a low ``rank``, and the rank at which that would be few enough.
+    """What the same probe loses at a low ``rank``, what it loses cut, and the rank that both ask for.
 
     ``lost`` is a share of the gain with its standard error, documents and seeds in it; ``needed`` the rank that loses
-    what may be lost, ``r`` the same on the ladder.
+    what may be lost, ``low`` and ``high`` the same on the ladder with the error on either side. ``cut`` is the smallest
+    rank to which the probe can be cut and lose at most :data:`~lorarank.estimate.constants.CUT_SHARE` of the gain,
+    ``between`` the geometric mean of both, and ``r`` that on the ladder.
     """
 
     rank: int
     lost: float
     lost_se: float
     needed: float
+    cut: int
+    between: float
     r: int
     low: int
     high: int
@@ -272,7 +276,7 @@ class Recommendation(Result):
     refusals : why there is no recommendation, as sentences; empty where there is one.
     fallback : the reference table's rank, where refused.
     keep : the keep rank.
-    low_rank : what the companion at a low rank says: ``r`` comes from it, unless a share of the energy was given.
+    low_rank : what a companion at a low rank and a cut say: ``r`` comes from it, unless an energy was given.
     outlook : how a longer run would answer, by the companion's training.
     rule : what the energy says; without a companion ``r`` comes from it.
     alpha, cost, config : what goes with ``r``; ``None`` without it.

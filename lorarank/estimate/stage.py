@@ -91,12 +91,13 @@ def _answer(
     facts = evidence.gather(run, weight[0], rule.share)
     figures = summary.compare_replicates(opened) if len(opened) > 1 else {}
     replication = summary.replication_of(opened, figures, weight[0]) if figures else None
-    low_rank = readings.low_rank(run.companion, manifest.heldout.gains[0].mean) if options.energy is None else None
+    probed = manifest.heldout.gains[0].mean
+    low_rank = readings.low_rank(run.companion, run.truncation, probed) if options.energy is None else None
     outlook = None if low_rank is None else readings.outlook(run.companion)
     r = rule.r if low_rank is None else low_rank.r
     refusals = evidence.refusals(manifest, facts, rule, replication, low_rank)
     # shares of a gain that cannot be trusted would be numbers without meaning
-    gain = 0.0 if refusals else manifest.heldout.gains[0].mean
+    gain = 0.0 if refusals else probed
     keep = readings.keep_rank(run.truncation, gain)
     measured = Recommendation(
         sources=(str(run.folder),),

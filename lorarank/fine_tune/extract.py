@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from lorarank import __version__
 from lorarank.adapters.layout import staged
 from lorarank.errors import ModelError, NumericsError, OptionError, ResourceError, RunError
 from lorarank.fine_tune.weights import Models, Pair, open_models
-from lorarank.numerics.leading import leading_svd
+from lorarank.numerics.leading import NO_NUMBERS, leading_svd
 from lorarank.result import Result
 
 DTYPES = ("float32", "float16")
@@ -97,11 +98,11 @@ def extract(
         raise RunError(output, "it exists", do="choose a new folder")
     models = open_models(base, tuned)
     tensors: dict[str, NDArray[np.generic]] = {}
-    modules, rest, padded = [], [norm**2 for _, norm in models.changed_vectors()], 0
+    modules, rest, padded = [], [_squared(key, norm) for key, norm in models.changed_vectors()], 0
     for index, pair in enumerate(models.matrices, start=1):
         change = pair.update().change
         if not pair.linear:
-            rest.append(float(np.square(change).sum()))
+            rest.append(_squared(pair.key, float(np.linalg.norm(change))))
         elif change.any():
             modules.append(_factors(pair, change, rank, dtype, tensors))
             padded += min(change.shape) < rank
@@ -119,6 +120,13 @@ def extract(
         left_out=sum(rest) / (whole + sum(rest)),
         padded=padded,
     )
+
+
+def _squared(key: str, norm: float) -> float:
+    """The square of what changed in a tensor that no factor is made of."""
+    if not math.isfinite(norm):
+        raise NumericsError(key, NO_NUMBERS, do="take another checkpoint")
+    return norm**2
 
 
 def _factors(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from lorarank.audit import codes
 from lorarank.audit.codes import Finding, found
 from lorarank.fine_tune.matrix import MatrixUpdate
+from lorarank.numerics.leading import NO_NUMBERS
 from lorarank.wording import percent
 
 MOSTLY = 0.5
@@ -17,7 +18,11 @@ OUTSIDE = 0.1
 
 
 def of_fine_tune(
-    updates: Sequence[MatrixUpdate], vector_norm: float, share: float, skipped: Sequence[str]
+    updates: Sequence[MatrixUpdate],
+    vector_norm: float,
+    share: float,
+    skipped: Sequence[str],
+    unmeasured: Sequence[str] = (),
 ) -> Iterator[Finding]:
     """About the whole, then about its matrices.
 
@@ -27,6 +32,7 @@ def of_fine_tune(
     vector_norm : ‖·‖ of the change of norms and biases.
     share : the first share of energy.
     skipped : sentences about tensors that could not be compared.
+    unmeasured : norms and biases whose change is no number.
     """
     if skipped:
         more = f" And {len(skipped) - 1:,} more." if len(skipped) > 1 else ""
@@ -38,13 +44,15 @@ def of_fine_tune(
             codes.OUTSIDE,
             f"{percent(rest / (linear + rest))} of ‖ΔW‖² is in embeddings, heads, norms and biases.",
         )
+    for key in unmeasured:
+        yield found(codes.NAN, f"Not measured: it {NO_NUMBERS}.", key)
     for update in updates:
         yield from _of_matrix(update, share)
 
 
 def _of_matrix(update: MatrixUpdate, share: float) -> Iterator[Finding]:
     if update.problem:
-        yield found(codes.NAN, f"{update.problem}.", update.name)
+        yield found(codes.NAN, f"Not measured: it {update.problem}.", update.name)
         return
     noise = (update.rounding / update.norm) ** 2 if update.norm else 0.0
     if noise >= MOSTLY:

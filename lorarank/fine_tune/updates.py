@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,8 +126,9 @@ def compare_models(
         else:
             updates.append(found)
         progress(index, len(models.matrices))
-    vectors = [norm for _, norm in models.changed_vectors()]
-    vector_norm = norm_of(np.array(vectors))
+    vectors = dict(models.changed_vectors())
+    vector_norm = norm_of(np.array([norm for norm in vectors.values() if math.isfinite(norm)]))
+    unmeasured = [key for key, norm in vectors.items() if not math.isfinite(norm)]
     return FineTune(
         source=str(tuned),
         base=str(base),
@@ -138,7 +140,7 @@ def compare_models(
         norm=norm_of(np.array([update.norm for update in updates])),
         keep=tuple(keep_rank(updates, share) for share in options.energy),
         skipped=models.skipped,
-        findings=tuple(of_fine_tune(updates, vector_norm, options.energy[0], models.skipped)),
+        findings=tuple(of_fine_tune(updates, vector_norm, options.energy[0], models.skipped, unmeasured)),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from lorarank.adapters.store import INDEX_SUFFIX, open_store
 from lorarank.adapters.tensors import FLOATS, Store
-from lorarank.errors import ModelError, ResourceError
+from lorarank.adapters.untrusted import read_json
+from lorarank.errors import AdapterError, ModelError, ResourceError, SourceError
 from lorarank.fine_tune.rounding import rounding_norm
 from lorarank.model_shapes import NOT_LINEAR, TRANSPOSED
 from lorarank.module_names import layer_index, module_type
@@ -118,10 +118,11 @@ class Models:
     stores: tuple[Store, Store]
 
     def changed_vectors(self) -> Iterator[tuple[str, float]]:
-        """One-dimensional tensors that differ, with the norm of the difference."""
+        """One-dimensional tensors that differ, with the norm of the difference; not finite where that is no number."""
         for key in self.vectors:
-            norm = float(np.linalg.norm(self.stores[1].read(key) - self.stores[0].read(key)))
-            if norm > 0:
+            with np.errstate(over="ignore", invalid="ignore"):
+                norm = float(np.linalg.norm(self.stores[1].read(key) - self.stores[0].read(key)))
+            if norm != 0:
                 yield key, norm
 
 
@@ -175,6 +176,6 @@ def _store(path: Path) -> Store:
 def _model_type(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     try:
-        return str(json.loads((folder / "config.json").read_bytes()).get("model_type", ""))
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return str(read_json(folder / "config.json").get("model_type", ""))
+    except (SourceError, AdapterError):
         return ""

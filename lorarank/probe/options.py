@@ -61,7 +61,7 @@ class ProbeOptions:
     tokens : training tokens per replicate, padding not counted; ``None`` is 131,072 unless ``minutes`` is given.
     minutes : budget of wall time for everything instead of tokens.
     replicates : probes on disjoint parts of the data from the same A.
-    companion : train once more at :data:`COMPANION_RANK`: what that loses is what the recommended rank rests on.
+    companion : train once more at :data:`COMPANION_RANK`: what that loses is half of what the answer rests on.
     target : ``all-linear``, ``attention``, ``qv``, or module names separated by commas.
     lr : learning rate; ``None`` searches for one with at most a fifth of the budget. One that is given is tried beside
         a tenth and ten times of itself.

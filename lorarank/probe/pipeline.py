@@ -28,9 +28,7 @@ def run(options: ProbeOptions, *, report: Report, announce: Callable[[Plan], Non
     state = PartialState(cpu=models.choose_device(options.device).type == "cpu")
     material, plan = prepared(options, planned_tokens(options) if resumed else None)
     announce(plan)
-    stages = Stages.open(
-        options, fingerprint=material.fingerprint, planned_tokens=material.budget, writes=state.is_main_process
-    )
+    stages = Stages.open(options, material, writes=state.is_main_process)
     state.wait_for_everyone()
     try:
         probe = UnfinishedProbe(options, material, plan, stages, report, tuple(command))

@@ -17,6 +17,7 @@ from peft import PeftModel
 
 from lorarank.probe import model as models
 from lorarank.probe.batches import largest_batch
+from lorarank.probe.contents import contents
 from lorarank.probe.heldout import evaluate, packing_is_exact
 from lorarank.probe.material import Heldout, Material, gather
 from lorarank.probe.options import OPTIMISER, SCHEDULE, ProbeOptions
@@ -26,7 +27,8 @@ HELDOUT_FACTOR = 2
 """A point is one pass over the held-out rows where a probe is a dozen, so it can afford twice as many of them."""
 
 ENDS = 2**20
-"""Bytes at either end of a weight file that tell it from another of the same size."""
+"""Bytes at either end of a weight file that go into the names of points. They tell one model from another in no time,
+but not a model from its own copy with other values in the middle: :mod:`lorarank.probe.contents` does."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Bench:
         return int(largest_batch(self.model, self.material, rows, self.material.rows_per_step, self.dtype)["rows"])
 
     def identity(self) -> dict[str, Any]:
-        """Everything the numbers of a point depend on, but for its rank, learning rate and seed."""
+        """What the numbers of a point depend on, but for its rank, learning rate and seed: it names the point."""
         return {
             "weights": weights_fingerprint(self.material.folder),
             "data": self.material.fingerprint,
@@ -115,6 +117,10 @@ class Bench:
             "optimiser": OPTIMISER,
             "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
         }
+
+    def contents(self) -> dict[str, str]:
+        """Hashes of the rest that the numbers depend on: all of the weights, and the data as tokens."""
+        return contents(self.material)
 
     def base(self) -> PointLosses:
         """The base model without any adapter."""

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lorarank.errors import RunError
 from lorarank.json_files import disk_error, write_json
+from lorarank.probe.contents import changed, contents
+from lorarank.probe.material import Material
 from lorarank.probe.options import ProbeOptions
 from lorarank.runs import MANIFEST, PROGRESS
 
-OPTIONS = "options"
+OPTIONS, CONTENTS = "options", "contents"
 
 
 def check_output(options: ProbeOptions) -> bool:
@@ -69,34 +71,29 @@ class Stages:
     writes: bool
 
     @classmethod
-    def open(cls, options: ProbeOptions, *, fingerprint: str, planned_tokens: int, writes: bool) -> Stages:
+    def open(cls, options: ProbeOptions, material: Material, *, writes: bool) -> Stages:
         """Begin a run in ``options.output``, or find the one to be resumed there.
 
         Raises
         ------
         RunError
-            The folder is not empty, is finished, or was begun with other options or data.
+            The folder is not empty, is finished, or was begun with other options or data, or another model.
         """
         resumed = check_output(options)
         folder = options.output / PROGRESS
-        identity = json.loads(json.dumps({**options.identity, "fingerprint": fingerprint}))
+        identity = json.loads(json.dumps({**options.identity, "fingerprint": material.fingerprint}))
         if resumed:
             before = json.loads((folder / f"{OPTIONS}.json").read_text(encoding="utf-8"))
-            for name in identity:
-                if before.get(name) != identity[name]:
-                    label = "the data" if name == "fingerprint" else f"--{name.replace('_', '-')}"
-                    was = "" if name == "fingerprint" else f" (then {before.get(name)!r}, now {identity[name]!r})"
-                    raise RunError(
-                        options.output,
-                        f"{label} changed since the run was begun{was}",
-                        do="resume it as it was, or begin anew",
-                    )
+            _check_same(options.output, before, identity)
+            if CONTENTS in before:  # not so in a run that was begun before they were taken
+                _check_contents(options.output, before[CONTENTS], contents(material))
         elif writes:
+            found = contents(material)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise disk_error(folder, error, again="go on with --resume") from None
-            write_json(folder / f"{OPTIONS}.json", {**identity, "planned_tokens": planned_tokens})
+            write_json(folder / f"{OPTIONS}.json", {**identity, CONTENTS: found, "planned_tokens": material.budget})
         return cls(folder, writes)
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
@@ -125,3 +122,23 @@ class Stages:
     def close(self) -> None:
         """Remove the memory of a finished run."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _check_same(run: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other options or data."""
+    for name in now:
+        if before.get(name) != now[name]:
+            if name == "fingerprint":
+                raise _changed(run, "the data")
+            raise _changed(run, f"--{name.replace('_', '-')}", f" (then {before.get(name)!r}, now {now[name]!r})")
+
+
+def _check_contents(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Refuse to go on with another model under the same name."""
+    what = changed(before, now)
+    if what is not None:
+        raise _changed(run, what)
+
+
+def _changed(run: Path, what: str, how: str = "") -> RunError:
+    return RunError(run, f"{what} changed since the run was begun{how}", do="resume it as it was, or begin anew")

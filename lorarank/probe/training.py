@@ -159,8 +159,9 @@ class _Probe(Trainer):  # type: ignore[misc,unused-ignore]
 class TrainingRun:
     """What one call of :func:`train` does.
 
-    ``constant_rate`` leaves out warm-up and decay; ``folder`` holds the checkpoints (``None`` keeps none);
-    after ``snapshot_steps`` ``on_snapshot(step, spectra)`` is called; ``on_step`` gets the log of every step.
+    ``warmup_share`` is the part of the steps that are warm-up; ``constant_rate`` leaves out warm-up and decay;
+    ``folder`` holds the checkpoints (``None`` keeps none); after ``snapshot_steps`` ``on_snapshot(step, spectra)`` is
+    called; ``on_step`` gets the log of every step.
     """
 
     rows: Rows
@@ -170,6 +171,7 @@ class TrainingRun:
     dtype: torch.dtype
     folder: Path | None = None
     constant_rate: bool = False
+    warmup_share: float = WARMUP_SHARE
     checkpoint_seconds: float = 60.0
     snapshot_steps: tuple[int, ...] = ()
     on_step: Callable[[StepLog], None] = lambda log: None
@@ -191,7 +193,7 @@ def train(model: PeftModel, run: TrainingRun, options: ProbeOptions, scratch: Pa
         gradient_accumulation_steps=max(1, run.schedule.rows_per_step // (run.micro_rows * world_size())),
         learning_rate=run.learning_rate,
         lr_scheduler_type="constant" if run.constant_rate else "linear",
-        warmup_steps=0 if run.constant_rate else max(1, round(WARMUP_SHARE * run.schedule.steps)),
+        warmup_steps=0 if run.constant_rate else max(1, round(run.warmup_share * run.schedule.steps)),
         weight_decay=0.0,
         max_grad_norm=GRADIENT_CLIP,
         optim="adamw_torch",

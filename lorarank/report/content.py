@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from lorarank.errors import printable
-from lorarank.estimate.constants import LOSS_SHARE
+from lorarank.estimate.constants import CUT_SHARE, LOSS_SHARE
 from lorarank.estimate.recommendation import Evidence, KeepRank, Recommendation, TypeSummary
 from lorarank.heuristics import SOURCE
 from lorarank.report.plain import Grid
@@ -67,6 +67,7 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
         low = answer.low_rank
         share = f"{percent(low.lost, 1)} ± {percent(low.lost_se, 1)} of the gain lost"
         found.append((f"at r = {low.rank}", f"{share}; {percent(LOSS_SHARE)} is lost at about r = {low.needed:.1f}"))
+        found.append((f"cut to {low.cut}", f"at most {percent(CUT_SHARE)} of the gain lost"))
     if answer.rule is not None:
         rule = answer.rule
         found.append(

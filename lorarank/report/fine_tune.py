@@ -214,7 +214,7 @@ def rows(found: FineTune) -> Records:
     """A row a matrix that changed."""
     several = ("energy_ranks", "signal_ranks")
     names = [f.name for f in dataclasses.fields(MatrixUpdate) if f.name not in (*several, "singular_values")]
-    ranks = [f"{kind.removesuffix('s')}_{share:g}" for kind in several for share in found.energy]
+    ranks = [f"{kind.removesuffix('s')}_{share:.10g}" for kind in several for share in found.energy]
     unknown = (None,) * len(found.energy)
     return Records(
         (*names, *ranks),

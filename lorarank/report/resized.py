@@ -20,10 +20,10 @@ def headline(done: Resized) -> str:
     ranks = f"r = {_span(done.r_before)} to {_span(done.r)}"
     if done.cut:
         return f"Cut from {ranks}: {_lost(done.dropped)} of the energy dropped, {_share(done)} of the parameters left."
-    if done.r_before != done.r:
-        return f"Filled up with zeros from {ranks}: the update is what it was."
     exact = all(module.scaling == module.scaling_before for module in done.modules) and not done.rounded
     rest = "" if exact else f", to the rounding of {', '.join(done.dtypes)}"
+    if done.r_before != done.r:
+        return f"Filled up with zeros from {ranks}: the update is what it was{rest}."
     return f"Written as {done.format} at r = {_span(done.r)}: no cut, the update is what it was{rest}."
 
 

@@ -18,7 +18,7 @@ from lorarank.adapters.layout import CODES, Layout, Slot, vacant, write
 from lorarank.adapters.names import by_path
 from lorarank.adapters.names.base import open_base
 from lorarank.adapters.replacement import Replacement, core, shared_by, stored_dtypes
-from lorarank.adapters.tensors import SMALL_FLOATS
+from lorarank.adapters.tensors import BLOCKED, SMALL_FLOATS
 from lorarank.adapters.write import BAKED, FORMATS, STORED, lay_out
 from lorarank.adapters.write_peft import pattern_path, staying
 from lorarank.adapters.write_stored import COMPLETE
@@ -36,8 +36,10 @@ from lorarank.spectrum import Grams, Spectrum, grams_of, measure
 RECORD = "resize.json"
 """What a folder is given beside the adapter: the result, for the record."""
 
-WIDER = dict.fromkeys(SMALL_FLOATS, "bfloat16")
+WIDER = dict.fromkeys(SMALL_FLOATS, "bfloat16") | dict.fromkeys(BLOCKED, "float32")
 """Stored dtype → the one that is written for it."""
+
+GGUF_BY = ", from which llama.cpp's convert_lora_to_gguf.py makes a GGUF file"
 
 Source = str | Path
 
@@ -134,7 +136,7 @@ def _open(source: Source, options: ConvertOptions) -> Opened:
     if options.base is not None and own:
         raise OptionError("--base", f"the adapter keeps its format, {form}, and names", do="leave it out, or add --to")
     base = None if options.base is None else open_base(options.base)
-    return Opened(str(source), stored if own else by_path(stored, base), run, form, stored.parameters)
+    return Opened(str(source), stored if own else by_path(stored, base, form), run, form, stored.parameters)
 
 
 def _written(result: Resized, layout: Layout, output: Path) -> Resized:
@@ -162,7 +164,7 @@ def _form(adapter: Adapter, options: ConvertOptions) -> str:
         raise OptionError(
             "--to",
             f"the input is in the format {form}, which is not written",
-            do="give --to peft, from which llama.cpp's convert_lora_to_gguf.py makes a GGUF file",
+            do="give --to peft" + (GGUF_BY if form == "gguf" else ""),
         )
     return form
 
@@ -225,7 +227,7 @@ def _result(
         r_before=tuple(sorted({module.r for module in adapter.modules})),
         r=tuple(sorted({piece.r for piece in pieces})),
         parameters_before=opened.parameters,
-        parameters=sum(module.parameters for module in modules),
+        parameters=_parameters(layout, modules, options),
         bytes_before=_stored_bytes(adapter),
         bytes=layout.bytes,
         carried=len(adapter.carried),
@@ -264,6 +266,20 @@ def _modules(
             )
         )
     return tuple(found)
+
+
+def _parameters(layout: Layout, modules: Sequence[ResizedModule], options: ConvertOptions) -> int:
+    """Numbers in all factors as they are written."""
+    if layout.parameters is None:
+        return sum(module.parameters for module in modules)
+    budget = options.params if isinstance(options, ResizeOptions) else None
+    if budget is not None and layout.parameters > budget:
+        raise OptionError(
+            f"--params {budget}",
+            f"with the zeros between modules that share a layer in this format it takes {layout.parameters:,}",
+            do="give more, or write another format",
+        )
+    return layout.parameters
 
 
 def _tail(values: np.ndarray[tuple[int], np.dtype[np.float64]], rank: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ class Spot(NamedTuple):
 @dataclass(frozen=True)
 class StoredPoint:
     """``points/*.json``: a point with all that its numbers depend on. ``base`` is the base model without an adapter,
-    at rank 0."""
+    at rank 0. ``contents`` are hashes of what it was trained on, ``None`` in points from before they were taken."""
 
     schema: int
     identity: str
@@ -46,13 +46,17 @@ class StoredPoint:
     steps: int
     trained_tokens: int
     seconds: float
+    contents: Mapping[str, str] | None = None
 
 
 class Bench(Protocol):
     """What trains a point; :class:`lorarank.probe.point.Bench` in earnest."""
 
     def identity(self) -> dict[str, Any]:
-        """Everything the numbers depend on."""
+        """What the numbers depend on, in words: it names a point."""
+
+    def contents(self) -> dict[str, str]:
+        """What they depend on besides, as hashes: a point is used again only where they are the same."""
 
     def base(self) -> Any:
         """Losses of the base model."""
@@ -87,7 +91,7 @@ class Points:
     ) -> None:
         self.bench, self.folder, self.report, self.fan = bench, folder / FOLDER, report, fan
         self.announce = announce
-        self.identity = json.dumps(bench.identity(), sort_keys=True)
+        self.identity, self.contents = json.dumps(bench.identity(), sort_keys=True), bench.contents()
         self.found: dict[Spot, StoredPoint] = {}
         self.trained = 0
         try:
@@ -136,10 +140,13 @@ class Points:
         """Whether a point is there; one that cannot be read is not."""
         if spot not in self.found and self._path(spot).is_file():
             try:
-                self.found[spot] = read_json(self._path(spot), StoredPoint)
+                stored = read_json(self._path(spot), StoredPoint)
             except RunError as error:
                 again = "trained" if spot.rank else "measured"
                 self.announce(f"{error.where}: {error.what}. This point ({spot}) is {again} again.")
+            else:
+                if stored.contents in (None, self.contents):  # else it is another model's, and will be trained over
+                    self.found[spot] = stored
         return spot in self.found
 
     def _keep(self, spot: Spot, losses: Any) -> None:
@@ -155,6 +162,7 @@ class Points:
             steps=losses.steps,
             trained_tokens=losses.trained_tokens,
             seconds=losses.seconds,
+            contents=self.contents,
         )
         write_json(self._path(spot), stored)
         self.found[spot] = stored
@@ -162,10 +170,16 @@ class Points:
 
     @contextmanager
     def _scratch(self, spot: Spot) -> Iterator[Path]:
-        """A folder for a point's checkpoints; it stays when the work is interrupted."""
-        folder = self._path(spot).with_suffix("")
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
+        """A folder for a point's checkpoints; it stays when the work is interrupted.
+
+        Its name tells the contents too: nothing in it could, and another model's checkpoints are not to be gone on
+        with.
+        """
+        point = self._path(spot).stem
+        mark = hashlib.sha256(json.dumps(self.contents, sort_keys=True).encode()).hexdigest()[:8]
+        yield self.folder / f"{point}-{mark}"
+        for left in (self.folder / point, *self.folder.glob(f"{point}-*")):
+            shutil.rmtree(left, ignore_errors=True)
 
     def _on_step(self, spot: Spot) -> Callable[..., None]:
         return lambda log, total: self.report(Progress(str(spot), log.step, total, log.loss))

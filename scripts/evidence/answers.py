@@ -1,8 +1,8 @@
 """What `estimate` says of the probe of every pair, beside the sweep; writes data/evidence/answers.json.
 
 From it: how often the interval holds the rank that suffices, and how often an answer of high, medium and low
-confidence is within an octave of it. What was said of a probe that no longer lies in --work stays, and is judged by the
-sweep as it is now.
+confidence is within an octave of it. What is said of a probe that no longer lies in --work is worked out from its
+record by the same functions, and marked so.
 
     python scripts/evidence/answers.py --work WORK --model demo=data/demo/model
 """
@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import platform
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pairs
 from bakeoff import EVIDENCE, verdict
+from predictors import Record
 
-from lorarank.estimate import EstimateOptions, recommend
+from lorarank import runs
+from lorarank.estimate import EstimateOptions, constants, evidence, readings, recommend
+from lorarank.estimate.recommendation import Interval
 from lorarank.json_files import write_json
+from lorarank.runs import Companion, Loss, Truncation, TruncationPoint
 from lorarank.sweep import read
 
 OUTPUT = EVIDENCE / "answers.json"
@@ -38,6 +45,41 @@ def said(pair: pairs.Pair, folder: Path) -> dict[str, Any]:
         "doubts": list(found.doubts),
         "keep": None if found.keep is None else found.keep.r,
         "interval": None if found.interval is None else [found.interval.low, found.interval.high],
+    }
+
+
+def said_anew(record: Record, before: dict[str, Any]) -> dict[str, Any]:
+    """What the tool says now of a probe whose run is gone: rank and interval by its own functions, from the record.
+
+    Whatever rests on neither stays as it was said: refusals, the capacity floor's part of the interval, and doubts.
+    """
+    probed = record["probe"]
+    gain = probed["gain"][0]
+    nothing = Loss(0.0, 0.0)
+    points = tuple(TruncationPoint(k, nothing, Loss(mean, se)) for k, mean, se in record["truncation"])
+    truncation = Truncation(1, "loss", probed["rank"], 1, points, ())
+    rank, mean, se = record["companion"]
+    found = readings.low_rank(Companion(rank, 1, nothing, Loss(mean, se)), truncation, gain)
+    if found is None or before["r"] is None:
+        return before
+    interval = Interval(min(found.low, found.r), max(*before["interval"], found.high, found.r), ())
+    doubts = [
+        *(doubt for doubt in before["doubts"] if not doubt.startswith(("The interval is", "The keep rank"))),
+        *evidence.wide(interval),
+        *evidence.contradicted(readings.keep_rank(truncation, gain), found.r),
+    ]
+    certainly_low = any("took only" in doubt or "is far off" in doubt for doubt in doubts)
+    return {
+        **before,
+        "r": found.r,
+        "interval": [interval.low, interval.high],
+        "doubts": doubts,
+        "confidence": "low"
+        if certainly_low or len(doubts) > constants.MEDIUM_DOUBTS
+        else "medium"
+        if doubts
+        else "high",
+        "worked_out": True,
     }
 
 
@@ -73,15 +115,17 @@ def rates(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    given = pairs.asked(__doc__)
+    given, begun = pairs.asked(__doc__), time.monotonic()
     answers: dict[str, dict[str, Any]] = (
         json.loads(OUTPUT.read_text(encoding="utf-8"))["answers"] if OUTPUT.is_file() else {}
     )
     for pair in pairs.PAIRS:
-        folder = given.work / pair.name
-        if (pairs.KEPT / pair.name / "record.json").is_file():
-            if folder.is_dir() and pair in given:
+        folder, record = given.work / pair.name, pairs.KEPT / pair.name / "record.json"
+        if record.is_file():
+            if (folder / runs.MANIFEST).is_file():
                 answers[pair.name] = said(pair, folder)
+            elif pair.name in answers:
+                answers[pair.name] = said_anew(json.loads(record.read_text(encoding="utf-8")), answers[pair.name])
             if pair.name in answers:
                 answers[pair.name] = judged(pair, answers[pair.name])
     levels = {
@@ -90,6 +134,8 @@ if __name__ == "__main__":
     content = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "command": "python scripts/evidence/answers.py",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "seconds": round(time.monotonic() - begun, 1),
         "all": rates(list(answers.values())),
         "by_confidence": {level: rates(found) for level, found in levels.items()},
         "answers": answers,

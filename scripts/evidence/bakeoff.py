@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
+import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -25,6 +28,9 @@ from lorarank.sweep.outcome import Outcome
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "data" / "evidence"
 
+MADE_HERE = ("demo-", "long-", "planted-")
+"""How pairs of the embedded model are called; all others are of pretrained models."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -37,7 +43,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Score:
-    """One predictor over pairs; ``missing`` pairs lack what it needs."""
+    """One predictor over the pairs that have what it needs; ``pretrained`` is the same over those of real models."""
 
     name: str
     within_octave: float
@@ -46,6 +52,7 @@ class Score:
     mean_rank: float
     pairs: int
     ranks: dict[str, int]
+    pretrained: dict[str, float] | None = None
 
     @property
     def order(self) -> tuple[float, float, float]:
@@ -77,18 +84,43 @@ def score(name: str, verdicts: dict[str, Verdict]) -> Score:
     )
 
 
-def left_out(table: dict[str, dict[str, Verdict]], pairs: Sequence[str]) -> Score:
-    """The best predictor of all the other pairs, on each pair in turn: what choosing by this table is worth."""
+def on_pretrained(found: Score, verdicts: dict[str, Verdict]) -> Score:
+    """The score with that over the pairs of pretrained models beside it."""
+    real = {pair: one for pair, one in verdicts.items() if not pair.startswith(MADE_HERE)}
+    if not real:
+        return found
+    part = score(found.name, real)
+    beside = ("within_octave", "mean_regret", "worst_regret", "mean_rank", "pairs")
+    return replace(found, pretrained={name: getattr(part, name) for name in beside})
+
+
+def family(pair: str) -> str:
+    """Pairs that are much alike: all planted teachers, all sets of facts, one text under two models.
+
+    >>> family("planted-r01-s0"), family("long-facts-32"), family("smollm2-gsm8k") == family("gemma3-gsm8k")
+    ('planted', 'facts', True)
+    """
+    first, _, rest = pair.partition("-")
+    return first if first == "planted" else rest.partition("-")[0]
+
+
+def left_out(
+    table: dict[str, dict[str, Verdict]], pairs: Sequence[str], name: str, alike: Callable[[str], str]
+) -> Score:
+    """The best predictor of the other pairs, on each pair in turn: what choosing by this table is worth.
+
+    The others are those that are not ``alike``.
+    """
     verdicts = {}
     for pair in pairs:
         others = {
-            name: {p: v for p, v in found.items() if p != pair}
-            for name, found in table.items()
+            predictor: {p: v for p, v in found.items() if alike(p) != alike(pair)}
+            for predictor, found in table.items()
             if len(found) == len(pairs)
         }
-        chosen = min((score(name, found) for name, found in others.items()), key=lambda one: one.order)
+        chosen = min((score(predictor, found) for predictor, found in others.items()), key=lambda one: one.order)
         verdicts[pair] = table[chosen.name][pair]
-    return score("the best of the other pairs", verdicts)
+    return on_pretrained(score(name, verdicts), verdicts)
 
 
 def main() -> None:
@@ -96,6 +128,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, default=EVIDENCE / "pairs")
     parser.add_argument("--output", type=Path, default=EVIDENCE / "bakeoff.json")
     given = parser.parse_args()
+    begun = time.monotonic()
     records: dict[str, Record] = {}
     answers: dict[str, Sweep] = {}
     for path in sorted(given.pairs.glob("*/record.json")):
@@ -109,8 +142,12 @@ def main() -> None:
             except (KeyError, TypeError):
                 continue  # an older record, made before this was measured
             table.setdefault(name, {})[pair] = verdict(answers[pair].outcome, rank)
-    scores = sorted((score(name, found) for name, found in table.items()), key=lambda one: (-one.pairs, *one.order))
-    loo = left_out(table, list(records))
+    scores = sorted(
+        (on_pretrained(score(name, found), found) for name, found in table.items()),
+        key=lambda one: (-one.pairs, *one.order),
+    )
+    loo = left_out(table, list(records), "the best of the other pairs", str)
+    families = left_out(table, list(records), "the best of the pairs unlike it", family)
     truth = {
         pair: {
             "r_sufficient": one.outcome.r_sufficient,
@@ -127,8 +164,11 @@ def main() -> None:
         {
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "command": "python scripts/evidence/bakeoff.py",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "seconds": round(time.monotonic() - begun, 1),
             "pairs": truth,
             "left_out": asdict(loo),
+            "families_left_out": asdict(families),
             "predictors": [asdict(one) for one in scores],
         },
     )
@@ -136,7 +176,7 @@ def main() -> None:
         f"{len(records)} pairs; r_sufficient "
         + ", ".join(f"{pair} {one['r_sufficient']}" for pair, one in truth.items())
     )
-    for one in [loo, *scores]:
+    for one in [loo, families, *scores]:
         losses = f"{one.mean_regret:7.2%} {one.worst_regret:7.2%}"
         print(f"{one.name:<48} {one.within_octave:6.0%} {losses} {one.mean_rank:6.1f} {one.pairs:3}")
 

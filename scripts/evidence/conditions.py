@@ -59,6 +59,10 @@ def answered(options: ProbeOptions, task: str | None = None) -> dict[str, Any]:
         "keep": None if answer.keep is None else answer.keep.r,
         "median": None if answer.rule is None else answer.rule.median,
         "lost": None if answer.low_rank is None else [answer.low_rank.lost, answer.low_rank.lost_se],
+        "companion": None
+        if run.companion is None
+        else [run.companion.rank, run.companion.excess.mean, run.companion.excess.se],
+        "truncation": [[point.k, point.excess.mean, point.excess.se] for point in run.truncation.points],
         "behind": None if run.companion is None else [[part.mean, part.se] for part in run.companion.training],
         "controls": None if run.controls is None else dataclasses.asdict(run.controls),
         "gain": [run.manifest.heldout.gains[0].mean, run.manifest.heldout.gains[0].se],

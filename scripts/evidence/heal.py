@@ -1,7 +1,9 @@
 """Cut a probe to rank k, train it on for a few steps, and measure: the predictor "cut and healed".
 
-Adds ``healed`` to every data/evidence/pairs/NAME/record.json whose adapter is still in --work: [k, excess over the
-uncut probe in nats per token, its standard error] for each k of the ladder below R.
+Adds ``heal`` to every data/evidence/pairs/NAME/record.json whose adapter is still in --work: how it was trained on, and
+``points``, [k, excess in nats per token over the uncut probe trained on alike, its standard error] for each k of the
+ladder below R. ``healed``, which an earlier way left, goes: at the full rate and without warm-up it cost more than the
+cut, and the uncut probe beside it was not trained on.
 
     python scripts/evidence/heal.py --work WORK --model demo=data/demo/model
 """
@@ -11,13 +13,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pairs
 import torch
-from peft import set_peft_model_state_dict
-from safetensors.torch import load_file
 
 from lorarank import adapters, runs
 from lorarank.json_files import write_json
@@ -30,40 +31,52 @@ from lorarank.probe.point import Bench
 from lorarank.probe.training import TrainingRun, schedule_for, train
 
 STEPS = 12
+RATE_SHARE = 0.1
+"""Of the probe's learning rate: AdamW starts cold, and its first steps are as large as the rate, needed or not."""
+
+WARMUP_SHARE = 1 / 3
+"""Of the steps; the first of them has rate 0 and fills AdamW's moments alone."""
 
 
-def healed(run: runs.Run, options: ProbeOptions, scratch: Path) -> list[list[float]]:
-    """The points; each trains STEPS steps from the probe's learning rate down to nothing, on rows in a new order."""
-    bench = Bench(options)
-    rows = bench.material.rows(0, options.seed + 1, bench.packed)
-    order = schedule_for(
-        rows, rows_per_step=bench.material.rows_per_step, tokens=options.token_budget, seed=options.seed + 1
-    )
-    set_peft_model_state_dict(bench.model, load_file(run.adapters[0] / "adapter_model.safetensors"))
-    micro = bench.micro_rows
-    whole, counts = bench.measured()
-    modules = {module.name: module for module in adapters.open(run.adapters[0]).modules}
+def cut_to(bench: Bench, run: runs.Run, k: int) -> ProbeOptions:
+    """Put the probe's adapter on the bench, cut to rank k; at R it is whole. The options of what is on it now."""
+    options = dataclasses.replace(bench.options, rank=k)
     names = models.target_names(bench.skeleton, bench.targets)
-    points = []
-    for k in truncation_ranks(options.rank):
-        bench.model = models.attach_adapter(bench.model.unload(), dataclasses.replace(options, rank=k), names)
-        for name, layer in models.lora_layers(bench.model).items():
-            lora_A, lora_B = truncated_factors(*modules[name].factors(), k)
-            lora_B *= modules[name].scaling / layer.scaling[models.ADAPTER]
-            with torch.no_grad():
-                layer.lora_A[models.ADAPTER].weight.copy_(torch.from_numpy(lora_A))
-                layer.lora_B[models.ADAPTER].weight.copy_(torch.from_numpy(lora_B))
-        rate = run.manifest.training.learning_rate
-        train(bench.model, TrainingRun(rows, order.first(STEPS), rate, micro, bench.dtype), options, scratch)
-        sums, _ = bench.measured()
-        points.append([k, *paired_difference(sums, whole, counts)])
-    return points
+    bench.model = models.attach_adapter(bench.model.unload(), options, names)
+    layers = models.lora_layers(bench.model)
+    for module in adapters.open(run.adapters[0]).modules:
+        layer = layers[module.name]
+        lora_A, lora_B = truncated_factors(*module.factors(), k)
+        lora_B *= module.scaling / layer.scaling[models.ADAPTER]
+        with torch.no_grad():
+            layer.lora_A[models.ADAPTER].weight.copy_(torch.from_numpy(lora_A))
+            layer.lora_B[models.ADAPTER].weight.copy_(torch.from_numpy(lora_B))
+    return options
+
+
+def healed(run: runs.Run, options: ProbeOptions, scratch: Path) -> dict[str, Any]:
+    """How the cuts were trained on, and the points; all see the same rows in an order that is new to them."""
+    bench, seed = Bench(options), options.seed + 1
+    rows = bench.material.rows(0, seed, bench.packed)
+    order = schedule_for(rows, rows_per_step=bench.material.rows_per_step, tokens=options.token_budget, seed=seed)
+    rate, micro = RATE_SHARE * run.manifest.training.learning_rate, bench.micro_rows
+    how = TrainingRun(rows, order.first(STEPS), rate, micro, bench.dtype, warmup_share=WARMUP_SHARE)
+
+    def trained_on(k: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
+        cut = cut_to(bench, run, k)
+        train(bench.model, how, cut, scratch)
+        return bench.measured()
+
+    whole, counts = trained_on(options.rank)
+    points = [[k, *paired_difference(trained_on(k)[0], whole, counts)] for k in truncation_ranks(options.rank)]
+    return {"rate": rate, "steps": STEPS, "warmup_share": round(WARMUP_SHARE, 3), "points": points}
 
 
 if __name__ == "__main__":
     given = pairs.asked(__doc__)
-    for pair, path, record in given.lacking("healed"):
+    for pair, path, record in given.lacking("heal"):
         options = given.options(pair)
-        record["healed"] = healed(runs.read(options.output), options, given.work / "scratch")
+        record.pop("healed", None)
+        record["heal"] = healed(runs.read(options.output), options, given.work / "scratch")
         write_json(path, record)
-        print(pair.name, record["healed"], flush=True)
+        print(pair.name, record["heal"], flush=True)

@@ -118,11 +118,12 @@ def capacity(record: Record) -> float:
 
 
 def healed(loss: float) -> Rule:
-    """The smallest cut that, trained on for a few steps, loses at most a share of the gain."""
+    """The smallest cut that, trained on for a few steps, loses at most a share of the gain. Records have ``healed`` of
+    an earlier way too, that made cuts worse: it is not read."""
 
     def rule(record: Record) -> float:
         gain = record["probe"]["gain"][0]
-        points = sorted(record["healed"])
+        points = sorted(record["heal"]["points"])
         return float(next((k for k, excess, _ in points if excess <= loss * gain), record["probe"]["rank"]))
 
     return rule
@@ -201,6 +202,11 @@ def combined(how: Callable[..., float], *rules: Rule) -> Rule:
     return lambda record: how(*(rule(record) for rule in rules))
 
 
+def geometric_mean(one: float, other: float) -> float:
+    """Halfway in doublings, of ranks that are no less than 1 each."""
+    return math.sqrt(max(one, 1.0) * max(other, 1.0))
+
+
 def predictors() -> Iterator[tuple[str, Rule]]:
     """Name and rule of every predictor."""
     hows = ("median", "q50 by energy", "q75 by energy", "q90 by energy", "max")
@@ -250,11 +256,18 @@ def predictors() -> Iterator[tuple[str, Rule]]:
         yield f"table, {end}", table(end)
     for constant in (1, 2, 4, 8, 16, 32):
         yield f"always {constant}", always(constant)
+    for power in (0.75, 0.9, 1.0, 1.1):
+        for loss in (0.01, 0.02, 0.05, 0.10):
+            lost = companion(1, power)
+            name = f"companion at 1, power {power:g}, and truncation {loss:.0%}"
+            yield f"{name}, the mean", combined(geometric_mean, lost, crossing(loss))
+            yield f"{name}, the larger", combined(max, lost, crossing(loss))
+            yield f"{name}, the smaller", combined(min, lost, crossing(loss))
     energy90 = by_module("weight", energy(0.9), "q50 by energy")
     yield "energy 0.9 and truncation 5%, the smaller", combined(min, energy90, crossing(0.05))
     yield "energy 0.9 and truncation 5%, the larger", combined(max, energy90, crossing(0.05))
     yield "energy 0.9 and capacity floor, the larger", combined(max, energy90, capacity)
-    yield "energy 0.9 and truncation 5%, the mean", combined(lambda a, b: math.sqrt(a * b), energy90, crossing(0.05))
+    yield "energy 0.9 and truncation 5%, the mean", combined(geometric_mean, energy90, crossing(0.05))
 
 
 def on_ladder(rank: float) -> int:

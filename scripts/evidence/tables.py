@@ -8,11 +8,18 @@ hold that nothing else stands there.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from bakeoff import MADE_HERE
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIDENCE = ROOT / "data" / "evidence"
@@ -20,6 +27,9 @@ DOCUMENTS = (ROOT / "README.md", EVIDENCE / "README.md")
 
 SHOWN = 12
 """Predictors at the head of the bake-off that the README shows, before those that people ask for by name."""
+
+FACTS = ("32", "128", "512", "2048")
+"""How many facts are learned by heart where capacity is to bind."""
 
 LINEAR_EDGE = 1.25
 """Times the detectable edge from which a planted direction counts as above it."""
@@ -36,6 +46,8 @@ ASKED_FOR = (
     "truncation curve, 1% of the gain",
     "capacity floor",
     "companion at 1, power 1",
+    "companion at 1, power 1, and truncation 2%, the mean",
+    "truncation curve, 2% of the gain",
     "companion at 2, power 1",
     "table, middle",
     "always 2",
@@ -44,6 +56,18 @@ ASKED_FOR = (
     "always 16",
     "always 32",
 )
+
+
+COMMANDS = {
+    "bench-callback.json": "python scripts/bench_callback.py --output bench-callback.json",
+    "bench-estimate.json": "python scripts/bench_estimate.py --output bench-estimate.json",
+    "bench-probe.json": "python scripts/bench_probe.py MODEL --data TRAIN --val VAL --output bench-probe.json",
+    "fuzz.json": "python scripts/fuzz.py",
+    "take-it-there.json": "python scripts/evidence/take_it_there.py RUN --model MODEL --data TRAIN",
+}
+"""Of the files that do not hold theirs."""
+
+MINUTE, HOUR = 60.0, 3600.0
 
 
 def read(name: str) -> Any:
@@ -93,9 +117,9 @@ def bakeoff() -> str:
     every = [one for one in found["predictors"] if one["pairs"] == pairs]
     named = [one for one in found["predictors"] if one["name"] in ASKED_FOR and one not in every[:SHOWN]]
     named.sort(key=lambda one: one["within_octave"], reverse=True)  # in the file, those of fewer pairs stand last
-    chosen = [found["left_out"], *every[:SHOWN], *named]
+    chosen = [found["left_out"], found["families_left_out"], *every[:SHOWN], *named]
     return table(
-        "predictor | within a doubling | mean regret | worst regret | mean r",
+        "predictor | within a doubling | mean regret | worst regret | mean r | pretrained: within | regret",
         [
             [
                 one["name"] if one.get("pairs", pairs) == pairs else f"{one['name']} ({one['pairs']} pairs)",
@@ -103,8 +127,10 @@ def bakeoff() -> str:
                 f"{one['mean_regret']:.2%}",
                 f"{one['worst_regret']:.2%}",
                 f"{one['mean_rank']:.1f}",
+                *([f"{real['within_octave']:.0%}", f"{real['mean_regret']:.2%}"] if real else ["", ""]),
             ]
             for one in chosen
+            for real in [one["pretrained"]]
         ],
     )
 
@@ -153,6 +179,42 @@ def invariance() -> str:
     )
 
 
+def origins() -> str:
+    """Every file with its command, machine, date, and the time that it took where that is known."""
+    swept, probed, dates, machines = 0.0, 0.0, set(), set()
+    for path in (EVIDENCE / "pairs").glob("*/record.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads((path.parent / "sweep.json").read_text(encoding="utf-8"))
+        swept, probed = swept + found["seconds"], probed + record["probe"]["seconds"]
+        dates.add(found["created"][:10])
+        machines.add(record["machine"].rpartition(",")[0])
+    command = "python scripts/evidence/pairs.py --work WORK --model NAME=FOLDER --data FOLDER"
+    rows = [
+        [
+            "`pairs/`",
+            f"`{command}`",
+            "; ".join(sorted(machines)),
+            " to ".join(sorted({min(dates), max(dates)})),
+            f"{swept / HOUR:.1f} h of sweeps, {probed / HOUR:.1f} h of probes",
+        ]
+    ]
+    for path in sorted(EVIDENCE.glob("*.json")):
+        found = read(path.name)
+        told = found.get("command") or COMMANDS[path.name]
+        rows.append([f"`{path.name}`", f"`{told}`", found.get("machine", ""), found["date"], cost(found)])
+    return table("file | command | machine | date | took", rows)
+
+
+def cost(found: Mapping[str, Any]) -> str:
+    """Hours that a file says it took, in all or result by result."""
+    seconds = found.get("seconds")
+    if seconds is None and isinstance(found.get("results"), dict):
+        seconds = sum(one.get("seconds", 0.0) for one in found["results"].values())
+    if not isinstance(seconds, float) or not seconds:
+        return ""
+    return f"{seconds / HOUR:.1f} h" if seconds >= HOUR else f"{math.ceil(seconds / MINUTE)} min"
+
+
 def aims() -> str:
     """What the answer was to reach, beside what it did."""
     answers, found = read("answers.json"), read("bakeoff.json")
@@ -171,6 +233,10 @@ def aims() -> str:
     above = [one for one in cells if one["rank"] > 0 and one["strength"] >= LINEAR_EDGE]
     planted = [name for name in pairs if name.startswith("planted-")]
     hit = sum(answers["answers"][name]["octaves"] <= 1 for name in planted)
+    grew = [one for one in moved["outlooks"] if one["r"][1] > one["r"][0]]
+    facts = [(pairs[f"long-facts-{n}"]["r_sufficient"], answers["answers"][f"long-facts-{n}"]["r"]) for n in FACTS]
+    real = [one["regret"] for name, one in answers["answers"].items() if not name.startswith(MADE_HERE)]
+    real_regret = sum(real) / len(real)
     rows = [
         (
             "within a doubling of the sweep on 90% of pairs",
@@ -182,7 +248,17 @@ def aims() -> str:
             f"{found['left_out']['within_octave']:.0%}",
             found["left_out"]["within_octave"] >= 0.9,
         ),
+        (
+            "chosen without all pairs like it, too",
+            f"{found['families_left_out']['within_octave']:.0%}",
+            found["families_left_out"]["within_octave"] >= 0.9,
+        ),
         ("mean regret at most 1% of the gain", f"{every['mean_regret']:.2%}", every["mean_regret"] <= 0.01),
+        (
+            "on pretrained models alone, too",
+            f"{real_regret:.2%} of {len(real)}",
+            real_regret <= 0.01,
+        ),
         ("worst regret at most 3%", f"{every['worst_regret']:.2%}", every["worst_regret"] <= 0.03),
         (
             "fewer parameters than always 16 at no more regret",
@@ -220,9 +296,20 @@ def aims() -> str:
             all(one["replicated_rank_exact"] >= 0.95 for one in noise),
         ),
         (
+            "memorising more facts asks for a higher rank, and the answer follows",
+            ", ".join(f"{truth} (says {said})" for truth, said in facts) + f" for {', '.join(FACTS)} facts",
+            all(one < other for (one, _), (other, _) in itertools.pairwise(facts))
+            and all(abs(math.log2(said / truth)) <= 1 for truth, said in facts),
+        ),
+        (
             "the answer within a doubling in 90% whatever of the probe is changed",
-            f"{moved['within_an_octave']} of {moved['answers']} answers",
-            moved["within_an_octave"] >= 0.9 * moved["answers"],
+            f"{moved['within_an_octave']} of {moved['answers']} answers; {moved['refused']} refused besides",
+            moved["within_an_octave"] >= 0.9 * (moved["answers"] + moved["refused"]),
+        ),
+        (
+            "where twice the tokens ask for more, the shorter run says so",
+            f"{sum(one['says'] == 'up' for one in grew)} of {len(grew)}",
+            all(one["says"] == "up" for one in grew),
         ),
         ("95% of bad probes refused or of low confidence", f"{caught} of {tried}", caught >= 0.95 * tried),
         (
@@ -240,6 +327,7 @@ def aims() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "origins": origins,
     "aims": aims,
     "pairs": pairs,
     "bakeoff": bakeoff,

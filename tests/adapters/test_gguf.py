@@ -12,7 +12,9 @@ import pytest
 
 from lorarank import adapters
 from lorarank.adapters import Adapter
-from lorarank.errors import AdapterError
+from lorarank.adapters.replacement import stored_dtypes
+from lorarank.errors import AdapterError, NumericsError
+from lorarank.resize.stage import WIDER
 
 Bytes = Callable[..., bytes]
 Q = "blk.0.attn_q.weight"
@@ -65,6 +67,39 @@ def test_brain_floats(opened: Open) -> None:
     np.testing.assert_array_equal(module.factors()[0], expected.astype(np.float64))
 
 
+@pytest.fixture
+def in_blocks(gguf_bytes: Bytes) -> Callable[..., bytes]:
+    """``in_blocks(scales, numbers)``: an adapter whose ``lora_a`` (4, 64) is in blocks, as by ``--outtype q8_0``."""
+
+    def make(scales: np.ndarray, numbers: np.ndarray) -> bytes:
+        blocks = np.empty((4, 2), [("scale", "<f2"), ("numbers", "i1", 32)])
+        blocks["scale"], blocks["numbers"] = scales, numbers
+        data = gguf_bytes({f"{Q}.lora_a": blocks, f"{Q}.lora_b": B}, {ALPHA: 8.0}, kinds={f"{Q}.lora_a": 8})
+        return data.replace(struct.pack("<QQ", 2, 4), struct.pack("<QQ", 64, 4), 1)  # numbers, not blocks
+
+    return make
+
+
+def test_blocks_of_eight_bits(in_blocks: Callable[..., bytes], opened: Open) -> None:
+    scales = np.exp(normal(4, 2)).astype(np.float16)
+    numbers = np.random.default_rng(0).integers(-128, 128, (4, 2, 32), np.int8)
+    (module,) = opened(in_blocks(scales, numbers)).modules
+    assert (module.dtype, module.r, module.in_features, module.parameters) == ("q8_0, float32", 4, 64, 4 * 72)
+    lora_A, lora_B = module.factors()
+    np.testing.assert_array_equal(lora_A, (scales.astype(np.float64)[..., None] * numbers).reshape(4, 64))
+    np.testing.assert_array_equal(lora_B, B)
+    assert np.array_equal(lora_A.astype(np.float32), lora_A)  # what it is written as holds it
+    assert WIDER[stored_dtypes(module)[0]] == "float32"
+
+
+def test_blocks_that_are_cut_short_or_infinite(in_blocks: Callable[..., bytes], opened: Open) -> None:
+    data = in_blocks(np.full((4, 2), np.inf, np.float16), np.zeros((4, 2, 32), np.int8))
+    with pytest.raises(NumericsError, match="lora_a: 256 of its 256 numbers are NaN or infinite"):
+        opened(data).modules[0].factors()
+    with pytest.raises(AdapterError, match=r"lora_a: needs the bytes up to [\d,]+ and the file has"):
+        opened(data[: data.index(B.tobytes()) - 40])
+
+
 def test_the_embedding_has_its_first_factor_turned(opened: Open) -> None:
     lora_a, lora_b = normal(40, 4), normal(8, 4, seed=1)
     adapter = opened({"token_embd.weight.lora_a": lora_a, "token_embd.weight.lora_b": lora_b}, {ALPHA: 8.0})
@@ -113,7 +148,8 @@ OTHERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a control vector": ((PLAIN, {"adapter.type": "cvec"}), {}, "an adapter of the type cvec"),
     "no pairs": (({"a.weight": A},), {}, "holds no pair of factors among its 1 tensors"),
     "half a pair": (({f"{Q}.lora_a": A},), {}, r"lora_a: a factor without its partner"),
-    "quantised": ((PLAIN,), {"kinds": {f"{Q}.lora_a": 8}}, r"lora_a: stored as q8_0; only floats of 8 bits"),
+    "quantised": ((PLAIN,), {"kinds": {f"{Q}.lora_a": 2}}, r"lora_a: stored as q4_0; only floats of 8 bits"),
+    "half a block": ((PLAIN,), {"kinds": {f"{Q}.lora_a": 8}}, r"lora_a: its shape \(4, 6\) has rows that are no whole"),
     "a mixture": ((PLAIN,), {"kinds": {f"{Q}.lora_b": 12}}, r"lora_b: stored as quantised type 12"),
     "alpha NaN": ((PLAIN, {ALPHA: float("nan")}), {}, "adapter.lora.alpha: nan is no usable alpha"),
     "alpha huge": ((PLAIN, {ALPHA: 1e38}), {}, "is no usable alpha"),

@@ -12,6 +12,7 @@ from lorarank import adapters
 from lorarank.adapters import LoraModule
 from lorarank.adapters.tensors import small_floats
 from lorarank.errors import AdapterError, NumericsError
+from lorarank.resize import ResizeOptions, resize
 
 Make = Callable[..., Path]
 
@@ -109,6 +110,24 @@ def test_names(stem: str, name: str, make_file: Make) -> None:
     assert module.name.replace(".", "_") == stem.replace(".", "_")
 
 
+def test_parts_of_a_layer_share_its_alpha(make_file: Make, tmp_path: Path) -> None:
+    """As ``split_qkv`` of sd-scripts trains them."""
+    stem = "lora_unet_double_blocks_3_img_attn_qkv"
+    tensors = {
+        f"{stem}.lora_{side}.{i}.weight": x
+        for i in range(3)
+        for side, x in (("down", normal(4, 6)), ("up", normal(8, 4)))
+    }
+    path = make_file(tensors | {f"{stem}.alpha": np.array(2.0, np.float32)} | pair())
+    adapter = adapters.open(path)
+    parts = [module for module in adapter.modules if "qkv" in module.name]
+    assert [module.name for module in parts] == [f"lora_unet_double_blocks.3.img_attn_qkv.{i}" for i in range(3)]
+    assert ({module.scaling for module in parts}, adapter.carried) == ({0.5}, ())
+    np.testing.assert_allclose(delta(parts[1]), 0.5 * normal(8, 4).astype(np.float64) @ normal(4, 6), rtol=1e-14)
+    with pytest.raises(AdapterError, match=r"lora_down\.0\.weight: one of several parts of a layer, with one alpha"):
+        resize(path, tmp_path / "out", ResizeOptions(rank=2))
+
+
 def test_modules_in_natural_order(make_file: Make) -> None:
     stems = [f"lora_unet_blocks_{i}_to_{x}" for i in (10, 2) for x in "vq"]
     tensors = {key: x for stem in stems for key, x in pair(stem).items()}
@@ -188,7 +207,7 @@ REFUSED: dict[str, tuple[dict[str, np.ndarray], str]] = {
     ),
     "one dimension": ({"x.lora_down.weight": normal(4), "x.lora_up.weight": normal(8, 4)}, "is that of no factor"),
     "a LoHa beside": (pair() | {"x.hada_w1_a": normal(4, 6)}, "a LoHa of LyCORIS"),
-    "another form": (pair() | {"x.lora_up.1.weight": normal(4, 6)}, "looks like a LoRA factor, but its name"),
+    "another form": (pair() | {"x.lora_up.one.weight": normal(4, 6)}, "looks like a LoRA factor, but its name"),
     "a factor twice": (
         pair() | {f"{Q}.lora_up.default.weight": normal(8, 4)},
         "the same tensor of .* is stored as",

@@ -283,6 +283,21 @@ def test_variants_with_another_update_are_declined(field: str, make_folder: Make
         adapters.open(make_folder(config={field: {"x": 1}}))
 
 
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("q.lora_B1.weight", "a mixture of LoRAs like HydraLoRA"),
+        ("q.default_lora_latent_mapping.weight", "a LoRA-XS"),
+        ("q.lora_E", "an AdaLoRA"),
+    ],
+)
+def test_what_calls_itself_lora_and_is_another_method_is_declined(key: str, what: str, make_folder: Make) -> None:
+    tensors = {"base_model.model.q.lora_A.weight": np.ones((4, 6)), "base_model.model.q.lora_B.weight": np.ones((6, 4))}
+    tensors[f"base_model.model.{key}"] = np.ones((4, 4))
+    with pytest.raises(AdapterError, match=f"{what}.* it has no rank of LoRA's kind"):
+        adapters.open(make_folder(tensors))
+
+
 def peft_rule(keys: list[str], name: str) -> str | None:
     return next((key for key in keys if re.match(rf"(.*\.)?({key})$", name)), None)
 

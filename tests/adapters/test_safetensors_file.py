@@ -49,6 +49,7 @@ WEIGHTS: dict[str, tuple[bytes, str]] = {
     "a header that is no UTF-8": (safetensors_bytes(b'{"\xff": 1}'), "not UTF-8 text"),
     "a header nested deeply": (safetensors_bytes(b'{"a":' + b"[" * 100_000), "nested too deeply"),
     "a header of brackets": (safetensors_bytes(b'{"a":[' + b"[]," * 1_000_001), "too many brackets"),
+    "a header of keys": (safetensors_bytes(b"{" + b'"a":1,' * 1_500_001 + b"}"), "too many brackets and commas"),
     "a key twice": (
         safetensors_bytes(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{}}', b"1234"),
         "the key a appears twice",

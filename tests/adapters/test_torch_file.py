@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from lorarank import adapters
+from lorarank.audit.expand import expand
 from lorarank.errors import AdapterError, MissingExtraError
 
 Make = Callable[..., Path]
+LITGPT = "lit_model.pth.lora"
 
 
 @pytest.fixture
@@ -111,6 +113,51 @@ def test_bins_that_unfold(bin_folder: Path) -> None:
         adapters.open(bin_folder)
 
 
+def packed(path: Path, pickled: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (("data.pkl", pickled), ("version", b"3\n"), ("byteorder", b"little")):
+            archive.writestr(f"archive/{name}", content)
+
+
+@pytest.mark.parametrize(
+    ("pickled", "message"),
+    [
+        (b"\x80\x02cbuiltins\nbytearray\nJ\0\0\0\x20\x85R.", "it asks to call bytearray; no code"),
+        (b"\x80\x02c__builtin__\nbytearray\nJ\0\0\0\x20\x85R.", "it asks to call bytearray; no code"),
+        (b"\x80\x02c_codecs\nencode\nX\1\0\0\0xX\x08\0\0\0punycode\x86R.", "it asks to call encode; no code"),
+        (b"\x80\x02" + b"]" * 3_000_000 + b".", "list of tensors is longer than any adapter needs"),
+    ],
+)
+def test_bins_that_grow_as_they_are_unpickled(pickled: bytes, message: str, tmp_path: Path) -> None:
+    packed(tmp_path / "lora.bin", pickled)
+    with pytest.raises(AdapterError, match=message):
+        adapters.open(tmp_path / "lora.bin")
+
+
+def test_bins_of_a_million_entries(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "lora.bin", "w") as archive:
+        for number in range(1000):
+            archive.writestr(f"archive/data/{number}{'x' * 5000}", b"")
+    with pytest.raises(AdapterError, match="list of entries is longer than any adapter needs"):
+        adapters.open(tmp_path / "lora.bin")
+
+
+def test_bins_in_another_protocol_are_refused_in_one_line(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    packed(tmp_path / "lora.bin", pickle.dumps(Bomb(tmp_path / "executed"), protocol=4))
+    with pytest.raises(AdapterError, match="not a file of tensors"):
+        adapters.open(tmp_path / "lora.bin")
+    assert not recwarn.list
+
+
+def test_bins_cut_short_while_they_are_open(bin_folder: Path) -> None:
+    weights = bin_folder / "adapter_model.bin"
+    torch.save(GOOD | {"x": torch.ones(100_000)}, weights)
+    (module,) = adapters.open(bin_folder).modules
+    os.truncate(weights, 1000)
+    with pytest.raises(AdapterError, match="cut short while it was open"):
+        module.factors()
+
+
 def test_bins_without_torch(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(GOOD, bin_folder / "adapter_model.bin")
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -124,6 +171,15 @@ def test_a_checkpoint_that_keeps_its_tensors_one_level_down(inside: str, tmp_pat
     torch.save({inside: tensors, "epoch": 3, "optimizer_states": [{"lr": 0.1}]}, tmp_path / "lora.ckpt")
     (module,) = adapters.open(tmp_path / "lora.ckpt").modules
     assert (module.name, module.r) == ("q", 2)
+
+
+def test_the_file_of_litgpt_has_a_name_of_its_own(tmp_path: Path) -> None:
+    stem = "transformer.h.0.mlp.proj"
+    torch.save({"model": {f"{stem}.lora_A": torch.ones(2, 6), f"{stem}.lora_B": torch.ones(8, 2)}}, tmp_path / LITGPT)
+    for source in (tmp_path, tmp_path / LITGPT):
+        (module,) = adapters.open(source).modules
+        assert (module.name, module.r) == (stem, 2)
+    assert expand([str(tmp_path)]) == [str(tmp_path / LITGPT)]
 
 
 def test_two_models_in_a_checkpoint_are_not_chosen_among(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_no_source() -> None:
         audit_all([])
 
 
-@pytest.mark.parametrize("energy", [(), (0.0,), (1.1,), (90.0,), (0.9, 0.9), (float("nan"),)])
+@pytest.mark.parametrize("energy", [(), (0.0,), (1.1,), (90.0,), (0.9, 0.9), (0.9, 0.9000001), (float("nan"),)])
 def test_energies_out_of_range(energy: tuple[float, ...]) -> None:
     with pytest.raises(OptionError, match="--energy"):
         AuditOptions(energy=energy)

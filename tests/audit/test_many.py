@@ -6,6 +6,9 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,7 @@ def test_checkpoints_come_in_the_order_of_their_numbers(make_adapter: Make, tmp_
 def test_hub_ids_and_names_of_nothing_are_left_alone(tmp_path: Path) -> None:
     assert expand(["owner/name", "owner/name@v1"]) == ["owner/name", "owner/name@v1"]
     assert expand([str(tmp_path)]) == [str(tmp_path)]
+    assert expand([""]) == [""]  # no name for the folder one is in
     with pytest.raises(SourceError, match="matches no adapter"):
         expand([str(tmp_path / "*.safetensors")])
 
@@ -94,9 +98,34 @@ def test_an_index_stands_for_its_shards(tmp_path: Path) -> None:
     assert expand([str(tmp_path / "in")]) == [str(tmp_path / "in" / name) for name in shards]
 
 
-def test_a_circle_of_links_is_not_walked(zoo: Path) -> None:
-    (zoo / "again").symlink_to(zoo)
-    assert names(expand([str(zoo)]), zoo) == NAMES
+@pytest.mark.parametrize("pattern", ["", "**", "**/", "**/**"])
+def test_a_circle_of_links_is_not_walked(zoo: Path, pattern: str) -> None:
+    for place in (zoo, zoo / "b", zoo / "a"):
+        (place / "again").symlink_to(zoo)
+    assert names(expand([str(zoo / pattern)]), zoo) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("**/*.safetensors", NAMES),
+        ("**/checkpoint-*", NAMES[1:3]),
+        ("**/b/**/adapter_config.json", []),
+        ("**/b/**/*.safetensors", NAMES[1:3]),
+        ("b/**/checkpoint-1", NAMES[1:2]),
+        ("b/check**", NAMES[1:3]),
+    ],
+)
+def test_any_depth_within_a_pattern(zoo: Path, pattern: str, found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (zoo, zoo / "b", zoo / "a"):
+        (place / "again").symlink_to(zoo)
+    monkeypatch.chdir(zoo)
+    for start in (f"{zoo}/", ""):
+        if found:
+            assert names([str(Path(one).absolute()) for one in expand([start + pattern])], zoo) == found
+        else:
+            with pytest.raises(SourceError, match="matches no adapter"):
+                expand([start + pattern])
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -156,6 +185,14 @@ def test_a_table_of_other_columns_is_not_touched(zoo: Path, tmp_path: Path) -> N
     assert output.read_bytes() == before
 
 
+def test_shares_that_are_almost_all_have_columns_of_their_own(zoo: Path, tmp_path: Path) -> None:
+    options = AuditOptions(energy=(0.9999999, 1.0))
+    for earlier in (0, 1):
+        assert audit_many([str(zoo / "a")], tmp_path / "rows.csv", options).earlier == earlier
+    (row,) = read(tmp_path / "rows.csv")
+    assert {"energy_rank_0.9999999", "energy_rank_1"} < row.keys()
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
 @pytest.mark.parametrize(
     "content", [b"\xff\n", b"{\n", b"[]\n", b"null\n", b'{"a": 1}\n', b"notes", b"my notes\nand mor"]
@@ -171,6 +208,15 @@ def test_a_file_that_is_no_table_is_not_touched(tmp_path: Path, name: str, conte
 def test_a_name_without_a_format(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="format"):
         audit_many([], tmp_path / "rows.txt")
+
+
+def test_a_table_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "folder.parquet").mkdir()
+    for name in ("pipe.csv", "device.jsonl", "folder.parquet"):
+        with pytest.raises(OptionError, match="no regular file"):
+            audit_many([], tmp_path / name)
 
 
 def test_a_row_knows_what_the_audit_knows(mixed: Path) -> None:
@@ -213,6 +259,42 @@ def test_a_source_that_kills_its_process_stops_nothing() -> None:
     sources = [*map(str, range(40)), "bad", *map(str, range(40, 80))]
     found = list(each(dies, sources, said, jobs=2))
     assert sorted(found) == sorted([f"bad: {KILLED}", *(f"read {source}" for source in sources if source != "bad")])
+
+
+OWNER = """
+import os, sys, time
+from lorarank.audit.workers import each
+def task(source):
+    print(os.getpid(), flush=True)
+    return source
+if __name__ == "__main__":
+    for _ in each(task, ["a", "b"], max, jobs=2):
+        time.sleep(600)
+"""
+
+
+def runs(process: Path) -> bool:
+    """Whether a process of /proc does; one that ended and was not waited for has no command line."""
+    try:
+        return bool((process / "cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_processes_end_with_the_one_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "owner.py").write_text(OWNER)
+    with subprocess.Popen([sys.executable, tmp_path / "owner.py"], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        workers = {Path("/proc") / owner.stdout.readline().strip() for _ in range(2)}
+        owner.kill()
+    deadline = time.monotonic() + 30
+    while any(map(runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [worker for worker in workers if runs(worker)]
+    for worker in left:
+        os.kill(int(worker.name), signal.SIGKILL)
+    assert not left
 
 
 def test_ray_gives_the_same_rows(zoo: Path, tmp_path: Path) -> None:

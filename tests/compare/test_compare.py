@@ -239,3 +239,20 @@ def test_the_part_of_a_pipeline_before_all_names_is_no_difference(
     found = compare("first", "second")
     assert (len(found.modules), found.one_sided) == (6, ())
     assert found.whole.agreement == pytest.approx(1)
+
+
+def test_one_model_is_compared_with_its_part_of_a_pipeline(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = adapters.open(make_adapter())
+    unet = tuple(replace(m, name=f"mid_block.{i}") for i, m in enumerate(adapter.modules))
+    text = replace(adapter.modules[0], name="text_encoder.text_model.encoder.layers.0.mlp.fc1")
+    pipeline = (*(replace(module, name=f"unet.{module.name}") for module in unet), text)
+    opened = {
+        "unet": replace(adapter, modules=unet),
+        "pipeline": replace(adapter, format="diffusers", modules=pipeline),
+    }
+    monkeypatch.setattr("lorarank.compare.stage._open", opened.__getitem__)
+    for pair in (("unet", "pipeline"), ("pipeline", "unet")):
+        found = compare(*pair)
+        assert len(found.modules) == 6
+        assert [module.name for module in found.one_sided] == [text.name]
+        assert found.whole.agreement == pytest.approx(1)

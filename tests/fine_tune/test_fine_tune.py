@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,29 @@ def test_nan_in_one_matrix_leaves_the_others(models: Models) -> None:
     assert updates[Q].energy_ranks == (2, 2, 2)
     with pytest.raises(NumericsError, match="up_proj"):
         extract(base, tuned, tuned.parent / "out", 1)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_none_in_a_norm_or_an_embedding_are_found(models: Models, number: float) -> None:
+    def edit(tensors: dict[str, np.ndarray]) -> None:
+        learned(tensors)
+        tensors["model.norm.weight"][3] = number
+
+    base, tuned = models(edit)
+    found = compare_models(base, tuned)
+    assert [(one.code, one.module) for one in found.findings if one.level == "error"] == [
+        ("LR001", "model.norm.weight")
+    ]
+    assert (found.vectors, np.isfinite(found.vector_norm)) == (1, True)
+    with pytest.raises(NumericsError, match=r"model\.norm\.weight: has NaN"):
+        extract(base, tuned, tuned.parent / "out", 1)
+
+
+def test_a_configuration_is_read_as_any_file_of_a_stranger(models: Models) -> None:
+    base, tuned = models(learned)
+    (base / "config.json").unlink()
+    os.mkfifo(base / "config.json")
+    assert compare_models(base, tuned).updates
 
 
 def test_tensors_that_cannot_be_compared_are_named(models: Models) -> None:

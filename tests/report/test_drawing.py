@@ -57,7 +57,7 @@ def test_near_the_limit_what_lies_outside_is_cut_and_has_no_dot() -> None:
 
 
 def test_a_low_rank_loses_by_the_law_and_the_answer_is_marked_on_it() -> None:
-    svg = charts.low_rank("l", LowRank(1, 0.04, 0.005, 4.0, 4, 2, 16), 4, 0.01)
+    svg = charts.low_rank("l", LowRank(1, 0.04, 0.005, 4.0, 4, 4.0, 4, 2, 16), 4, 0.01)
     (measured,), (mark,) = marks(svg, "dot"), marks(svg, "mark")
     (limit,) = (float(y) for y in re.findall(r'd="M54 ([\d.]+)L360 [\d.]+" class="limit"', svg))
     assert measured[1] < mark[1] == pytest.approx(limit, abs=0.05)  # 4 % at r = 1 is 1 % at r = 4

@@ -13,12 +13,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.loaders import lora_conversion_utils
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lorarank.adapters.names.underscored import dotted
-from lorarank.errors import AdapterError
+from lorarank.errors import AdapterError, OptionError
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
 
 Deltas = dict[str, np.ndarray]
@@ -342,6 +343,106 @@ def test_a_fused_layer_of_flux_is_cut_into_those_of_diffusers(tmp_path: Path) ->
     shift, scale = ada.chunk(2)
     expected["norm_out.linear"] = torch.cat([scale, shift])
     same(deltas(model), {name: delta.numpy() for name, delta in expected.items()})
+
+
+FLUX_SHAPES = {
+    **{
+        f"transformer_blocks.18.attn.{name}": (1, 1)
+        for name in ("to_q", "to_v", "to_out.0", "add_k_proj", "to_add_out")
+    },
+    "transformer_blocks.0.ff.net.0.proj": (4, 1),
+    "transformer_blocks.0.ff_context.net.2": (1, 4),
+    "transformer_blocks.0.norm1_context.linear": (6, 1),
+    **{f"single_transformer_blocks.37.attn.{name}": (1, 1) for name in ("to_q", "to_k", "to_v")},
+    "single_transformer_blocks.37.proj_mlp": (4, 1),
+    "single_transformer_blocks.37.proj_out": (1, 5),
+    "single_transformer_blocks.37.norm.linear": (3, 1),
+    "norm_out.linear": (2, 1),
+}
+"""Some of Flux.1's modules → their shapes in its width."""
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_flux_for_kohya_is_for_diffusers_what_it_was(spread: bool, tmp_path: Path) -> None:
+    """In Flux.1's own width, which diffusers takes for granted; what shares a layer there gets factors of zero."""
+    width, generator, before = 3072, torch.Generator().manual_seed(1), {}
+    for place, (name, (out, into)) in enumerate(FLUX_SHAPES.items()):
+        r = 2 + spread * (place % 2)
+        before[f"transformer.{name}.lora_A.weight"] = torch.rand(r, into * width, generator=generator) - 0.3
+        before[f"transformer.{name}.lora_B.weight"] = torch.rand(out * width, r, generator=generator) - 0.3
+        before[f"transformer.{name}.alpha"] = torch.tensor(3.0 + spread * (place % 3))
+    save_file(before, tmp_path / "pytorch_lora_weights.safetensors")
+    done = convert(
+        tmp_path / "pytorch_lora_weights.safetensors", tmp_path / "a.safetensors", ConvertOptions(to="kohya")
+    )
+    written = load_file(tmp_path / "a.safetensors")
+    assert any("r adds up" in note for note in done.notes)
+    assert done.parameters == sum(tensor.numel() for key, tensor in written.items() if not key.endswith("alpha"))
+    after = lora_conversion_utils._convert_kohya_flux_lora_to_diffusers(written)
+    after = {key.removeprefix("transformer."): tensor for key, tensor in after.items()}
+    for name, (_, into) in FLUX_SHAPES.items():
+        probe = torch.rand(into * width, 3, generator=generator, dtype=torch.float64)
+        A, B = (before[f"transformer.{name}.lora_{side}.weight"].double() for side in "AB")
+        expected = before[f"transformer.{name}.alpha"] / len(A) * (B @ (A @ probe))
+        A, B = (after.pop(f"{name}.lora_{side}.weight").double() for side in "AB")
+        np.testing.assert_allclose(B @ (A @ probe), expected, rtol=0, atol=1e-6 * expected.abs().max(), err_msg=name)
+    assert {key.removesuffix(".lora_B.weight") for key in after if "lora_B" in key} == {
+        f"transformer_blocks.18.attn.{name}" for name in ("to_k", "add_q_proj", "add_v_proj")
+    }
+    assert not any(tensor.any() for key, tensor in after.items() if "lora_B" in key)
+
+
+def test_what_was_one_layer_of_flux_is_one_again(tmp_path: Path) -> None:
+    kohya(
+        {"lora_unet_single_blocks_0_linear1": (224, 32), "lora_unet_double_blocks_0_txt_attn_qkv": (96, 32)},
+        tmp_path / "a.safetensors",
+    )
+    stored = load_file(tmp_path / "a.safetensors")
+    stems = {
+        "single_blocks_0_linear1": "single_blocks.0.linear1",
+        "double_blocks_0_txt_attn_qkv": "double_blocks.0.txt_attn.qkv",
+    }
+    own = {
+        f"diffusion_model.{path}.{new}.weight": stored[f"lora_unet_{flat}.{old}.weight"]
+        for flat, path in stems.items()
+        for old, new in (("lora_down", "lora_A"), ("lora_up", "lora_B"))
+    }
+    save_file(own, tmp_path / "b.safetensors")
+    convert(tmp_path / "b.safetensors", tmp_path / "out.safetensors", ConvertOptions(to="kohya"))
+    again = load_file(tmp_path / "out.safetensors")
+    assert again.keys() == {key for key in stored if not key.endswith("alpha")}
+    assert all(torch.equal(tensor, stored[key]) for key, tensor in again.items())
+
+
+def test_a_budget_counts_the_zeros_of_joined_layers(saved: Callable[..., tuple[Path, Deltas]], tmp_path: Path) -> None:
+    before, _ = saved("transformer", r=4)
+    done = resize(before, tmp_path / "lora.safetensors", ResizeOptions(rank=2, to="kohya"))
+    fewer = sum(module.parameters for module in done.modules)
+    assert done.parameters > fewer
+    with pytest.raises(OptionError, match=f"--params {fewer}: with the zeros .* it takes {done.parameters:,}"):
+        resize(before, tmp_path / "other.safetensors", ResizeOptions(params=fewer, to="kohya"))
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "what"),
+    [
+        ("transformer_blocks.0.attn.to_q", (32, 32), "without a block of one stream"),
+        ("single_transformer_blocks.38.attn.to_q", (32, 32), "a module that Flux.1 does not have"),
+        ("single_transformer_blocks.0.attn.to_out", (32, 32), "a module that Flux.1 does not have"),
+        ("single_transformer_blocks.0.proj_mlp", (96, 32), "its shape is not that of Flux.1's"),
+        ("single_transformer_blocks.0.proj_out", (32, 128), "its shape is not that of Flux.1's"),
+    ],
+)
+def test_what_is_not_flux_is_not_joined_as_if_it_were(
+    path: str, shape: tuple[int, int], what: str, tmp_path: Path
+) -> None:
+    factors = {
+        f"transformer.{path}.lora_A.weight": torch.ones(2, shape[1]),
+        f"transformer.{path}.lora_B.weight": torch.ones(shape[0], 2),
+    }
+    save_file(factors, tmp_path / "pytorch_lora_weights.safetensors")
+    with pytest.raises(AdapterError, match=f"{what}.* Write --to diffusers"):
+        convert(tmp_path / "pytorch_lora_weights.safetensors", tmp_path / "out", ConvertOptions(to="kohya"))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+import torch
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from lorarank import adapters
 from lorarank.errors import LorarankError
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
 
@@ -251,3 +253,64 @@ def test_bare_factors_of_peft_have_paths(saved: Callable[..., Path], deltas_of: 
     done = convert(before, tmp_path / "out", ConvertOptions(to="peft"))
     assert any("alpha is unknown: scaling 1 is assumed" in note for note in done.notes)
     assert len(deltas_of("llama", tmp_path / "out")) == 2
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
+def test_a_language_model_called_transformer_is_no_part_of_a_pipeline(
+    saved: Callable[..., Path], deltas_of: Loaded, tmp_path: Path
+) -> None:
+    before = deltas_of("gpt2", saved("gpt2", r=4, lora_alpha=4, target_modules=["c_attn"], fan_in_fan_out=True))
+    stored = load_file(tmp_path / "in" / "adapter_model.safetensors")
+    bare = {key.removeprefix("base_model.model."): tensor for key, tensor in stored.items()}
+    save_file(bare, tmp_path / "lora.safetensors")
+    assert adapters.open(tmp_path / "lora.safetensors").format == "pairs"
+    convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="peft"))
+    after = deltas_of("gpt2", tmp_path / "out")
+    assert after.keys() == before.keys()
+    for name, delta in before.items():
+        np.testing.assert_allclose(after[name], delta, atol=1e-6)
+    with pytest.raises(LorarankError, match="a module of no part of a diffusion pipeline"):
+        convert(tmp_path / "lora.safetensors", tmp_path / "other", ConvertOptions(to="diffusers"))
+
+
+@pytest.mark.parametrize("form", ["mlx", "diffusers"])
+def test_magnitudes_of_dora_are_those_of_peft(
+    form: str, saved: Callable[..., Path], loaded: Callable[[str, Path], nn.Module], tmp_path: Path
+) -> None:
+    before = saved("llama", r=4, lora_alpha=6, target_modules=["q_proj", "down_proj"], use_dora=True)
+    stored = {
+        k.removeprefix("base_model.model."): x for k, x in load_file(before / "adapter_model.safetensors").items()
+    }
+    (tmp_path / "other").mkdir()
+    if form == "mlx":
+        ends = {".lora_A.weight": ".lora_a", ".lora_B.weight": ".lora_b", ".lora_magnitude_vector": ".m"}
+        tensors = {}
+        for old, new in ends.items():
+            tensors |= {k.replace(old, new): np.ascontiguousarray(x.T) for k, x in stored.items() if k.endswith(old)}
+        config = {"fine_tune_type": "dora", "lora_parameters": {"rank": 4, "scale": 1.5, "dropout": 0.0}}
+        (tmp_path / "other" / "adapter_config.json").write_text(json.dumps(config))
+        save_file(tensors, tmp_path / "other" / "adapters.safetensors")
+    else:
+        tensors = {f"transformer.{key}": tensor for key, tensor in stored.items()}
+        tensors |= {f"transformer.{k[: -len('.lora_A.weight')]}.alpha": np.array(6.0) for k in stored if "lora_A" in k}
+        save_file(tensors, tmp_path / "other" / "pytorch_lora_weights.safetensors")
+    convert(tmp_path / "other", tmp_path / "out", ConvertOptions(to="peft"))
+    tokens = torch.arange(8)[None]
+    expected, found = (loaded("llama", path)(tokens).logits for path in (before, tmp_path / "out"))
+    torch.testing.assert_close(found, expected)
+
+
+def test_magnitudes_of_some_modules_are_not_given_to_all(tmp_path: Path) -> None:
+    tensors = {
+        f"layers.{i}.q_proj.lora_{side}": normal(8, 8)[:, :4] if side == "a" else normal(4, 8)
+        for i in (0, 1)
+        for side in "ab"
+    }
+    save_file(
+        {k: np.ascontiguousarray(x) for k, x in tensors.items()} | {"layers.0.q_proj.m": normal(8)},
+        tmp_path / "adapters.safetensors",
+    )
+    with pytest.raises(
+        LorarankError, match="1 of its 2 modules have DoRA magnitudes; PEFT gives them to all or to none"
+    ):
+        convert(tmp_path / "adapters.safetensors", tmp_path / "out", ConvertOptions(to="peft"))

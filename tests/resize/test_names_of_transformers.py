@@ -50,8 +50,8 @@ def saved(path: Path, names: list[str], form: str) -> dict[str, torch.Tensor]:
     tensors = {}
     for seed, name in enumerate(names):
         down, up = normal(4, 12, seed=seed), normal(10, 4, seed=seed + 1000)
-        if form == "comfy":
-            stem = f"diffusion_model.{name}"
+        if form in ("comfy", "bare"):
+            stem = f"diffusion_model.{name}" if form == "comfy" else name
             tensors |= {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
         else:
             stem = f"lora_unet_{name.replace('.', '_')}" if form == "kohya" else f"diffusion_model.{name}"
@@ -73,6 +73,7 @@ def deltas(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     ("names", "form", "loader"),
     [
         (WAN + WAN_OUTSIDE, "comfy", "_convert_non_diffusers_wan_lora_to_diffusers"),
+        (WAN, "bare", "_convert_non_diffusers_wan_lora_to_diffusers"),
         (WAN, "kohya", "_convert_musubi_wan_lora_to_diffusers"),
         (QWEN, "dotted", "_convert_non_diffusers_qwen_lora_to_diffusers"),
         (QWEN, "kohya", "_convert_non_diffusers_qwen_lora_to_diffusers"),
@@ -85,7 +86,8 @@ def test_diffusers_own_loader_gives_the_same_update(names: list[str], form: str,
     tensors = saved(tmp_path / "lora.safetensors", names, form)
     convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="diffusers"))
     found = deltas(load_file(tmp_path / "out" / "pytorch_lora_weights.safetensors"))
-    loaded = getattr(theirs, loader)({key: tensor.clone() for key, tensor in tensors.items()})
+    start = "diffusion_model." if form == "bare" else ""
+    loaded = getattr(theirs, loader)({start + key: tensor.clone() for key, tensor in tensors.items()})
     expected = deltas({key if key.startswith("transformer.") else f"transformer.{key}": x for key, x in loaded.items()})
     assert len(expected) == len(names)
     assert found.keys() == expected.keys()
@@ -99,6 +101,13 @@ def test_a_cut_for_peft_has_the_paths_of_the_transformer_alone(tmp_path: Path) -
     keys = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert "base_model.model.blocks.1.attn2.to_out.0.lora_B.weight" in keys
     assert len(keys) == 2 * len(WAN)
+
+
+def test_bare_names_are_paths_in_the_models_own_code_too(tmp_path: Path) -> None:
+    saved(tmp_path / "lora.safetensors", WAN, "bare")
+    convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="peft"))
+    keys = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert "base_model.model.blocks.1.cross_attn.o.lora_B.weight" in keys
 
 
 @pytest.mark.parametrize("name", ["layers.0.attention.qkv", "layers.0.attention.out", "joint_blocks.0.x_block.mlp.fc1"])

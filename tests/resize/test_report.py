@@ -42,6 +42,15 @@ def test_a_conversion_is_what_it_was(
     golden("converted.txt", resized.render(convert("adapter", "out", ConvertOptions(dtype="bfloat16"))))
 
 
+@pytest.mark.parametrize(("dtype", "rest"), [(None, "is what it was."), ("bfloat16", "the rounding of bfloat16.")])
+def test_what_is_filled_up_is_rounded_like_all_else(
+    dtype: str | None, rest: str, make_adapter: Make, tmp_path: Path
+) -> None:
+    done = resize(make_adapter(), tmp_path / "out", ResizeOptions(rank=32, pad=True, dtype=dtype))
+    assert resized.headline(done).startswith("Filled up with zeros from")
+    assert resized.headline(done).endswith(rest)
+
+
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_sentences_keep_to_the_width(done: Resized, width: int) -> None:
     text, _, _ = resized.render(done, width=width).partition("Module types")

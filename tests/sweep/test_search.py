@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,13 +22,16 @@ COUNTS = (10, 20, 30)
 class Formula:
     """Loss 2 + 1/(8r) + curvature·(decades from the best rate)²; the best rate moves with the rank as told."""
 
-    def __init__(self, best_rate: float = 1e-3, drift: float = 0.0, version: str = "1") -> None:
-        self.best_rate, self.drift, self.version = best_rate, drift, version
+    def __init__(self, best_rate: float = 1e-3, drift: float = 0.0, version: str = "1", model: str = "a") -> None:
+        self.best_rate, self.drift, self.version, self.model = best_rate, drift, version, model
         self.calls: list[Spot] = []
         self.dies_at: int | None = None
 
     def identity(self) -> dict[str, Any]:
         return {"version": self.version}
+
+    def contents(self) -> dict[str, str]:
+        return {"model.safetensors": self.model}
 
     def base(self) -> Any:
         return self._losses(3.0)
@@ -142,6 +147,47 @@ def test_a_point_of_other_data_is_not_used_again(tmp_path):
         search(points_of(bench, tmp_path), options(tmp_path, ranks=(1, 2), lrs=(1e-3,)), 10)
     assert len(first.calls) == len(second.calls) == 2
     assert bench.calls == []
+
+
+def test_a_point_of_another_model_under_the_same_name_is_trained_over(tmp_path):
+    given = options(tmp_path, ranks=(1, 2), lrs=(1e-3,))
+    benches = [Formula(model=model) for model in "abb"]
+    for bench in benches:
+        search(points_of(bench, tmp_path), given, 10)
+    assert [len(bench.calls) for bench in benches] == [2, 2, 0]
+    assert len(list((tmp_path / "points").glob("*.json"))) == 2 + 1
+
+
+def test_points_from_before_contents_were_kept_are_used_as_they_were(tmp_path):
+    given = options(tmp_path, ranks=(1, 2), lrs=(1e-3,))
+    search(points_of(Formula(), tmp_path), given, 10)
+    for path in (tmp_path / "points").glob("*.json"):
+        point = json.loads(path.read_text())
+        del point["contents"]
+        path.write_text(json.dumps(point))
+    bench = Formula(model="b")
+    search(points_of(bench, tmp_path), given, 10)
+    assert bench.calls == []
+
+
+def test_another_models_checkpoints_are_not_gone_on_with(tmp_path):
+    class Cut(Formula):
+        """Is stopped in the middle of a point, and says in which folder."""
+
+        def point(self, rank, learning_rate, seed, folder, on_step):
+            self.folder = folder
+            if self.dies_at is not None:
+                (folder / "checkpoint-1").mkdir(parents=True, exist_ok=True)
+                raise KeyboardInterrupt
+            return super().point(rank, learning_rate, seed, folder, on_step)
+
+    benches = {name: Cut(model=model) for name, model in {"cut": "a", "same": "a", "other": "b"}.items()}
+    for name, bench in benches.items():
+        bench.dies_at = None if name == "other" else 0
+        with pytest.raises(KeyboardInterrupt) if name != "other" else nullcontext():
+            points_of(bench, tmp_path).measure([Spot(1, 1e-3, 0)])
+    assert benches["cut"].folder == benches["same"].folder != benches["other"].folder
+    assert not any(path.is_dir() for path in (tmp_path / "points").iterdir())  # none of either is left
 
 
 def test_a_damaged_point_is_trained_again_and_that_is_said(tmp_path):

@@ -21,7 +21,7 @@ from lorarank.adapters.names.underscored import by_underscores, dotted
 from lorarank.adapters.peft_keys import FACTOR
 from lorarank.errors import AdapterError
 
-BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "mlx"})
+BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "mlx", "adapterhub"})
 """Formats that name modules by their paths in a model of transformers or diffusers; others have names of their own."""
 
 COMFY = "diffusion_model."
@@ -40,13 +40,15 @@ Renamer = Callable[[LoraModule], "tuple[Piece, ...] | None"]
 """A stored module → the modules of the model that it is; ``None`` where that is not known."""
 
 
-def by_path(adapter: Adapter, base: Base | None = None) -> Adapter:
+def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> Adapter:
     """Name the modules by their paths; those of a pipeline's part behind ``unet.``, ``transformer.`` and so on.
 
     Parameters
     ----------
     adapter : of any format.
     base : the model that it is for, where its names or number of heads are needed.
+    form : format that is to be written: bare names may be paths in the model's own code, which PEFT can be put on, and
+        not in diffusers'.
 
     Raises
     ------
@@ -58,19 +60,27 @@ def by_path(adapter: Adapter, base: Base | None = None) -> Adapter:
     flattened = any(FLATTENED.fullmatch(module.name) for module in adapter.modules)
     comfy = any(module.name.startswith(COMFY) for module in adapter.modules)
     bare = adapter.format == "pairs" and all(FACTOR.fullmatch(module.keys[0]) for module in adapter.modules)
-    if (adapter.format in BY_PATH or bare) and not comfy:
-        return adapter  # bare factors of PEFT have its paths too
+    if (adapter.format in BY_PATH or bare) and not comfy:  # bare factors of PEFT have its paths too
+        return (_renamed(adapter, _own_names(adapter)) if bare and form == "diffusers" else None) or adapter
     if adapter.format in ("torchtune", "gguf"):
         rename = _language(adapter, base)
     elif flattened or (adapter.format == "kohya" and base is not None):
         rename = _underscored(adapter, base)
     else:
         rename = _own_names(adapter)
+    renamed = _renamed(adapter, rename)
+    if renamed is None:
+        raise _unknown(adapter, next(module for module in adapter.modules if rename(module) is None), base, flattened)
+    return renamed
+
+
+def _renamed(adapter: Adapter, rename: Renamer) -> Adapter | None:
+    """The adapter with all modules under other names; ``None`` where one of them is not known."""
     modules: list[LoraModule] = []
     for module in adapter.modules:
         found = rename(module)
         if found is None:
-            raise _unknown(adapter, module, base, flattened)
+            return None
         modules += [piece.of(module) for piece in found]
     return replace(adapter, modules=tuple(modules))
 
@@ -146,7 +156,7 @@ def _unknown(adapter: Adapter, module: LoraModule, base: Base | None, flattened:
         return AdapterError(where, what, do=keep + do + " from there")
     return AdapterError(
         adapter.source,
-        f"its modules ({adapter.modules[0].name}, …) are not named by their paths in a model",
+        f"its modules ({module.name}, …) are not named by their paths in a model",
         why="only a tool that loads the model can tell where they belong",
         do=keep + "convert it with the tool it is from",
     )

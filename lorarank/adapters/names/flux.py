@@ -9,6 +9,7 @@ blocks of the same names and other layers in them: what has not Flux.1's shapes 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -53,6 +54,20 @@ OUTSIDE = {
     "final_layer_adaLN_modulation_1": "norm_out.linear",
 }
 
+DIFFUSERS = re.compile(r"(?P<single>single_)?transformer_blocks\.(?P<index>[0-9]{1,4})\.(?P<name>.+)")
+"""A module of a block in diffusers' code."""
+
+BLOCKS = {"double": 19, "single": 38}
+"""How many blocks of each kind there are. HunyuanVideo, whose attention is called the same, has one and two more."""
+
+PLACES = {
+    "double": {path: (name, 0) for name, (path, _, _) in DOUBLE.items()}
+    | {path: (name, part) for name in ("img_attn_qkv", "txt_attn_qkv") for part, path in enumerate(FUSED[name])},
+    "single": {path: (name, 0) for name, (path, _, _) in SINGLE.items()}
+    | {path: ("linear1", part) for part, path in enumerate(FUSED["linear1"])},
+}
+"""Kind of a block → path in diffusers → the layer that it is in, and which of its parts."""
+
 
 def is_flux(name: str) -> bool:
     """Whether a name is one of Flux' blocks, with dots or underscores.
@@ -84,11 +99,47 @@ def pieces(module: LoraModule, name: str) -> tuple[Piece, ...] | None:
     stem, last = f"{stem}.{match['index']}.", match["name"].replace(".", "_")
     width = module.in_features
     if last in FUSED and (match["kind"] == "single") == last.startswith("linear1"):
-        names = FUSED[last]
-        sizes = tuple(4 * width if path == "proj_mlp" else width for path in names)
-        return split(tuple(stem + path for path in names), sizes) if sum(sizes) == module.out_features else None
+        sizes = _sizes(last, width)
+        whole = sum(sizes) == module.out_features
+        return split(tuple(stem + path for path in FUSED[last]), sizes) if whole else None
     path, out, in_ = (DOUBLE if match["kind"] == "double" else SINGLE).get(last, ("", 0, 1))
     return (Piece(stem + path),) if path and in_ * module.out_features == out * width else None
+
+
+def place(path: str) -> tuple[str, int] | None:
+    """Where a module of diffusers' transformer is in Black Forest Labs' code: the layer, with underscores, and which of
+    its parts; ``None`` where it is none of Flux.1's.
+
+    >>> place("single_transformer_blocks.7.proj_mlp"), place("transformer_blocks.3.attn.to_add_out")
+    (('single_blocks_7_linear1', 3), ('double_blocks_3_txt_attn_proj', 0))
+    >>> place("norm_out.linear"), place("transformer_blocks.19.attn.to_q")
+    (('final_layer_adaLN_modulation_1', 0), None)
+    """
+    match = DIFFUSERS.fullmatch(path)
+    if match is None:
+        return next(((name, 0) for name, outside in OUTSIDE.items() if outside == path), None)
+    kind = "single" if match["single"] else "double"
+    found = PLACES[kind].get(match["name"])
+    if found is None or int(match["index"]) >= BLOCKS[kind]:
+        return None
+    return f"{kind}_blocks_{match['index']}_{found[0]}", found[1]
+
+
+def joined(module: LoraModule, name: str) -> LoraModule:
+    """The layer of Black Forest Labs' code that a module of diffusers is in, by its shape.
+
+    >>> k = LoraModule("k", "linear", 1, 2, 2, 1.0, "float32", 4, ("a", "b"), read=lambda: (None, None))
+    >>> joined(k, "double_blocks_3_img_attn_qkv").out_features, joined(k, "double_blocks_3_img_attn_proj").out_features
+    (6, 2)
+    """
+    match = BLOCK.fullmatch(name)
+    sizes = _sizes(match["name"], module.in_features) if match else ()
+    return replace(module, name=name, out_features=sum(sizes) or module.out_features)
+
+
+def _sizes(layer: str, width: int) -> tuple[int, ...]:
+    """Outputs of the parts of a layer; empty where it has none."""
+    return tuple(4 * width if path == "proj_mlp" else width for path in FUSED.get(layer, ()))
 
 
 def _outside(module: LoraModule, name: str) -> tuple[Piece, ...] | None:
