@@ -53,7 +53,7 @@ class RankOutcome:
         few points tell the spread between seeds, it is so much larger that :data:`STANDARD_ERRORS` of it are 95 %.
     share : of the best rank's gain that this rank reaches.
     seeds : held-out loss of every seed it was trained with, as measured.
-    train_loss : at the end of training, mean over the seeds it was trained with.
+    train_loss : at the end of training, mean over all seeds like ``loss``.
     parameters : trainable ones.
     """
 
@@ -178,13 +178,14 @@ def outcome(
             fit.excess(rank),
             1 - fit.excess(rank).mean / fit.gain.mean if fit.gain.mean > 0 else math.nan,
             tuple(_loss(point, counts) for point in group),
-            float(np.mean([point.train_loss for point in group])),
+            fit.train_loss(rank, group),
             rank * parameters_per_rank,
         )
         for rank, group in sorted(groups.items())
     )
     allowed = LOSS_SHARE * max(fit.gain.mean, 0.0)
     finite = [one for one in ranks if not one.diverged]
+    at_best = next(one for one in finite if one.rank == fit.best)
     spread = fit.spread / fit.gain.mean if fit.gain.mean > 0 else math.nan
     return Outcome(
         base=Loss(*ratio_mean(base, counts)),
@@ -194,7 +195,7 @@ def outcome(
         r_sufficient=next(one.rank for one in finite if one.rank == fit.best or one.excess.mean <= allowed),
         low=next(one.rank for one in finite if one.rank == fit.best or not one.excess_low > allowed),
         high=next(one.rank for one in finite if one.rank == fit.best or one.excess_high <= allowed),
-        overfits_from=next((one.rank for one in finite if _overfits(one, groups, fit.best)), None),
+        overfits_from=next((one.rank for one in finite if _overfits(one, at_best)), None),
         seed_spread=spread,
         measured_spread=fit.measured,
         flat=all(math.isfinite(one.excess.se) and not one.worse for one in finite),
@@ -213,13 +214,15 @@ def best_rates(points: Sequence[Trained], counts: Sequence[int]) -> Mapping[int,
 class _Fit:
     """Ranks and seeds fitted to the points of the ranks that did not diverge.
 
-    ``sums`` is (ranks, documents) nats; ``spread`` nats per token, of one point; ``stretch`` is by how much the seeds'
-    part of an error is wider than that of a known spread: few degrees of freedom estimate it badly.
+    ``sums`` is (ranks, documents) nats; ``train`` (ranks,) and ``spread``, of one point, are nats per token;
+    ``stretch`` is by how much the seeds' part of an error is wider than that of a known spread: few degrees of freedom
+    estimate it badly.
     """
 
     layout: TwoWay
     at: Mapping[int, int]
     sums: NDArray[np.float64]
+    train: NDArray[np.float64]
     counts: Sequence[int]
     best: int
     gain: Loss
@@ -239,6 +242,11 @@ class _Fit:
         mean, documents = paired_difference(self.sums[here], self.sums[best], self.counts)
         return Loss(mean, math.hypot(documents, self.stretch * self.spread * self.layout.factor(here, best)))
 
+    def train_loss(self, rank: int, group: Sequence[Trained]) -> float:
+        """Over all seeds; over its own where one is not known, as of a point that was taken up after its last step."""
+        known = rank in self.at and math.isfinite(self.train[self.at[rank]])
+        return float(self.train[self.at[rank]]) if known else float(np.mean([point.train_loss for point in group]))
+
 
 def _fit(base: Sequence[float], counts: Sequence[int], groups: Mapping[int, list[Trained]]) -> _Fit:
     finite = {rank: group for rank, group in groups.items() if all(_loss(one, counts) < math.inf for one in group)}
@@ -255,6 +263,7 @@ def _fit(base: Sequence[float], counts: Sequence[int], groups: Mapping[int, list
         layout=layout,
         at={rank: row for row, rank in enumerate(ranks)},
         sums=sums,
+        train=layout.weights @ np.array([point.train_loss for point in points]),
         counts=counts,
         best=ranks[lowest],
         gain=gain,
@@ -281,12 +290,6 @@ def _loss(point: Trained, counts: Sequence[int]) -> float:
     return mean if math.isfinite(mean) else math.inf
 
 
-def _overfits(one: RankOutcome, groups: Mapping[int, list[Trained]], best: int) -> bool:
-    """Whether a rank above the best is worse on held-out data though better on what it is trained on.
-
-    Training losses are compared over the seeds that both have: one seed sees the same rows at every rank.
-    """
-    if one.rank <= best or not one.worse:
-        return False
-    here, there = ({point.seed: point.train_loss for point in groups[rank]} for rank in (one.rank, best))
-    return sum(here[seed] - there[seed] for seed in here.keys() & there.keys()) < 0
+def _overfits(one: RankOutcome, best: RankOutcome) -> bool:
+    """Whether a rank above the best is worse on held-out data though better on what it is trained on."""
+    return one.rank > best.rank and one.worse and one.train_loss < best.train_loss

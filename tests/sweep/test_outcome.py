@@ -148,11 +148,16 @@ def test_overfitting_starts_where_held_out_loss_rises_while_training_loss_falls(
     assert (falling.worse_from, falling.overfits_from) == (None, None)
 
 
-def test_training_losses_are_compared_over_seeds_that_both_ranks_have():
-    """The second seed's rows are easy, and only the best rank has seen them."""
-    points = [trained(1, 0.2), trained(2, 0.0, train=1.5), trained(4, 0.3, train=1.4)]
-    points += [trained(1, 0.2, seed=1), trained(2, 0.0, seed=1, train=0.5)]
-    assert answer_of(points).overfits_from == 4
+def test_training_losses_are_without_what_a_seed_does_to_all_ranks_too():
+    """The second seed's rows are easy, and the highest rank has not seen them."""
+    points = [trained(1, 0.2, train=1.8), trained(2, 0.0, train=1.5), trained(4, 0.3, train=1.4)]
+    points += [trained(1, 0.2, seed=1, train=0.8), trained(2, 0.0, seed=1, train=0.5)]
+    points += [trained(8, 0.2, train=1.6), trained(8, 0.2, seed=1, train=0.6)]
+    found = answer_of(points)
+    assert [one.train_loss for one in found.ranks] == pytest.approx([1.3, 1.0, 0.9, 1.1])
+    assert (found.worse_from, found.overfits_from) == (4, 4)
+    points[2] = trained(4, 0.3, train=math.nan)
+    assert answer_of(points).overfits_from is None
 
 
 def test_an_answer_at_the_end_of_the_ranks_is_censored():
