@@ -363,7 +363,10 @@ class Harness:
             wrong = traceback.format_exc(limit=-4)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        self.tally.slowest = max(self.tally.slowest, time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        if not wrong and seconds > SECONDS:  # the alarm rang where an exception gets lost, in a callback of gc
+            wrong = f"over {SECONDS:g} seconds"
+        self.tally.slowest = max(self.tally.slowest, seconds)
         self.tally.megabytes = max(self.tally.megabytes, peak() - self.start)
         self.tally.mutations[SEEDS[number].format] += 1
         if not wrong and self.tally.megabytes > MEGABYTES:

@@ -36,6 +36,9 @@ bytes of memory."""
 MOST_DIRECTORY_BYTES = 4_000_000
 """The part that lists the entries, one a tensor: about 70 bytes each."""
 
+AT_OFFSET = 42
+"""Where an entry in that list says where its data begin."""
+
 UNBOUNDED = re.compile(rb"c[\w.]+\n(bytearray|encode)\n")
 """Functions that torch's unpickler does call, and that take any memory or time by a few bytes in the file."""
 
@@ -152,6 +155,9 @@ def _check_archive(path: Path) -> int:
         try:
             with zipfile.ZipFile(_Archive(file, path)) as archive:
                 entries = archive.infolist()
+                file.seek(archive.start_dir + AT_OFFSET)
+                if entries[0].header_offset != int.from_bytes(file.read(4), "little"):
+                    raise ValueError("zipfile allows for bytes before the archive; torch would read another list")
                 _check_entries(path, entries, size)
                 pickles = [archive.read(entry) for entry in entries if entry.filename.endswith(PICKLE)]
         except AdapterError:

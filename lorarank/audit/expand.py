@@ -57,6 +57,24 @@ def expand(sources: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def matched(sources: Sequence[str]) -> list[str]:
+    """What is named, and in the place of a pattern what matches it, each once; folders stand for themselves.
+
+    Raises
+    ------
+    SourceError
+        A pattern matches nothing.
+    """
+    found: dict[str, None] = {}
+    for source in sources:
+        is_pattern = glob.has_magic(source) and not os.path.lexists(source)
+        matches = sorted(_matches(source), key=natural_order) if is_pattern else [source]
+        if not matches:
+            raise SourceError(source, "the pattern matches nothing", do="check it")
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
 def _expanded(source: str, several: bool) -> Iterator[str]:
     try:
         is_folder, exists = bool(source) and Path(source).is_dir(), os.path.lexists(source)

@@ -94,7 +94,7 @@ def command(
     of adapters. Several checkpoints of one run, in order, are compared. It describes: it never says which rank to
     train at.
     """
-    from lorarank.audit.expand import expand
+    from lorarank.audit.expand import expand, matched
     from lorarank.forked import cores
 
     options = AuditOptions(energy=energy, served_rank=served_rank, fail_if=fail_if)
@@ -104,9 +104,9 @@ def command(
             "holds a row an adapter, in the format that its name says",
             do="leave out --format, --per-module and --sort, or send their report to a file with >",
         )
+    found = expand(sources) if base is None else matched(sources)
     if output is None and base is not None:
-        ctx.exit(_fine_tune(base, sources, options, kind, per_module or by_size, by_size))
-    found = expand(sources) if base is None else list(sources)
+        ctx.exit(_fine_tune(base, found, options, kind, per_module or by_size, by_size))
     if output is not None:
         ctx.exit(_to_table(found, output, options, 1 if jobs is None else jobs, ray, base))
     if jobs is None:
@@ -162,9 +162,7 @@ def _rendered(report: AuditReport, kind: str, per_module: bool, by_size: bool) -
     return table.render(report, **screen(), per_module=per_module, by_size=by_size)
 
 
-def _fine_tune(
-    base: str, sources: tuple[str, ...], options: AuditOptions, kind: str, per_module: bool, by_size: bool
-) -> int:
+def _fine_tune(base: str, sources: list[str], options: AuditOptions, kind: str, per_module: bool, by_size: bool) -> int:
     """A fine-tune against its base, in one of :data:`FORMATS` on stdout; the exit code."""
     from lorarank.audit.several import fails
     from lorarank.cli.progress import counted

@@ -20,6 +20,7 @@ Gram route is good enough.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ DEAD = -1_000_000
 """Exponent of a column that is zero: far below any float64's, so that 2^DEAD is exactly 0 wherever it enters."""
 
 _BLOCK_ROWS = 16384  # rows upcast at a time: a 256k-row embedding factor costs 8 MB at r = 64, not 128 MB
+_BLOCK_NUMBERS = 2**20  # as many at a time where a QR needs copies
 _SQUARE_MIN, _SQUARE_MAX = 2.0**-900, 2.0**900  # squared column norms between these lose nothing to under- or overflow
 _NOT_PSD = 1e-3  # a given Gram matrix, accumulated in low precision, may have eigenvalues down to -_NOT_PSD·λ₁
 
@@ -101,22 +103,38 @@ def normalised(columns: Matrix, where: str) -> tuple[Floats, Exponents]:
     >>> scaled.tolist(), exponents.tolist() == [3, DEAD]
     ([[0.75, 0.0], [0.375, 0.0]], True)
     """
-    values = np.asarray(columns, dtype=np.float64)
-    largest = np.abs(values).max(axis=0, initial=0.0)
+    exponents = _exponents(columns, where)
+    return np.ldexp(np.asarray(columns, dtype=np.float64), -exponents), exponents
+
+
+def _exponents(columns: Matrix, where: str) -> Exponents:
+    largest = np.zeros(columns.shape[1])
+    for block in _blocks(columns):
+        largest = np.maximum(largest, np.abs(block).max(axis=0, initial=0.0))
     if not np.isfinite(largest).all():
         raise NumericsError(
             where,
-            f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values are NaN or infinite",
+            f"{np.count_nonzero(~np.isfinite(columns))} of {columns.size} values are NaN or infinite",
             why="the run diverged or the file is damaged",
             do="use an earlier checkpoint or a lower learning rate",
         )
-    _, exponents = np.frexp(largest)
-    return np.ldexp(values, -exponents), np.where(largest > 0, exponents, DEAD).astype(np.int32)
+    return np.where(largest > 0, np.frexp(largest)[1], DEAD).astype(np.int32)
+
+
+def _blocks(columns: Matrix) -> Iterator[Floats]:
+    """Rows of ``columns`` (n, r) as float64, 8 MB at a time or twice as many as there are columns."""
+    n, r = columns.shape
+    rows = max(2 * r, _BLOCK_NUMBERS // max(1, r))
+    return (np.asarray(columns[start : start + rows], dtype=np.float64) for start in range(0, n, rows))
 
 
 def _qr_root(columns: Matrix, where: str) -> Root:
-    scaled, exponents = normalised(columns, where)
-    return Root(np.asarray(np.linalg.qr(scaled, mode="r")), exponents, False)
+    """The R of the rows above and a block more is that of both: no copy of a whole factor is made."""
+    exponents = _exponents(columns, where)
+    factor = np.zeros((0, columns.shape[1]))
+    for block in _blocks(columns):
+        factor = np.asarray(np.linalg.qr(np.vstack([factor, np.ldexp(block, -exponents)]), mode="r"))
+    return Root(factor, exponents, False)
 
 
 def _gram(columns: Matrix) -> Floats:

@@ -18,9 +18,10 @@ def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:
         f"{summary.sources:,} row{'' if summary.sources == 1 else 's'} in {printable(summary.output)}.",
         good=not summary.failed,
     )
+    done = f"{new:,} source{'' if new == 1 else 's'}"
     rate = f", {new / summary.seconds:,.1f} a second" if new and summary.seconds > 0 else ""
     facts = [
-        ("this run", f"{new:,} sources in {summary.seconds:,.1f} s{rate}; {summary.earlier:,} were there"),
+        ("this run", f"{done} in {summary.seconds:,.1f} s{rate}; {summary.earlier:,} were there"),
         ("unreadable", f"{summary.unreadable:,}"),
         ("parameters", f"{summary.parameters:,} of LoRA factors"),
         ("reducible", f"{percent(summary.reducible, 1)} of them, by energy alone"),

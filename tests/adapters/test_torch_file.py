@@ -142,6 +142,22 @@ def test_bins_of_a_million_entries(tmp_path: Path) -> None:
         adapters.open(tmp_path / "lora.bin")
 
 
+def test_bins_of_two_lists_of_entries(tmp_path: Path) -> None:
+    """torch goes by the offset of the list, zipfile by what is right before the end: both have to see the same."""
+    packed(tmp_path / "seen.bin", b"\x80\x02}." + b"\0" * 200)
+    packed(tmp_path / "loaded.bin", (b"\x80\x02cbuiltins\nbytearray\nJ\0\0\0\x01\x85R.").ljust(204, b"\0"))
+    parts = []
+    for name in ("loaded.bin", "seen.bin"):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            content, start = (tmp_path / name).read_bytes(), archive.start_dir
+        parts.append((content[:start], content[start:-22], content[-22:]))
+    (data, entries, _), (seen, seen_entries, end) = parts
+    assert (len(data), len(entries)) == (len(seen), len(seen_entries))
+    (tmp_path / "lora.bin").write_bytes(data + entries + seen + seen_entries + end)
+    with pytest.raises(AdapterError, match="no archive as torch writes"):
+        adapters.open(tmp_path / "lora.bin")
+
+
 def test_bins_in_another_protocol_are_refused_in_one_line(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     packed(tmp_path / "lora.bin", pickle.dumps(Bomb(tmp_path / "executed"), protocol=4))
     with pytest.raises(AdapterError, match="not a file of tensors"):

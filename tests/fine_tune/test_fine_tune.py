@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -295,6 +296,18 @@ def test_a_row_a_fine_tune(models: Models, tmp_path: Path) -> None:
     ]
     assert rows[0]["findings"] == "LR042"
     assert "0 sources in" in run("audit", "--base", base, *sources, "-o", tmp_path / "rows.jsonl").stdout
+
+
+def test_a_pattern_of_fine_tunes(models: Models, tmp_path: Path) -> None:
+    base, tuned = models(learned)
+    for step in (10, 9):
+        shutil.copytree(tuned, tmp_path / f"checkpoint-{step}")
+    done = run("audit", "--base", base, tmp_path / "checkpoint-*", "-o", tmp_path / "rows.jsonl")
+    assert "2 sources in" in done.stdout
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [Path(row["source"]).name for row in rows] == ["checkpoint-9", "checkpoint-10"]
+    assert run("audit", "--base", base, tmp_path / "tun*").exit_code == 0
+    assert "the pattern matches nothing" in run("audit", "--base", base, tmp_path / "x*").stderr
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -203,6 +205,18 @@ def test_a_tall_factor_is_upcast_in_blocks_with_the_same_result():
     A, B = rng.standard_normal((3, 7)).astype("f4"), rng.standard_normal((40_000, 3)).astype("f4")
     dense = np.linalg.svd(B.astype(float) @ A.astype(float), compute_uv=False)[:3]
     np.testing.assert_allclose(singular_values(A, B), dense, rtol=1e-13)
+
+
+def test_a_tall_factor_close_to_rank_deficient_is_decomposed_in_blocks():
+    sigma = 10.0 ** -np.arange(12.0)
+    A, B = planted(np.random.default_rng(6), 400_000, 20, sigma, share_B=1.0)
+    tracemalloc.start()
+    found = core.core_of(A, B)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not found.left.from_gram
+    np.testing.assert_allclose(found.s * 2.0**found.exponent, sigma, atol=1e-14)
+    assert peak < B.nbytes
 
 
 @REPRODUCIBLE
