@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorarank.errors import ModelError
+from lorarank.adapters.untrusted import read_json
+from lorarank.errors import AdapterError, ModelError, SourceError
 from lorarank.module_names import module_type
 from lorarank.sources import locate
 
@@ -42,6 +43,9 @@ CAUSAL_MASK = re.compile(r"(^|\.)(attn|crossattention|attention)\.bias$")
 
 MOST_HEADER_BYTES = 100_000_000
 """The limit that safetensors itself sets to a header."""
+
+MOST_LAYERS = 10_000
+"""Ten times those of the deepest models; each is built, or named."""
 
 NEEDED_FILES = ["config.json", "tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json"]
 """What is fetched of a model on the hub: never its weights."""
@@ -122,6 +126,27 @@ def _is_buffer(name: str, shape: Sequence[int]) -> bool:
     return bool(BUFFER.search(name) or (len(shape) > 1 and CAUSAL_MASK.search(name)))
 
 
+def read_configuration(path: Path) -> dict[str, Any]:
+    """A ``config.json``, or the part of it about the language model; read as any file of a stranger.
+
+    Raises
+    ------
+    ModelError
+        It is missing, no JSON object of a usual size, or describes more layers than any model has.
+    """
+    try:
+        config = read_json(path)
+    except (SourceError, AdapterError) as error:
+        what = f"it is no model's configuration ({error.what})"
+        raise ModelError(path, what, do="give the folder of a model") from None
+    text = config.get("text_config")
+    config = text if isinstance(text, dict) else config
+    layers = config.get("num_hidden_layers")
+    if isinstance(layers, int | float) and layers > MOST_LAYERS:
+        raise ModelError(path, f"it describes a model of {layers:,} layers", do="give another copy")
+    return config
+
+
 def from_config(folder: Path) -> ModelShapes:
     """Shapes that follow from ``config.json`` for a Llama-like model.
 
@@ -131,12 +156,10 @@ def from_config(folder: Path) -> ModelShapes:
         The configuration is missing, or of an architecture whose shapes do not follow from it.
     """
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-        config = config.get("text_config", config)
-        kind = config["model_type"]
-    except (OSError, ValueError, KeyError, AttributeError):
-        raise ModelError(path, "it is no model's configuration", do="give the folder of a model") from None
+    config = read_configuration(path)
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise ModelError(path, "it is no model's configuration (no model_type)", do="give the folder of a model")
     if kind not in LLAMA_LIKE:
         raise ModelError(
             path,
@@ -145,7 +168,7 @@ def from_config(folder: Path) -> ModelShapes:
         )
     try:
         linear, parameters = _llama_shapes(config)
-    except (KeyError, TypeError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise ModelError(path, f"a size is missing or no number ({error})", do="give another copy") from None
     return ModelShapes(folder, linear, parameters, "config.json")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lorarank import heuristics
 from lorarank.capacity import capacity_floor
 from lorarank.errors import ModelError, OptionError
 from lorarank.first_guess import first_guess
+from lorarank.inspect import inspect
 from lorarank.model_shapes import from_config, read_shapes
 from lorarank.report import reference
 
@@ -200,6 +202,12 @@ def test_packed_weights_fall_back_to_the_configuration(tmp_path: Path) -> None:
         ('"x"', "no model's configuration"),
         ('{"model_type": "mamba"}', "mamba"),
         ('{"model_type": "llama"}', "hidden_size"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"model_type": ["llama"]}', "no model_type"),
+        ('{"model_type": "llama", "text_config": []}', "hidden_size"),
+        ('{"model_type": "llama", "hidden_size": NaN, "intermediate_size": 8}', "no number"),
+        ('{"model_type": "llama", "hidden_size": Infinity, "intermediate_size": 8}', "no number"),
+        ('{"model_type": "llama", "num_hidden_layers": 1000000000}', "1,000,000,000 layers"),
     ],
 )
 def test_a_configuration_that_does_not_tell(tmp_path: Path, content: str | None, says: str) -> None:
@@ -207,6 +215,13 @@ def test_a_configuration_that_does_not_tell(tmp_path: Path, content: str | None,
         (tmp_path / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(ModelError, match=says):
         read_shapes(str(tmp_path))
+
+
+def test_a_configuration_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    for read in (read_shapes, inspect):
+        with pytest.raises(ModelError, match="config"):
+            read(str(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 20, b"\x05" + bytes(7) + b"hello"])

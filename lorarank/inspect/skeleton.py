@@ -15,7 +15,7 @@ from typing import Any
 from lorarank.errors import MissingExtraError, ModelError, printable
 from lorarank.inspect.layers import HEAD, Layer, Layers, parents
 from lorarank.inspect.targets import RENAMED
-from lorarank.model_shapes import from_config
+from lorarank.model_shapes import from_config, read_configuration
 
 EXPERT_DIMENSIONS = 3
 """Of a parameter that stacks the matrices of experts: (experts, out, in)."""
@@ -43,6 +43,7 @@ def from_configuration(path: Path) -> Layers:
         import transformers
     except ImportError:
         return _plain(path)
+    read_configuration(path / "config.json" if path.is_dir() else path)  # transformers opens pipes, and builds anything
     with _quietly(transformers):
         try:
             config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)

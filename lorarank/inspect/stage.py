@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorarank.errors import ModelError, printable
+from lorarank.adapters.untrusted import read_json
+from lorarank.errors import AdapterError, ModelError, SourceError, printable
 from lorarank.inspect.layers import EXPERT, LINEAR, Layer, Layers, from_headers
 from lorarank.inspect.options import InspectOptions
 from lorarank.inspect.result import Cost, Inspection, TargetSet, TypeRow
@@ -119,8 +119,8 @@ def _model_type(path: Path) -> str:
     """``model_type`` of the configuration; "" where there is none."""
     file = path if path.suffix == ".json" else (path if path.is_dir() else path.parent) / "config.json"
     try:
-        return printable(json.loads(file.read_bytes()).get("model_type") or "", 80)
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return printable(read_json(file).get("model_type") or "", 80)
+    except (SourceError, AdapterError):
         return ""
 
 

@@ -368,10 +368,11 @@ def test_without_transformers_a_llama_is_told_and_another_asks_for_it(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "builds no model"),
+        ("{", "no model's configuration"),
         ('{"model_type": "no-such-thing"}', "builds no model"),
         ('{"model_type": "llama", "hidden_size": "x"}', "builds no model"),
-        ("[]", "builds no model"),
+        ("[]", "no model's configuration"),
+        ('{"model_type": "bert", "num_hidden_layers": 1e9}', "layers"),
     ],
 )
 def test_configurations_that_are_none(tmp_path: Path, content: str, says: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from lorarank.adapters.components import PARTS
 from lorarank.errors import ModelError
-from lorarank.model_shapes import from_config, read_headers
+from lorarank.model_shapes import from_config, read_configuration, read_headers
 from lorarank.sources import locate
 
 HUB_FILES = ("config.json", "model_index.json", "*/config.json")
@@ -86,8 +85,6 @@ def _modules(folder: Path) -> set[str]:
 
 def _config(folder: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_configuration(folder / "config.json")
+    except ModelError:
         return {}
-    config = config.get("text_config", config) if isinstance(config, dict) else {}
-    return config if isinstance(config, dict) else {}
