@@ -3,7 +3,7 @@
 PEFT takes the first key, in the order of the configuration, for which ``re.match(rf"(.*\\.)?({key})$", module)`` holds
 (``peft.utils.other.get_pattern_key``). The keys are regular expressions from strangers, and some of those keep
 Python's engine busy for years. So names and other plain ones are matched here, and the rest in a child process that is
-given a few seconds.
+given a second and a half.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import cached_property
 
 from lorarank.errors import AdapterError
 
-SECONDS = 5.0
+SECONDS = 1.5
 """What all patterns of a configuration together may take; real ones take milliseconds."""
 
 PLAIN = re.compile(r"\^?(?:[\w\-/ ]|\\?\.|\\d)*\$?", re.ASCII)
