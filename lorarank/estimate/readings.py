@@ -45,7 +45,7 @@ def low_rank(companion: Companion | None, truncation: Truncation, gain: float) -
     >>> from lorarank.runs import Loss, TruncationPoint
     >>> cut = Truncation(1, "loss", 32, 60, (TruncationPoint(16, Loss(1.51, 0.1), Loss(0.01, 0.002)),), ())
     >>> low_rank(Companion(1, 1, Loss(1.55, 0.1), Loss(0.05, 0.004)), cut, gain=1.0)  # doctest: +ELLIPSIS
-    LowRank(rank=1, lost=0.05, lost_se=0.006..., needed=5.0, cut=16, between=8.9..., r=16, low=4, high=16)
+    LowRank(rank=1, lost=0.05, lost_se=0.008..., needed=5.0, cut=16, between=8.9..., r=16, low=4, high=16)
     """
     cut = keep_rank(truncation, gain, constants.CUT_SHARE)
     if companion is None or cut is None or not math.isfinite(companion.excess.mean):
