@@ -300,6 +300,15 @@ def confidence(evidence: Evidence, found: Sequence[str]) -> str:
 
     The count is :data:`lorarank.estimate.constants.MEDIUM_DOUBTS`.
     """
-    if evidence.steps < constants.FEW_STEPS or rate_doubt(evidence) is not None or len(found) > constants.MEDIUM_DOUBTS:
+    return level(found, unsound=evidence.steps < constants.FEW_STEPS or rate_doubt(evidence) is not None)
+
+
+def level(found: Sequence[str], *, unsound: bool) -> str:
+    """The confidence that so many doubts leave; ``unsound`` where one alone makes it low.
+
+    >>> level([], unsound=False), level(["a", "b"], unsound=False), level(["a"], unsound=True)
+    ('high', 'medium', 'low')
+    """
+    if unsound or len(found) > constants.MEDIUM_DOUBTS:
         return "low"
     return "medium" if found else "high"

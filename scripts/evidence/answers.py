@@ -26,7 +26,7 @@ from bakeoff import EVIDENCE, verdict
 from predictors import Record
 
 from lorarank import runs
-from lorarank.estimate import EstimateOptions, constants, evidence, readings, recommend
+from lorarank.estimate import EstimateOptions, evidence, readings, recommend
 from lorarank.estimate.recommendation import Interval
 from lorarank.json_files import write_json
 from lorarank.runs import Companion, Loss, Truncation, TruncationPoint
@@ -68,17 +68,13 @@ def said_anew(record: Record, before: dict[str, Any]) -> dict[str, Any]:
         *evidence.wide(interval),
         *evidence.contradicted(readings.keep_rank(truncation, gain), found.r),
     ]
-    certainly_low = any("took only" in doubt or "is far off" in doubt for doubt in doubts)
+    unsound = any("took only" in doubt or "is far off" in doubt for doubt in doubts)
     return {
         **before,
         "r": found.r,
         "interval": [interval.low, interval.high],
         "doubts": doubts,
-        "confidence": "low"
-        if certainly_low or len(doubts) > constants.MEDIUM_DOUBTS
-        else "medium"
-        if doubts
-        else "high",
+        "confidence": evidence.level(doubts, unsound=unsound),
         "worked_out": True,
     }
 
