@@ -48,6 +48,11 @@ class StoredPoint:
     seconds: float
     contents: Mapping[str, str] | None = None
 
+    @property
+    def trained(self) -> Trained:
+        """What an outcome is made of."""
+        return Trained(self.rank, self.learning_rate, self.seed, self.sums, self.train_loss, self.seconds)
+
 
 class Bench(Protocol):
     """What trains a point; :class:`lorarank.probe.point.Bench` in earnest."""
@@ -120,17 +125,13 @@ class Points:
             for spot in missing:
                 with self._scratch(spot) as scratch:
                     self._keep(spot, self.bench.point(*spot, scratch, self._on_step(spot)))
-        return [self._trained(spot) for spot in wanted]
+        return [self.found[spot].trained for spot in wanted]
 
     def loss(self, spot: Spot) -> float:
         """Held-out loss in nats per target token; infinite where it is no number."""
         (point,) = self.measure([spot])
         total = sum(point.sums) / sum(self.found[spot].counts)
         return total if total == total else float("inf")
-
-    def _trained(self, spot: Spot) -> Trained:
-        kept = self.found[spot]
-        return Trained(*spot, kept.sums, kept.train_loss, kept.seconds)
 
     def _path(self, spot: Spot) -> Path:
         name = hashlib.sha256(f"{self.identity} {tuple(spot)!r}".encode()).hexdigest()[:16]

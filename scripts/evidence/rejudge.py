@@ -21,7 +21,7 @@ import pairs
 
 from lorarank.json_files import read_json, write_json
 from lorarank.sweep import SWEEP, Sweep, read
-from lorarank.sweep.outcome import Outcome, Trained, outcome
+from lorarank.sweep.outcome import Outcome, outcome
 from lorarank.sweep.points import FOLDER, StoredPoint
 
 
@@ -34,11 +34,7 @@ def judged(folder: Path) -> Sweep:
     (base,) = (point for point in points if point.rank == 0)
     first = found.outcome.ranks[0]
     ranks = {one.rank for one in found.outcome.ranks}
-    trained = [
-        Trained(one.rank, one.learning_rate, one.seed, one.sums, one.train_loss, one.seconds)
-        for one in points
-        if one.rank in ranks and one.learning_rate in found.tuning.rates
-    ]
+    trained = [one.trained for one in points if one.rank in ranks and one.learning_rate in found.tuning.rates]
     answer = outcome(base.sums, base.counts, trained, first.parameters // first.rank)
     return dataclasses.replace(found, outcome=answer)
 
