@@ -11,6 +11,7 @@ from lorarank.audit import Audit, AuditReport
 from lorarank.audit.adapter import SCHEMA
 from lorarank.audit.figures import RANKS
 from lorarank.audit.modules import ModuleAudit
+from lorarank.audit.several import Evolution
 from lorarank.report import audit as content
 from lorarank.report.audit_grids import sparkline
 from lorarank.report.plain import Records, as_csv, as_json, escaped, grid_to_markdown
@@ -35,21 +36,23 @@ def to_json(report: AuditReport, *, command: Sequence[str] = (), per_module: boo
 
     ``command`` is what was run; ``per_module`` keeps the modules with all their singular values.
     """
-    plain = _plain(report)
-    for audit in plain["audits"] if not per_module else ():
-        del audit["modules"]
-    if not per_module and plain["evolution"] is not None:
-        del plain["evolution"]["modules"]
-    return as_json(plain | {"command": list(command), "schema": SCHEMA, "lorarank": __version__})
+    evolution, audits = report.evolution, report.audits
+    plain = _fields(report) | {"command": list(command), "schema": SCHEMA, "lorarank": __version__}
+    if not per_module:
+        plain["audits"] = [_without_modules(audit) for audit in audits]
+        plain["evolution"] = None if evolution is None else _without_modules(evolution)
+    return as_json(plain)
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses as dictionaries; ``dataclasses.asdict`` would copy every singular value on its own."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, tuple) and value and not isinstance(value[0], float):
-        return [_plain(item) for item in value]
-    return value
+def _fields(result: Any) -> dict[str, Any]:
+    """``dataclasses.asdict`` would copy every singular value on its own."""
+    return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+
+
+def _without_modules(result: Audit | Evolution) -> dict[str, Any]:
+    found = _fields(result)
+    del found["modules"]
+    return found
 
 
 def to_markdown(report: AuditReport, *, per_module: bool = False, by_size: bool = False) -> str:
