@@ -166,7 +166,7 @@ def of_modules(
 
 
 def _values(module: LoraModule, grams: Grams = (None, None)) -> NDArray[np.float64]:
-    lora_A, lora_B = module.factors()
+    lora_A, lora_B = module.read()
     try:
         return singular_values(lora_A, lora_B, module.scaling, gram_A=grams[0], gram_B=grams[1])
     except NumericsError as error:

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank.adapters.tensors import Store
+from lorarank.adapters.tensors import Numbers, Store
 
 Factors = tuple[NDArray[np.float64], NDArray[np.float64]]
 """``lora_A`` (r, in) and ``lora_B`` (out, r)."""
+
+Stored = tuple[Numbers, Numbers]
+"""The same, of any of numpy's float dtypes."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class LoraModule:
     expert : index in a stack of experts, else ``None``.
     alpha : key of the tensor that holds its alpha, where there is one.
     transposed : letters of the factors that are stored the other way round, ``A`` (in, r) or ``B`` (r, out).
-    read : gives the factors; use :meth:`factors`.
+    read : gives the factors at this moment, in the narrowest of numpy's floats that holds them; raises what
+        :meth:`factors` does.
 
     >>> module = LoraModule("q", "linear", 1, 3, 2, 0.5, "float32", 5, ("q.lora_A.weight", "q.lora_B.weight"),
     ...                     read=lambda: (np.ones((1, 3)), np.ones((2, 1))))
@@ -59,7 +63,7 @@ class LoraModule:
     expert: int | None = None
     alpha: str | None = None
     transposed: str = ""
-    read: Callable[[], Factors] = field(kw_only=True, repr=False, compare=False)
+    read: Callable[[], Stored] = field(kw_only=True, repr=False, compare=False)
 
     def factors(self) -> Factors:
         """``lora_A`` (r, in) and ``lora_B`` (out, r), float64, read from the file at this moment.
@@ -71,7 +75,8 @@ class LoraModule:
         SourceError, AdapterError
             The file is gone or was changed since it was opened.
         """
-        return self.read()
+        lora_A, lora_B = self.read()
+        return lora_A.astype(np.float64, copy=False), lora_B.astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True)

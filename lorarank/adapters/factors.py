@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lorarank.adapters.adapter import Adapter, Factors, LoraModule, natural_order
+from lorarank.adapters.adapter import Adapter, LoraModule, Stored, natural_order
 from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.peft_config import usable_alpha
 from lorarank.adapters.peft_keys import WRAPPER
@@ -241,7 +241,7 @@ def build(store: Store, one: Named, scaling: float, *, transposed: str = "", kin
     )
 
 
-def _read(store: Store, one: Named, transposed: str) -> Factors:
+def _read(store: Store, one: Named, transposed: str) -> Stored:
     lora_A, lora_B = read_finite(store, one.A), read_finite(store, one.B)
     if "A" in transposed:
         lora_A = np.ascontiguousarray(lora_A.T)
@@ -250,7 +250,8 @@ def _read(store: Store, one: Named, transposed: str) -> Factors:
     lora_A, lora_B = lora_A.reshape(len(lora_A), -1), lora_B.reshape(len(lora_B), -1)
     if one.mid is not None:
         # the core convolves what A makes of the input: (i, j, k, …) and (j, in) to (i, in, k, …)
-        lora_A = np.tensordot(read_finite(store, one.mid), lora_A, axes=(1, 0))
+        mid = read_finite(store, one.mid).astype(np.float64)
+        lora_A = np.tensordot(mid, lora_A.astype(np.float64), axes=(1, 0))
         lora_A = np.moveaxis(lora_A, -1, 1).reshape(len(lora_A), -1)
     return lora_A, lora_B
 

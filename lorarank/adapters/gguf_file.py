@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lorarank.adapters.tensors import BLOCKED, FLOATS, LONGEST_NAME, StoredTensor, raw_dtype, read_numbers
+from lorarank.adapters.tensors import (
+    BLOCKED,
+    FLOATS,
+    LONGEST_NAME,
+    NARROW,
+    Numbers,
+    StoredTensor,
+    raw_dtype,
+    read_numbers,
+)
 from lorarank.adapters.untrusted import fill, open_regular
 from lorarank.errors import AdapterError
 
@@ -123,19 +131,19 @@ class GgufFile:
         _check_places(path, tensors, starts, alignment, begin, size)
         return cls(path=path, tensors=tensors, values=values, starts=starts)
 
-    def read(self, key: str) -> NDArray[np.float64]:
-        """The tensor of that name, upcast; its dtype must be a float of 16 bits or more, or ``q8_0``."""
+    def read(self, key: str, dtype: str | None = None) -> Numbers:
+        """The tensor of that name, see :class:`~lorarank.adapters.tensors.Store`."""
         tensor = self.tensors[key]
         if tensor.dtype not in BLOCKED:
-            return read_numbers(self.path, key, self.starts[key], tensor)
+            return read_numbers(self.path, key, self.starts[key], tensor, dtype)
         blocks = np.empty(tensor.size // IN_BLOCK, BLOCK)
         with open_regular(self.path) as file:
             file.seek(self.starts[key])
             if not fill(file, blocks):
                 raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
-        numbers = blocks["numbers"].astype(np.float64)
+        numbers = blocks["numbers"].astype(dtype or NARROW["q8_0"])  # 8 bits times 11 are 19 of 24
         with np.errstate(invalid="ignore"):  # a scale that is infinite makes NaN of zeros, which is named then
-            numbers *= blocks["scale"].astype(np.float64)[:, None]
+            numbers *= blocks["scale"].astype(numbers.dtype)[:, None]
         return numbers.reshape(tensor.shape)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank.adapters.adapter import Adapter, Factors, LoraModule
+from lorarank.adapters.adapter import Adapter, LoraModule, Stored
 from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
 from lorarank.adapters.factors import KINDS, MOST_SPREAD, Named, dtype_of, factor_shape
 from lorarank.adapters.foreign import refuse_other_methods
@@ -21,7 +21,7 @@ from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter
 from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
 from lorarank.adapters.stacks import Stacks as LooseStacks
 from lorarank.adapters.store import INDEX_SUFFIX
-from lorarank.adapters.tensors import Store, read_finite
+from lorarank.adapters.tensors import Numbers, Store, read_finite
 from lorarank.errors import AdapterError, printable
 
 HUB_FILES = (FILE_NAME, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
@@ -183,7 +183,7 @@ def _module(store: Store, config: PeftConfig, one: Pair, r: int, alpha: float) -
         raise AdapterError(
             f"{store.path}: {one.B}", f"its {groups:,} groups would spread over {out_features:,}×{rows:,}"
         )
-    read: Callable[[], Factors] = partial(_read, store, one, groups, parts)
+    read: Callable[[], Stored] = partial(_read, store, one, groups, parts)
     return LoraModule(
         name=without_wrappers(one.module),
         kind=kind,
@@ -258,14 +258,14 @@ def _disagreement(store: Store, config: PeftConfig, one: Pair, rows: int, r: int
     )
 
 
-def _read(store: Store, one: Pair, groups: int, parts: Sequence[bool]) -> Factors:
+def _read(store: Store, one: Pair, groups: int, parts: Sequence[bool]) -> Stored:
     lora_A = read_finite(store, one.A)
     lora_B = read_finite(store, one.B)
     lora_A, lora_B = lora_A.reshape(len(lora_A), -1), lora_B.reshape(len(lora_B), -1)
     return lora_A, lora_B if groups == 1 and not parts else _spread(lora_B, groups, parts or (True,) * groups)
 
 
-def _spread(lora_B: NDArray[np.float64], groups: int, parts: Sequence[bool]) -> NDArray[np.float64]:
+def _spread(lora_B: Numbers, groups: int, parts: Sequence[bool]) -> NDArray[np.float64]:
     """A grouped ``lora_B`` as an ordinary one: each group of outputs uses its own part of the r columns only.
 
     Parameters

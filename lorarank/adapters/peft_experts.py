@@ -1,4 +1,4 @@
-"""Factors of parameters that PEFT targets directly, as those of stacked experts are (floor 1).
+"""Stored of parameters that PEFT targets directly, as those of stacked experts are (floor 1).
 
 PEFT wraps a module once for each of its targeted parameters, the first registered innermost, and stores nothing but
 ``experts.lora_A`` for the outermost and ``experts.base_layer.lora_A`` for the next (``ParamWrapper`` in
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lorarank.adapters.adapter import Factors
+from lorarank.adapters.adapter import Stored
 from lorarank.adapters.peft_keys import Pair, without_wrappers
 from lorarank.adapters.tensors import Store, read_finite
 
@@ -83,9 +83,9 @@ class Stacks:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._latest: tuple[Pair, Factors] | None = None
+        self._latest: tuple[Pair, Stored] | None = None
 
-    def factors(self, pair: Pair, expert: int, experts: int) -> Factors:
+    def factors(self, pair: Pair, expert: int, experts: int) -> Stored:
         """``lora_A`` (r, in) and ``lora_B`` (out, r) of one expert out of ``experts``."""
         latest = self._latest
         if latest is None or latest[0] != pair:

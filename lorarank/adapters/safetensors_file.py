@@ -16,10 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, StoredTensor, read_numbers
+from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, Numbers, StoredTensor, read_numbers
 from lorarank.adapters.untrusted import MOST_JSON_BYTES, open_regular, parse_object
 from lorarank.errors import AdapterError
 
@@ -134,9 +131,9 @@ class SafetensorsFile:
             starts={place.key: data + place.begin for place in places},
         )
 
-    def read(self, key: str) -> NDArray[np.float64]:
-        """The tensor of that name, upcast; its dtype must be one of those that are read."""
-        return read_numbers(self.path, key, self.starts[key], self.tensors[key])
+    def read(self, key: str, dtype: str | None = None) -> Numbers:
+        """The tensor of that name, see :class:`~lorarank.adapters.tensors.Store`."""
+        return read_numbers(self.path, key, self.starts[key], self.tensors[key], dtype)
 
 
 class _Place(NamedTuple):

@@ -1,4 +1,4 @@
-"""Factors of all experts of a layer in two tensors with three dimensions (floor 1).
+"""Stored of all experts of a layer in two tensors with three dimensions (floor 1).
 
 So MLX and llama.cpp keep them, and Tinker, of which either factor may be shared by all experts
 (thinking-machines-lab/tinker-cookbook ``tinker_cookbook/scripts/merge_tinker_adapter_to_hf_model.py``).
@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from lorarank.adapters.adapter import Factors, LoraModule
+from lorarank.adapters.adapter import LoraModule, Stored
 from lorarank.adapters.factors import Named, dtype_of, factor_shape
 from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES
 from lorarank.adapters.tensors import Store, read_finite
@@ -23,7 +23,7 @@ class Stacks:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._latest: tuple[Named, Factors] | None = None
+        self._latest: tuple[Named, Stored] | None = None
         self._experts = 0
 
     def modules(self, one: Named, scaling: float, name: str) -> list[LoraModule]:
@@ -76,7 +76,7 @@ class Stacks:
             for expert in range(experts)
         ]
 
-    def _factors(self, one: Named, expert: int, r: int) -> Factors:
+    def _factors(self, one: Named, expert: int, r: int) -> Stored:
         """``lora_A`` (r, in) and ``lora_B`` (out, r)."""
         latest = self._latest
         if latest is None or latest[0] != one:

@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lorarank.adapters.gguf_file import GgufFile
 from lorarank.adapters.safetensors_file import SafetensorsFile
-from lorarank.adapters.tensors import Store, StoredTensor
+from lorarank.adapters.tensors import Numbers, Store, StoredTensor
 from lorarank.adapters.torch_file import TorchFile
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError
@@ -74,9 +71,9 @@ class Shards:
                 raise AdapterError(f"{path}: {key}", f"not in {name}, where it should be", do="download it again")
         return cls(path=path, tensors={key: home.tensors[key] for key, home in homes.items()}, homes=homes)
 
-    def read(self, key: str) -> NDArray[np.float64]:
-        """The tensor of that name, upcast."""
-        return self.homes[key].read(key)
+    def read(self, key: str, dtype: str | None = None) -> Numbers:
+        """The tensor of that name, see :class:`~lorarank.adapters.tensors.Store`."""
+        return self.homes[key].read(key, dtype)
 
 
 def open_store(path: Path) -> Store:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,19 @@ INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "in
 
 MOST_DIMENSIONS = 32
 """What every supported numpy takes."""
+
+Numbers = NDArray[np.floating[Any]]
+"""Of any of numpy's float dtypes."""
+
+NARROW: Mapping[str, str] = {
+    "float64": "f8",
+    "float32": "f4",
+    "float16": "f2",
+    "bfloat16": "f4",
+    "q8_0": "f4",
+    **dict.fromkeys(SMALL_FLOATS, "f2"),
+}
+"""Stored dtypes → the narrowest of numpy's that holds each of their numbers."""
 
 PIECE = 2**16
 """Numbers upcast at a time."""
@@ -67,13 +80,13 @@ class Store(Protocol):
     def tensors(self) -> Mapping[str, StoredTensor]:
         """What is stored under each name."""
 
-    def read(self, key: str) -> NDArray[np.float64]:
-        """The tensor of that name, upcast; its dtype must be one of :data:`FLOATS`, :data:`SMALL_FLOATS` or
-        :data:`BLOCKED`."""
+    def read(self, key: str, dtype: str | None = None) -> Numbers:
+        """The tensor of that name as one of numpy's floats, by default the one that :data:`NARROW` has for it; its own
+        dtype must be one of those."""
 
 
-def upcast(raw: NDArray[np.generic], dtype: str, numbers: NDArray[np.float64]) -> None:
-    """Little-endian numbers as float64, in one pass.
+def upcast(raw: NDArray[np.generic], dtype: str, numbers: Numbers) -> None:
+    """Little-endian numbers as floats that hold them, in one pass.
 
     Parameters
     ----------
@@ -114,24 +127,32 @@ def small_floats(dtype: str) -> NDArray[np.float64]:
     return np.concatenate([values, -values])
 
 
-def read_numbers(path: Path, key: str, start: int, tensor: StoredTensor) -> NDArray[np.float64]:
+def read_numbers(path: Path, key: str, start: int, tensor: StoredTensor, dtype: str | None = None) -> Numbers:
     """A tensor's numbers from byte ``start`` of a file on, upcast piece by piece: never a whole second copy.
+
+    Parameters
+    ----------
+    dtype : of the result, one that holds the stored one; by default the narrowest.
 
     Raises
     ------
     AdapterError
         The file is shorter than when it was opened.
     """
-    numbers = np.empty(tensor.shape)
+    raw = raw_dtype(tensor.dtype)
+    numbers = np.empty(tensor.shape, dtype or NARROW[tensor.dtype])
     flat = numbers.reshape(-1)
-    piece = np.empty(min(tensor.size, PIECE), raw_dtype(tensor.dtype))
+    as_stored = numbers.dtype == raw
+    size = max(1, tensor.size) if as_stored else PIECE
+    piece = flat if as_stored else np.empty(min(tensor.size, PIECE), raw)
     with open_regular(path) as file:
         file.seek(start)
-        for at in range(0, tensor.size, PIECE):
+        for at in range(0, tensor.size, size):
             part = piece[: tensor.size - at]
             if not fill(file, part):
                 raise AdapterError(f"{path}: {key}", "the file was cut short while it was open")
-            upcast(part, tensor.dtype, flat[at : at + PIECE])
+            if not as_stored:
+                upcast(part, tensor.dtype, flat[at : at + size])
     return numbers
 
 
@@ -160,11 +181,11 @@ def read_number(store: Store, key: str) -> float:
     tensor = store.tensors[key]
     if tensor.size != 1 or tensor.dtype not in FLOATS | INTEGERS | SMALL_FLOATS.keys():
         raise AdapterError(f"{store.path}: {key}", f"{tensor.dtype} {tensor.shape} where one number is needed")
-    return float(store.read(key).reshape(-1)[0])
+    return float(store.read(key, "f8").reshape(-1)[0])
 
 
-def read_finite(store: Store, key: str) -> NDArray[np.float64]:
-    """A tensor of a store, upcast.
+def read_finite(store: Store, key: str) -> Numbers:
+    """A tensor of a store, in the narrowest of numpy's floats that holds it.
 
     Raises
     ------
@@ -181,17 +202,26 @@ def read_finite(store: Store, key: str) -> NDArray[np.float64]:
     except MemoryError:
         size = store.tensors[key].size
         raise ResourceError(where, f"its {size:,} numbers need {8 * size / 1e9:.1f} GB and do not fit") from None
-    flat = tensor.reshape(-1)
+    if not _all_finite(tensor.reshape(-1)):
+        bad = int(tensor.size - np.count_nonzero(np.isfinite(tensor)))
+        raise NumericsError(
+            where,
+            f"{bad:,} of its {tensor.size:,} numbers are NaN or infinite",
+            why="the training has diverged or the file is damaged",
+            do="take an earlier checkpoint",
+        )
+    return tensor
+
+
+def _all_finite(flat: Numbers) -> bool:
+    """Whether there is neither a NaN nor an infinity.
+
+    >>> [_all_finite(np.array([1.0, last], "f2")) for last in (65504, np.inf, np.nan)]
+    [True, False, False]
+    """
+    if flat.dtype == np.float16:  # whose products are slow and overflow at once
+        return bool(np.isfinite(flat).all())
     with np.errstate(over="ignore", invalid="ignore"):
         squares = flat @ flat
     # A finite sum of squares proves finite numbers at a fraction of the cost; an infinite one may be overflow alone.
-    if not np.isfinite(squares):
-        bad = int(tensor.size - np.count_nonzero(np.isfinite(tensor)))
-        if bad:
-            raise NumericsError(
-                where,
-                f"{bad:,} of its {tensor.size:,} numbers are NaN or infinite",
-                why="the training has diverged or the file is damaged",
-                do="take an earlier checkpoint",
-            )
-    return tensor
+    return bool(np.isfinite(squares) or np.isfinite(flat).all())

@@ -14,10 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, StoredTensor
+from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, NARROW, Numbers, StoredTensor
 from lorarank.adapters.untrusted import open_regular
 from lorarank.errors import AdapterError, MissingExtraError
 
@@ -104,13 +101,14 @@ class TorchFile:
         tensors = {key: _stored(key, value, path) for key, value in loaded.items()}
         return cls(path=path, tensors=tensors, mapped=loaded, size=size)
 
-    def read(self, key: str) -> NDArray[np.float64]:
-        """The tensor of that name, upcast."""
+    def read(self, key: str, dtype: str | None = None) -> Numbers:
+        """The tensor of that name, see :class:`~lorarank.adapters.tensors.Store`."""
         import torch
 
         if _shorter(self.path, self.size):  # to touch what is mapped and gone would end the process
             raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
-        tensor: NDArray[np.float64] = self.mapped[key].detach().to(torch.float64, copy=True).numpy()
+        wide = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64}[dtype or NARROW[self.tensors[key].dtype]]
+        tensor: Numbers = self.mapped[key].detach().to(wide, copy=True).numpy()
         return tensor
 
 

@@ -85,9 +85,9 @@ class Pair:
             It does not fit into memory.
         """
         try:
-            base = self.base.read(self.key)
+            base = _wide(self.base, self.key)
             norm = float(np.linalg.norm(base))
-            change = self.tuned.read(self.key)
+            change = _wide(self.tuned, self.key)
             base -= change
             changed: NDArray[np.bool_] = np.any(base.reshape(len(base), -1), axis=1)
             rounding = rounding_norm(change, changed, self.tuned.tensors[self.key].dtype)
@@ -121,7 +121,7 @@ class Models:
         """One-dimensional tensors that differ, with the norm of the difference; not finite where that is no number."""
         for key in self.vectors:
             with np.errstate(over="ignore", invalid="ignore"):
-                norm = float(np.linalg.norm(self.stores[1].read(key) - self.stores[0].read(key)))
+                norm = float(np.linalg.norm(_wide(self.stores[1], key) - _wide(self.stores[0], key)))
             if norm != 0:
                 yield key, norm
 
@@ -159,6 +159,10 @@ def open_models(base: str | Path, tuned: str | Path) -> Models:
     if not matrices:
         raise ModelError(folders[1], f"shares no matrix with {folders[0]}", do="name the base it was trained from")
     return Models(tuple(matrices), tuple(vectors), tuple(skipped), transposed, stores)
+
+
+def _wide(store: Store, key: str) -> NDArray[np.float64]:
+    return np.asarray(store.read(key, "f8"), dtype=np.float64)
 
 
 def _store(path: Path) -> Store:

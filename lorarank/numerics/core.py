@@ -37,8 +37,7 @@ EPS = float(np.finfo(np.float64).eps)
 DEAD = -1_000_000
 """Exponent of a column that is zero: far below any float64's, so that 2^DEAD is exactly 0 wherever it enters."""
 
-_BLOCK_ROWS = 16384  # rows upcast at a time: a 256k-row embedding factor costs 8 MB at r = 64, not 128 MB
-_BLOCK_NUMBERS = 2**20  # as many at a time where a QR needs copies
+_BLOCK_NUMBERS = 2**20  # upcast at a time, 8 MB: an embedding's factor of 256k rows costs no 128 MB at r = 64
 _SQUARE_MIN, _SQUARE_MAX = 2.0**-900, 2.0**900  # squared column norms between these lose nothing to under- or overflow
 _NOT_PSD = 1e-3  # a given Gram matrix, accumulated in low precision, may have eigenvalues down to -_NOT_PSD·λ₁
 
@@ -137,10 +136,9 @@ def _qr_root(columns: Matrix, where: str) -> Root:
     return Root(factor, exponents, False)
 
 
-def _gram(columns: Matrix) -> Floats:
-    """Gram matrix of ``columns`` (n, r) in float64; of both operands in one place, numpy computes but a triangle."""
-    values = np.asarray(columns, dtype=np.float64)
-    return np.asarray(values.T @ values)
+def _gram(block: Floats) -> Floats:
+    """Gram matrix of a block (n, r); of both operands in one place, numpy computes but a triangle."""
+    return np.asarray(block.T @ block)
 
 
 def _gram_root(columns: Matrix, where: str) -> Root:
@@ -149,9 +147,10 @@ def _gram_root(columns: Matrix, where: str) -> Root:
     if n < r:
         return _qr_root(columns, where)
     with np.errstate(over="ignore", invalid="ignore"):  # NaN, infinity and overflow are met by the QR route, below
-        gram = _gram(columns[:_BLOCK_ROWS])
-        for start in range(_BLOCK_ROWS, n, _BLOCK_ROWS):
-            gram += _gram(columns[start : start + _BLOCK_ROWS])
+        blocks = _blocks(columns)
+        gram = _gram(next(blocks))
+        for block in blocks:
+            gram += _gram(block)
     squares = gram.diagonal()
     if not squares.any() and not np.any(columns):  # untrained; tiny values, whose squares vanish, go on
         return Root(gram, np.full(r, DEAD, dtype=np.int32), False)
