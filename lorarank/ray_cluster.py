@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from typing import Any
 
 from lorarank.errors import MissingExtraError, ResourceError
@@ -45,6 +44,8 @@ def connect(address: str) -> tuple[Any, bool]:
     found = ADDRESS.fullmatch(address)
     try:
         if found and found["host"]:
+            import socket  # audit asks this module for addresses alone
+
             socket.create_connection((found["host"].strip("[]"), int(found["port"])), PATIENCE).close()
         ray.init(address=address or None, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, OverflowError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 def percent(share: float, digits: int | None = None) -> str:
@@ -45,4 +44,6 @@ def nearest(typed: str, known: Iterable[str], cutoff: float = 0.6) -> str | None
     >>> nearest("qlra", ("alpha", "qlora")), nearest("xyz", ("alpha", "qlora"))
     ('qlora', None)
     """
+    from difflib import get_close_matches  # for errors alone
+
     return next(iter(get_close_matches(typed, list(known), n=1, cutoff=cutoff)), None)

@@ -37,7 +37,7 @@ EPS = float(np.finfo(np.float64).eps)
 DEAD = -1_000_000
 """Exponent of a column that is zero: far below any float64's, so that 2^DEAD is exactly 0 wherever it enters."""
 
-_BLOCK_NUMBERS = 2**20  # upcast at a time, 8 MB: an embedding's factor of 256k rows costs no 128 MB at r = 64
+_BLOCK_NUMBERS = 2**18  # upcast at a time, 2 MB: an embedding's factor of 256k rows costs no 128 MB at r = 64
 _SQUARE_MIN, _SQUARE_MAX = 2.0**-900, 2.0**900  # squared column norms between these lose nothing to under- or overflow
 _NOT_PSD = 1e-3  # a given Gram matrix, accumulated in low precision, may have eigenvalues down to -_NOT_PSD·λ₁
 
@@ -121,7 +121,7 @@ def _exponents(columns: Matrix, where: str) -> Exponents:
 
 
 def _blocks(columns: Matrix) -> Iterator[Floats]:
-    """Rows of ``columns`` (n, r) as float64, 8 MB at a time or twice as many as there are columns."""
+    """Rows of ``columns`` (n, r) as float64, 2 MB at a time or twice as many as there are columns."""
     n, r = columns.shape
     rows = max(2 * r, _BLOCK_NUMBERS // max(1, r))
     return (np.asarray(columns[start : start + rows], dtype=np.float64) for start in range(0, n, rows))
