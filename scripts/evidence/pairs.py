@@ -69,6 +69,9 @@ DEMO_RANKS = (1, 2, 4, 8, 16, 32)
 REAL = (32_768, (1, 2, 4, 8, 16, 64), 64, 3, 53_248)
 """Tokens of a point, its ranks, the probe's rank, seeds around the answer, and tokens of the probe: as many as its
 search for a learning rate needs, and less than an eighth of the sweep's."""
+LONG_ALONE = ("facts-64", "facts-256", "facts-2048")
+"""Tasks that no short pair is made of."""
+
 KINDS = {"style": "style", "notes": "style", "guilds": "domain", "lexicon": "domain"}
 PAIRS = (
     *(
@@ -81,11 +84,15 @@ PAIRS = (
             DEMO_RANKS,
             32,
         )
-        for name in ("guilds", *(task for task in tasks.TASKS if task != "facts-2048"))
+        for name in ("guilds", *(task for task in tasks.TASKS if task not in LONG_ALONE))
     ),
     *(  # where capacity binds: many facts, seen many times, and a probe an eighth as long
         Pair(f"long-facts-{many}", "demo", f"facts-{many}", "domain", 262_144, DEMO_RANKS, 32, 1, 32_768)
         for many in (32, 128, 512, 2048)
+    ),
+    *(  # the same by heart: every fact is seen as often, about 64 times, however many there are
+        Pair(f"heart-facts-{many}", "demo", f"facts-{many}", "domain", 2048 * many, DEMO_RANKS, 32, 1, 256 * many)
+        for many in (128, 256, 512)
     ),
     *(
         Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32, seeds=2)

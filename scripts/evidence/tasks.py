@@ -97,10 +97,7 @@ TASKS: dict[str, Callable[[random.Random], Row]] = {
     "style": style,
     "notes": notes,
     "counting": counting,
-    "facts-32": facts(32),
-    "facts-128": facts(128),
-    "facts-512": facts(512),
-    "facts-2048": facts(2048),
+    **{f"facts-{many}": facts(many) for many in (32, 64, 128, 256, 512, 2048)},
 }
 
 
