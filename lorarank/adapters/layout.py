@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.adapters.safetensors_file import DTYPES, LENGTH_BYTES
-from lorarank.adapters.tensors import raw_dtype
+from lorarank.adapters.tensors import raw_dtype, upcast
 from lorarank.errors import NumericsError, OptionError, ResourceError
 
 CODES: Mapping[str, tuple[str, int]] = {name: (code, bits) for code, (name, bits) in DTYPES.items()}
@@ -29,6 +29,10 @@ CODES: Mapping[str, tuple[str, int]] = {name: (code, bits) for code, (name, bits
 
 ALIGNMENT = 8
 """The header is padded to it, as the reference implementation does."""
+
+TOO_COARSE = 2.0**-7
+"""Share of a tensor's norm that rounding to a dtype may take: bfloat16's, the coarsest, takes half of it at most where
+nothing falls below the dtype's range."""
 
 Raw = NDArray[Any] | bytes
 
@@ -97,7 +101,7 @@ def downcast(values: NDArray[np.float64], dtype: str, where: str) -> NDArray[Any
     Raises
     ------
     NumericsError
-        A number that the dtype cannot hold.
+        A number that the dtype cannot hold, or numbers so small that it holds little of them.
 
     >>> downcast(np.array([1.00390625, -2.0]), "bfloat16", "lora_A").tolist() == [0x3F80, 0xC000]
     True
@@ -113,7 +117,20 @@ def downcast(values: NDArray[np.float64], dtype: str, where: str) -> NDArray[Any
             finite = bool(np.isfinite(raw).all())
     if not finite:
         raise NumericsError(where, f"exceeds the range of {dtype}", do="store it as float32, with --dtype float32")
+    with np.errstate(over="ignore", under="ignore"):
+        norm, lost = float(np.linalg.norm(values)), float(np.linalg.norm(values - _upcast(raw, dtype)))
+    if lost > TOO_COARSE * norm:
+        raise NumericsError(
+            where,
+            f"is too small for {dtype}, which would lose {min(1.0, lost / norm):.0%} of its norm",
+            do="store it as float32, with --dtype float32",
+        )
     return raw
+
+
+def _upcast(raw: NDArray[Any], dtype: str) -> NDArray[np.float64]:
+    upcast(raw, dtype, numbers := np.empty(raw.shape))
+    return numbers
 
 
 def vacant(output: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import FLOATS, Store, upcast
 from lorarank.adapters.verbatim import copied, kept_metadata
 from lorarank.adapters.write_peft import alpha_for
-from lorarank.errors import AdapterError
+from lorarank.errors import AdapterError, NumericsError
 
 FORMATS = ("ai-toolkit", "attention-processors", "xlabs", "cloneofsimo", "mlx", "torchtune", "pairs")
 """What can be written so."""
@@ -138,12 +139,13 @@ def _alpha(store: Store, key: str, alpha: float) -> tuple[Slot, Raw]:
     """An alpha in its old dtype where that holds it exactly, else as float32."""
     stored = store.tensors[key]
     value = np.full(stored.shape, float(alpha))
-    for dtype in (stored.dtype, "float32") if stored.dtype in FLOATS else ("float32",):
-        raw = downcast(value, dtype, key)
-        upcast(raw, dtype, kept := np.empty_like(value))
-        if (kept == value).all():
-            break
-    return Slot(key, dtype, stored.shape), raw
+    if stored.dtype in FLOATS:
+        with suppress(NumericsError):  # float32 may hold it
+            raw = downcast(value, stored.dtype, key)
+            upcast(raw, stored.dtype, kept := np.empty_like(value))
+            if (kept == value).all():
+                return Slot(key, stored.dtype, stored.shape), raw
+    return Slot(key, "float32", stored.shape), downcast(value, "float32", key)
 
 
 def _computed(slots: Sequence[Slot], stack: Sequence[Replacement], alphas: Sequence[Raw]) -> list[Raw]:

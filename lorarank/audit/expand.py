@@ -30,6 +30,9 @@ BESIDE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "ran
 DEEP = re.compile(r"(?:^|(?<=[/\\]))(?:\*\*(?:[/\\]+|$))+")
 """What stands for any depth in a pattern."""
 
+CHECKPOINT = re.compile(r"(?:^|[/\\])checkpoint-\d+[/\\]?$")
+"""How the folder of a checkpoint is called by transformers' Trainer, and by those that are built on it."""
+
 WHOLE_MODEL = re.compile(r"(diffusion_)?(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 """Names of the weights of whole models, as transformers and diffusers save them."""
 
@@ -40,9 +43,9 @@ def expand(sources: Sequence[str]) -> list[str]:
 
     A folder of PEFT's layout is one adapter, and so is any file that is named. A pattern stands for what it matches,
     ``**`` for any depth, and of its matches only what may be an adapter counts; so it is with several sources, which a
-    shell may have made of a pattern. Any other folder stands for the adapters below it; a single one that holds none
-    stands for itself, so that opening it says what it is. Neither folders nor ``**`` reach through links to folders.
-    What is no path is taken for a hub id.
+    shell may have made of a pattern, putting ``checkpoint-10`` first. Any other folder stands for the adapters below
+    it; a single one that holds none stands for itself, so that opening it says what it is. Neither folders nor ``**``
+    reach through links to folders. What is no path is taken for a hub id.
 
     Raises
     ------
@@ -51,10 +54,22 @@ def expand(sources: Sequence[str]) -> list[str]:
     """
     several = len(sources) > 1
     found: dict[str, None] = {}
-    for source in sources:
+    for source in _as_meant(sources):
         for one in _expanded(source, several):
             found.setdefault(one)
     return list(found)
+
+
+def _as_meant(sources: Sequence[str]) -> Sequence[str]:
+    """A trainer's checkpoints in the order of a shell, which compares letters, in the order of their steps.
+
+    >>> _as_meant(["run/checkpoint-100", "run/checkpoint-20"]), _as_meant(["checkpoint-30", "checkpoint-20"])
+    (['run/checkpoint-20', 'run/checkpoint-100'], ['checkpoint-30', 'checkpoint-20'])
+    """
+    by_shell = len(sources) > 1 and list(sources) == sorted(sources)
+    checkpoints = by_shell and all(CHECKPOINT.search(source) for source in sources)
+    siblings = checkpoints and len({os.path.dirname(source.rstrip("/\\")) for source in sources}) == 1  # noqa: PTH120
+    return sorted(sources, key=natural_order) if siblings else sources
 
 
 def matched(sources: Sequence[str]) -> list[str]:

@@ -69,6 +69,7 @@ def test_checkpoints_come_in_the_order_of_their_numbers(make_adapter: Make, tmp_
     folders = [make_adapter(f"run/checkpoint-{step}") for step in (9, 10, 200)]
     for source in (str(tmp_path / "run" / "checkpoint-*"), str(tmp_path / "run")):
         assert expand([source]) == [str(folder) for folder in folders]
+    assert expand(sorted(map(str, folders))) == [str(folder) for folder in folders]  # as a shell hands them over
 
 
 def test_hub_ids_and_names_of_nothing_are_left_alone(tmp_path: Path) -> None:

@@ -209,6 +209,19 @@ def test_what_a_dtype_cannot_hold_is_refused(make_adapter: Make, tmp_path: Path)
     assert list(tmp_path.iterdir()) == [tmp_path / "adapter"]
 
 
+def test_what_falls_below_the_range_of_a_dtype_is_refused(make_adapter: Make, tmp_path: Path) -> None:
+    def tiny(tensors: dict[str, np.ndarray]) -> None:
+        for tensor in tensors.values():
+            tensor *= 1e-20
+
+    small = make_adapter(edit=tiny)
+    with pytest.raises(NumericsError, match="is too small for float16, which would lose 100% of its norm"):
+        convert(small, tmp_path / "out", ConvertOptions(dtype="float16"))
+    convert(small, tmp_path / "out", ConvertOptions(dtype="bfloat16"))
+    for old, new in zip(adapters.open(small).modules, adapters.open(tmp_path / "out").modules, strict=True):
+        np.testing.assert_allclose(delta(new), delta(old), rtol=0, atol=0.01 * np.linalg.norm(delta(old)))
+
+
 def test_singular_values_that_are_kept_are_the_old_ones(make_adapter: Make, tmp_path: Path) -> None:
     before = make_adapter()
     resize(before, tmp_path / "out", ResizeOptions(rank=3))
