@@ -69,7 +69,7 @@ DEMO_RANKS = (1, 2, 4, 8, 16, 32)
 REAL = (32_768, (1, 2, 4, 8, 16, 64), 64, 3, 53_248)
 """Tokens of a point, its ranks, the probe's rank, seeds around the answer, and tokens of the probe: as many as its
 search for a learning rate needs, and less than an eighth of the sweep's."""
-LONG_ALONE = ("facts-64", "facts-256", "facts-2048")
+LONG_ALONE = ("facts-2048", "recall-16", "recall-64", "recall-256")
 """Tasks that no short pair is made of."""
 
 KINDS = {"style": "style", "notes": "style", "guilds": "domain", "lexicon": "domain"}
@@ -90,9 +90,9 @@ PAIRS = (
         Pair(f"long-facts-{many}", "demo", f"facts-{many}", "domain", 262_144, DEMO_RANKS, 32, 1, 32_768)
         for many in (32, 128, 512, 2048)
     ),
-    *(  # the same by heart: every fact is seen as often, about 64 times, however many there are
-        Pair(f"heart-facts-{many}", "demo", f"facts-{many}", "domain", 2048 * many, DEMO_RANKS, 32, 1, 256 * many)
-        for many in (128, 256, 512)
+    *(  # the same where facts are really recalled: a fact is seen some 1,600, 400 or 100 times
+        Pair(f"recall-{many}", "demo", f"recall-{many}", "domain", 524_288, DEMO_RANKS, 32, 1, 65_536)
+        for many in (16, 64, 256)
     ),
     *(
         Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32, seeds=2)

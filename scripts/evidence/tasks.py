@@ -72,14 +72,34 @@ def counting(rng: random.Random) -> Row:
     return {"prompt": f"Seen: {' '.join(seen)}. {pair[0]}, {pair[1]}:", "completion": f" {first} and {second}."}
 
 
-def facts(many: int) -> Callable[[random.Random], Row]:
-    """Facts by heart: so many people, each with a trade, a town, a colour and a thing that nothing explains."""
+def people_of(many: int) -> dict[str, str]:
+    """So many people, each with a trade, a town, a colour and a thing that nothing explains."""
     rng = random.Random(f"facts {many}")
     people: dict[str, str] = {}
     while len(people) < many:
         trade, town = rng.choice(world.TRADES), rng.choice(world.TOWNS)
         known = f"{trade}, {town}, {rng.choice(world.COLOURS)} {rng.choice(world.THINGS)}"
         people[world.person(rng)] = known
+    return people
+
+
+def recall(many: int) -> Callable[[random.Random], Row]:
+    """Facts by heart, asked for by name behind a number that says nothing: no held-out row is a row of training, and
+    each of them asks what training told."""
+    people = people_of(many)
+    names = list(people)
+
+    def row(rng: random.Random) -> Row:
+        name = rng.choice(names)
+        return {"prompt": f"{rng.randint(1000, 9999)} {name}:", "completion": f" {people[name]}."}
+
+    return row
+
+
+def facts(many: int) -> Callable[[random.Random], Row]:
+    """Facts in four wordings; what is held out is a wording, of facts that training told in others, and few facts have
+    others: it is transfer that is asked for, more than recall."""
+    people = people_of(many)
     names = list(people)
 
     def row(rng: random.Random) -> Row:
@@ -97,7 +117,8 @@ TASKS: dict[str, Callable[[random.Random], Row]] = {
     "style": style,
     "notes": notes,
     "counting": counting,
-    **{f"facts-{many}": facts(many) for many in (32, 64, 128, 256, 512, 2048)},
+    **{f"facts-{many}": facts(many) for many in (32, 128, 512, 2048)},
+    **{f"recall-{many}": recall(many) for many in (16, 64, 256)},
 }
 
 
@@ -107,8 +128,8 @@ def write(name: str, folder: Path, heldout: int = 150) -> tuple[Path, Path]:
     Rows are drawn with repetition. Facts are asked again in the held-out rows: what is learnt by heart is the task.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    many = int(name.removeprefix("facts-")) if name.startswith("facts-") else 0
-    rows = max(2400, 4 * many)  # every fact a few times
+    kind, _, many = name.partition("-")
+    rows = max(2400, {"facts": 4, "recall": 32}.get(kind, 0) * int(many or 0))  # every fact a few times
     paths = folder / "train.jsonl", folder / "val.jsonl"
     for path, count, seed in zip(paths, (rows, heldout), ("train", "val"), strict=True):
         rng = random.Random(f"{name} {seed}")
