@@ -81,7 +81,7 @@ def matched(sources: Sequence[str]) -> list[str]:
         A pattern matches nothing.
     """
     found: dict[str, None] = {}
-    for source in sources:
+    for source in _as_meant(sources):
         is_pattern = glob.has_magic(source) and not os.path.lexists(source)
         matches = sorted(_matches(source), key=natural_order) if is_pattern else [source]
         if not matches:

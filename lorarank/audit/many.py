@@ -13,7 +13,7 @@ from lorarank import __version__
 from lorarank.audit.adapter import Audit
 from lorarank.audit.codes import CODES
 from lorarank.audit.options import AuditOptions
-from lorarank.audit.rows import Layout, Row, Value, WithCells, quantities
+from lorarank.audit.rows import FINE_TUNE, Layout, Row, Value, WithCells, quantities
 from lorarank.audit.several import Unreadable, attempt, unreadable
 from lorarank.audit.table_file import TableFile
 from lorarank.audit.workers import each
@@ -30,8 +30,9 @@ class Summary:
     ----------
     output : the table.
     sources : rows in it; ``earlier`` of them were there before, ``unreadable`` of them have no numbers.
+    fine_tunes : rows that are of whole models, beside a base; the others are of adapters.
     parameters : stored LoRA parameters of all; ``reducible`` and ``idle`` are shares of them.
-    ranks : keep rank → adapters.
+    ranks : keep rank → sources.
     codes : code → sources that have such a finding.
     seconds : wall time of this run.
     failed : how many sources ``fail_if`` holds for; ``named`` are the first of them.
@@ -42,6 +43,7 @@ class Summary:
     sources: int
     earlier: int
     unreadable: int
+    fine_tunes: int
     parameters: int
     reducible: float
     idle: float
@@ -58,7 +60,7 @@ class _Sums:
 
     def __init__(self, options: AuditOptions) -> None:
         self.options = options
-        self.sources = self.unreadable = self.parameters = self.failed = 0
+        self.sources = self.unreadable = self.fine_tunes = self.parameters = self.failed = 0
         self.reducible = self.idle = 0.0
         self.ranks: Counter[int] = Counter()
         self.codes: Counter[str] = Counter()
@@ -69,6 +71,7 @@ class _Sums:
         self.sources += 1
         self.codes.update(code for code in CODES if values[code])
         self.unreadable += row["status"] != "ok"
+        self.fine_tunes += row["format"] == FINE_TUNE
         self.parameters += int(values["parameters"])
         self.reducible += values["reducible"] * values["parameters"]
         self.idle += values["idle"] * values["parameters"]
@@ -141,6 +144,7 @@ def audit_many(
         sources=sums.sources,
         earlier=earlier,
         unreadable=sums.unreadable,
+        fine_tunes=sums.fine_tunes,
         parameters=sums.parameters,
         reducible=sums.reducible / sums.parameters if sums.parameters else 0.0,
         idle=sums.idle / sums.parameters if sums.parameters else 0.0,

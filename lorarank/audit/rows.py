@@ -25,6 +25,10 @@ COUNTS = ("modules", "parameters", "r_min", "r_max", "keep", *NAMES)
 """Columns that hold whole numbers; all others hold real ones."""
 
 
+FINE_TUNE = "fine-tune"
+"""The format of a row that is of a whole model, beside its base."""
+
+
 class WithCells(Measured, Protocol):
     """What has been measured of something else than an adapter, a fine-tune."""
 

@@ -12,7 +12,7 @@ from lorarank.audit.options import AuditOptions, shares
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.ray_option import OnCluster, on_cluster
 from lorarank.cli.terminal import screen
-from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, OptionError
+from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, AdapterError, OptionError, SourceError
 
 if TYPE_CHECKING:
     from lorarank.audit import AuditReport
@@ -111,18 +111,24 @@ def command(
         ctx.exit(_to_table(found, output, options, 1 if jobs is None else jobs, ray, base))
     if jobs is None:
         jobs = min(cores(), MOST_PROCESSES) if len(found) == 1 else 1
-    report = _report(found, options, jobs, ray)
+    report = _report(found, options, jobs, ray, any_source=kind == "sarif")
     click.echo(_rendered(report, kind, per_module or by_size, by_size), nl=False)
     ctx.exit(EXIT_CHECK_FAILED if report.failed else EXIT_BAD_INPUT if report.unreadable else EXIT_OK)
 
 
-def _report(sources: list[str], options: AuditOptions, jobs: int, ray: str | None) -> AuditReport:
-    """Audits of all sources, in their order."""
+def _report(sources: list[str], options: AuditOptions, jobs: int, ray: str | None, *, any_source: bool) -> AuditReport:
+    """Audits of all sources, in their order; ``any_source``: a single one that cannot be read has a report as well."""
     from lorarank.audit import audit_all
+    from lorarank.audit.several import report, unreadable
     from lorarank.cli.progress import counted
 
-    with counted("modules" if len(sources) == 1 else "adapters") as progress:
-        return audit_all(sources, options, jobs=jobs, ray=ray, progress=progress)
+    try:
+        with counted("modules" if len(sources) == 1 else "adapters") as progress:
+            return audit_all(sources, options, jobs=jobs, ray=ray, progress=progress)
+    except (SourceError, AdapterError) as error:
+        if not any_source:
+            raise
+        return report([unreadable(sources[0], str(error))], options)
 
 
 def _to_table(

@@ -84,7 +84,7 @@ def extract(
     Raises
     ------
     OptionError
-        A rank below 1.
+        A rank below 1, or above that of every linear layer.
     RunError
         Something is in the way.
     SourceError, AdapterError, ModelError
@@ -97,6 +97,9 @@ def extract(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RunError(output, "it exists", do="choose a new folder")
     models = open_models(base, tuned)
+    largest = max((min(pair.out_features, pair.in_features) for pair in models.matrices if pair.linear), default=rank)
+    if rank > largest:
+        raise OptionError(f"--rank {rank}", "no linear layer has so many", do=f"give at most {largest}")
     tensors: dict[str, NDArray[np.generic]] = {}
     modules, rest, padded = [], [_squared(key, norm) for key, norm in models.changed_vectors()], 0
     for index, pair in enumerate(models.matrices, start=1):

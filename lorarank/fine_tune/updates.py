@@ -14,6 +14,7 @@ from lorarank.audit.adapter import counted
 from lorarank.audit.codes import Finding
 from lorarank.audit.figures import norm_of
 from lorarank.audit.options import AuditOptions
+from lorarank.audit.rows import FINE_TUNE
 from lorarank.audit.several import Unreadable, unreadable
 from lorarank.errors import LorarankError
 from lorarank.fine_tune.findings import of_fine_tune
@@ -84,7 +85,7 @@ class FineTune(Result):
         """Its part of a row in a table of audits; what only adapters have is left out."""
         changed = [update for update in self.updates if not update.problem]
         return {
-            "format": "fine-tune",
+            "format": FINE_TUNE,
             "base_model": self.base,
             "dtype": ", ".join(dict.fromkeys(update.dtype for update in self.updates)),
             "modules": len(self.updates),

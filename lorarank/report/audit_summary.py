@@ -23,16 +23,21 @@ def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:
     facts = [
         ("this run", f"{done} in {summary.seconds:,.1f} s{rate}; {summary.earlier:,} were there"),
         ("unreadable", f"{summary.unreadable:,}"),
-        ("parameters", f"{summary.parameters:,} of LoRA factors"),
-        ("reducible", f"{percent(summary.reducible, 1)} of them, by energy alone"),
-        ("idle", f"{percent(summary.idle, 1)} of them do nothing"),
     ]
+    readable = summary.sources - summary.unreadable
+    if summary.fine_tunes < readable or not readable:
+        facts += [
+            ("parameters", f"{summary.parameters:,} of LoRA factors"),
+            ("reducible", f"{percent(summary.reducible, 1)} of them, by energy alone"),
+            ("idle", f"{percent(summary.idle, 1)} of them do nothing"),
+        ]
     page.facts(facts)
     if summary.failed:
         page.section("Check", [_failure(summary)])
     if summary.ranks:
         rows = tuple((str(rank), f"{count:,}") for rank, count in summary.ranks.items())
-        page.folded(Grid("Keep ranks", ("rank", "adapters"), (True, True), rows))
+        sources = {0: "adapters", readable: "fine-tunes"}.get(summary.fine_tunes, "sources")
+        page.folded(Grid("Keep ranks", ("rank", sources), (True, True), rows))
     if summary.codes:
         found = tuple((code, CODES[code].name, f"{count:,}") for code, count in summary.codes.items())
         page.grid(Grid("Findings", ("code", "name", "sources"), (False, False, True), found))

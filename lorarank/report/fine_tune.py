@@ -242,7 +242,8 @@ def lay_extraction(page: Sheet, done: Extraction) -> None:
     """What a LoRA from a fine-tune holds of it."""
     page.head(f"Wrote {printable(done.output)}: r = {done.rank} on {len(done.modules):,} linear layers.", good=True)
     worst = min(done.modules, key=lambda one: one.kept)
-    padded = f" ({done.padded:,} layers are smaller than that; their factors end in zeros)" if done.padded else ""
+    smaller = "1 layer is smaller than that; its" if done.padded == 1 else f"{done.padded:,} layers are smaller; their"
+    padded = f" ({smaller} factors end in zeros)" if done.padded else ""
     page.facts(
         [
             ("parameters", f"{done.parameters:,}{padded}"),

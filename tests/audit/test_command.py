@@ -64,6 +64,9 @@ def test_bad_sources(make_adapter: Make, tmp_path: Path) -> None:
     among = run(tmp_path / "none", make_adapter())
     assert among.exit_code == 2
     assert "2 sources, 1 of them unreadable" in among.output
+    scanned = run(tmp_path / "none", "--format", "sarif")
+    assert scanned.exit_code == 2
+    assert [found["ruleId"] for found in json.loads(scanned.stdout)["runs"][0]["results"]] == ["LR000"]
 
 
 def test_formats(mixed: Path) -> None:

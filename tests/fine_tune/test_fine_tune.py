@@ -167,14 +167,17 @@ def test_tensors_that_cannot_be_compared_are_named(models: Models) -> None:
 
 
 def test_a_rank_above_what_a_layer_can_have_is_said(models: Models, tmp_path: Path) -> None:
-    base, tuned = models(learned)
-    least = min(
-        min(module.out_features, module.in_features) for module in adapters.open(made(base, tuned, tmp_path)).modules
-    )
-    fits, above = (extract(base, tuned, tmp_path / str(rank), rank) for rank in (least, least + 1))
-    assert (fits.padded, above.padded > 0) == (0, True)
+    def edit(tensors: dict[str, np.ndarray]) -> None:
+        for name in tensors:
+            tensors[name] = tensors[name] + 1.0
+
+    base, tuned = models(edit, shapes={"q_proj.weight": (24, 24), "k_proj.weight": (8, 24)})
+    fits, above = (extract(base, tuned, tmp_path / str(rank), rank) for rank in (8, 9))
+    assert (fits.padded, above.padded) == (0, 1)
     assert "smaller than that" not in extraction_text(fits)
-    assert f"({above.padded} layers are smaller than that; their factors end in zeros)" in extraction_text(above)
+    assert "(1 layer is smaller than that; its factors end in zeros)" in extraction_text(above)
+    with pytest.raises(OptionError, match="no linear layer has so many. Give at most 24"):
+        extract(base, tuned, tmp_path / "25", 25)
 
 
 def made(base: Path, tuned: Path, tmp_path: Path) -> Path:
@@ -270,6 +273,9 @@ def test_the_commands(models: Models, tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert done.output.startswith("Wrote ")
     assert run("extract", "--base", base, tuned, "-o", tmp_path / "lora2", "--rank", "0").exit_code == 2
+    refused = run("extract", "--base", base, tuned, "-o", tmp_path / "lora2", "--rank", 10**9)
+    assert refused.exit_code == 2
+    assert "no linear layer has so many" in refused.stderr
 
 
 def test_findings_and_checks_as_of_an_adapter(models: Models, tmp_path: Path) -> None:
@@ -304,6 +310,8 @@ def test_a_pattern_of_fine_tunes(models: Models, tmp_path: Path) -> None:
         shutil.copytree(tuned, tmp_path / f"checkpoint-{step}")
     done = run("audit", "--base", base, tmp_path / "checkpoint-*", "-o", tmp_path / "rows.jsonl")
     assert "2 sources in" in done.stdout
+    assert "fine-tunes" in done.stdout
+    assert "LoRA" not in done.stdout
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [Path(row["source"]).name for row in rows] == ["checkpoint-9", "checkpoint-10"]
     assert run("audit", "--base", base, tmp_path / "tun*").exit_code == 0
