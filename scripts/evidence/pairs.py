@@ -69,7 +69,7 @@ DEMO_RANKS = (1, 2, 4, 8, 16, 32)
 REAL = (32_768, (1, 2, 4, 8, 16, 64), 64, 3, 53_248)
 """Tokens of a point, its ranks, the probe's rank, seeds around the answer, and tokens of the probe: as many as its
 search for a learning rate needs, and less than an eighth of the sweep's."""
-LONG_ALONE = ("facts-2048", "recall-16", "recall-64", "recall-256")
+LONG_ALONE = ("facts-2048", "recall-8", "recall-32", "recall-128")
 """Tasks that no short pair is made of."""
 
 KINDS = {"style": "style", "notes": "style", "guilds": "domain", "lexicon": "domain"}
@@ -91,8 +91,8 @@ PAIRS = (
         for many in (32, 128, 512, 2048)
     ),
     *(  # the same where facts are really recalled: a fact is seen some 1,600, 400 or 100 times
-        Pair(f"recall-{many}", "demo", f"recall-{many}", "domain", 524_288, DEMO_RANKS, 32, 1, 65_536)
-        for many in (16, 64, 256)
+        Pair(f"recall-{many}", "demo", f"recall-{many}", "domain", 262_144, DEMO_RANKS, 32, 1, 32_768)
+        for many in (8, 32, 128)
     ),
     *(
         Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32, seeds=2)
