@@ -87,7 +87,7 @@ PAIRS = (
         for name in ("guilds", *(task for task in tasks.TASKS if task not in LONG_ALONE))
     ),
     *(  # where capacity binds: many facts, seen many times, and a probe an eighth as long
-        Pair(f"long-facts-{many}", "demo", f"facts-{many}", "domain", 262_144, DEMO_RANKS, 32, 1, 32_768)
+        Pair(f"long-facts-{many}", "demo", f"facts-{many}", "domain", 262_144, DEMO_RANKS, 32, 3, 32_768)
         for many in (32, 128, 512, 2048)
     ),
     *(  # the same where facts are really recalled: a fact is seen some 1,600, 400 or 100 times
@@ -209,18 +209,18 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
     }
 
 
-def seeded(found: Sweep) -> bool:
-    """Whether the ranks around the answer have all their seeds."""
+def seeded(found: Sweep, seeds: int) -> bool:
+    """Whether the ranks around the answer have so many seeds."""
     ranks = found.outcome.ranks
     wanted = around(found.outcome, [one.rank for one in ranks])
-    return all(len(one.seeds) >= found.seeds for one in ranks if one.rank in wanted)
+    return all(len(one.seeds) >= seeds for one in ranks if one.rank in wanted)
 
 
 def work_on(pair: Pair, options: ProbeOptions) -> None:
     """The sweep, then the probe, then the record."""
     kept = KEPT / pair.name
     before = kept / "record.json"
-    if before.is_file() and seeded(read(kept)):
+    if before.is_file() and seeded(read(kept), pair.seeds):
         print(f"{pair.name}: done before")
         return
     report = say(pair.name)
