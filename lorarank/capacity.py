@@ -15,6 +15,58 @@ Scaling Laws, 2024 (arXiv:2404.05405): 2 bits per parameter after 1,000 exposure
 that LoRA parameters hold as much is assumed."""
 
 
+RECALL_EXPOSURES = 64.0
+"""Times that a training has to tell a fact before recall binds: in data/evidence/pairs facts told 25 times were learned
+no better at 32 than at 1, and of facts told 100 times more the higher the rank."""
+
+RECALL_PARAMETERS = 50.0
+"""Trainable parameters for each bit that is recalled, after 100 exposures and more. Of the pairs of recalled facts in
+data/evidence/pairs, 128 facts (2,000 bits) took 102,400 parameters, r = 8 on the demo model. That is a fiftieth of what
+:data:`BITS_PER_PARAMETER` says: brief training at a low rank learns slower than it could hold."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What answering with what training told asks for.
+
+    ``tokens`` of distinct targets and the ``bits`` of them that the probe does not know yet, how often a training of
+    ``trained_tokens`` tells each of them (``exposures``), and the ``rank`` (not rounded) that recalls them after many.
+    """
+
+    tokens: int
+    bits: float
+    trained_tokens: int
+    exposures: float
+    rank: float
+
+    @property
+    def binds(self) -> bool:
+        """Whether the training is long enough for facts to be recalled at all."""
+        return self.exposures >= RECALL_EXPOSURES
+
+
+def recall(tokens: int, loss: float, trained_tokens: int, target_share: float, parameters_per_rank: int) -> Recall:
+    """The rank that a training takes to recall what it is told.
+
+    Parameters
+    ----------
+    tokens : of distinct targets in training.
+    loss : of the probe on such targets, nats per token: what it does not know yet.
+    trained_tokens : of the training that the rank is for.
+    target_share : share of its tokens that are targets.
+    parameters_per_rank : Σ(out + in) over the adapted modules.
+
+    Examples
+    --------
+    >>> found = recall(1_088, 1.3, 262_144, 0.4, 12_800)
+    >>> round(found.bits), round(found.exposures), found.binds, round(found.rank, 1)
+    (2041, 96, True, 8.0)
+    """
+    bits = tokens * max(loss, 0.0) / math.log(2)
+    exposures = trained_tokens * target_share / max(1, tokens)
+    return Recall(tokens, bits, trained_tokens, exposures, bits * RECALL_PARAMETERS / parameters_per_rank)
+
+
 @dataclass(frozen=True)
 class CapacityFloor:
     """What the data could ask of an adapter that has to memorise all of it.

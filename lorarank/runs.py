@@ -43,7 +43,11 @@ class BaseFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The data. ``unique_*`` count distinct training documents once; targets are the tokens that carry loss."""
+    """The data. ``unique_*`` count distinct training documents once; targets are the tokens that carry loss.
+
+    ``distinct_target_tokens`` counts each run of them once, however it is asked for, and ``known_targets`` is the share
+    of the held-out documents whose targets training told, too; ``None`` in runs of an older kind.
+    """
 
     source: str
     heldout_source: str | None
@@ -59,6 +63,8 @@ class DataFacts:
     truncated_documents: int
     row_length: int
     packed: bool
+    distinct_target_tokens: int | None = None
+    known_targets: float | None = None
 
 
 @dataclass(frozen=True)

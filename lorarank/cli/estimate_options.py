@@ -39,6 +39,12 @@ def estimates(task: str) -> Callable[[Command], Command]:
             metavar="PARAMS",
             help="Most trainable parameters: a rank for each module within them.",
         ),
+        click.option(
+            "--tokens",
+            type=int,
+            default=EstimateOptions.tokens,
+            help="Training tokens that the rank is for [default: the probe's]; facts are recalled in long training.",
+        ),
     )
 
     def decorate(command: Command) -> Command:

@@ -115,6 +115,17 @@ def unique_tokens(documents: Iterable[TokenDocument]) -> tuple[int, int]:
     return sum(mask.size for mask in distinct.values()), sum(int(mask.sum()) for mask in distinct.values())
 
 
+def distinct_targets(documents: Iterable[TokenDocument]) -> dict[bytes, int]:
+    """Every distinct run of target tokens, as bytes, with its length: what is answered, however it is asked for.
+
+    >>> mask = np.array([False, True, True])
+    >>> asked = [TokenDocument(str(first), np.array([first, 7, 8], dtype=np.int32), mask) for first in (1, 2)]
+    >>> list(distinct_targets(asked).values())
+    [2]
+    """
+    return {document.input_ids[document.loss_mask].tobytes(): int(document.loss_mask.sum()) for document in documents}
+
+
 @dataclass(frozen=True)
 class _Frame:
     """What the tokenizer puts around a text of its own accord: ``begin``, the id it starts with, if any."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from lorarank.capacity import capacity_floor
+from lorarank.capacity import Recall, capacity_floor, recall
 from lorarank.estimate import constants
 from lorarank.estimate.recommendation import (
     EnergyRule,
@@ -22,12 +22,12 @@ from lorarank.heuristics import Comparison
 from lorarank.numerics import measures
 from lorarank.numerics.ladder import octaves
 from lorarank.numerics.pooling import Spectra, energies
-from lorarank.runs import HeldoutFacts, Loss, Manifest, Run, Trajectory
+from lorarank.runs import DataFacts, HeldoutFacts, Loss, Manifest, Run, Trajectory
 from lorarank.spectrum import Spectrum
 from lorarank.wording import percent
 
 
-def gather(run: Run, weight: Sequence[Spectrum], share: float) -> Evidence:
+def gather(run: Run, weight: Sequence[Spectrum], share: float, tokens: int | None = None) -> Evidence:
     """What the run measured, and the spectra's distance from noise.
 
     Parameters
@@ -35,9 +35,11 @@ def gather(run: Run, weight: Sequence[Spectrum], share: float) -> Evidence:
     run : the run.
     weight : spectra of its first adapter in the ``weight`` metric.
     share : energy share of the rule.
+    tokens : of the training that the rank is for; the probe's where left out.
     """
     data, training, heldout = run.manifest.data, run.manifest.training, run.manifest.heldout
     worst, probe = weakest(heldout)
+    per_rank = max(1, sum(module.parameters_per_rank for module in weight))
     return Evidence(
         base_loss=heldout.base.mean,
         probe_loss=probe.mean,
@@ -51,13 +53,19 @@ def gather(run: Run, weight: Sequence[Spectrum], share: float) -> Evidence:
         learning_rate=training.learning_rate,
         noise=noise_ratio(weight),
         growth=_growth(run.trajectory, weight, share),
-        capacity=capacity_floor(
-            data.unique_target_tokens,
-            heldout.base.mean,
-            max(1, sum(module.parameters_per_rank for module in weight)),
-        ),
+        capacity=capacity_floor(data.unique_target_tokens, heldout.base.mean, per_rank),
         controls=run.controls,
+        recall=_recall(data, probe.mean, training.trained_tokens if tokens is None else tokens, per_rank),
     )
+
+
+def _recall(data: DataFacts, loss: float, tokens: int, parameters_per_rank: int) -> Recall | None:
+    """What recall asks for, where that is what held-out rows ask for."""
+    known, distinct = data.known_targets, data.distinct_target_tokens
+    if known is None or distinct is None or known < constants.KNOWN_TARGETS or not math.isfinite(loss):
+        return None
+    targets = data.unique_target_tokens / max(1, data.unique_tokens)
+    return recall(distinct, loss, tokens, targets, parameters_per_rank)
 
 
 def weakest(heldout: HeldoutFacts) -> tuple[Loss, Loss]:
@@ -256,6 +264,8 @@ def doubts(
         )
     if replication is not None and replication.agreement < constants.WEAK_AGREEMENT:
         found.append(f"The replicates agree weakly ({replication.agreement:.2f}).")
+    if low_rank is not None and r != low_rank.r:
+        found.append("The answer is what recall takes, by a law that was measured on facts in one small model alone.")
     found.extend(wide(interval))
     if trials and all(trial.steps == 0 for trial in trials):
         found.append(

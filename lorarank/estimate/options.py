@@ -20,6 +20,8 @@ class EstimateOptions:
     metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
     task : row of the reference table to stand beside the answer; ``None`` names none.
     budget : most trainable parameters; asks for a rank per module.
+    tokens : training tokens that the rank is for; ``None`` takes those of the probe. It matters where held-out rows ask
+        for what training tells, see :func:`lorarank.capacity.recall`.
 
     Raises
     ------
@@ -36,6 +38,7 @@ class EstimateOptions:
     metric: str = "weight"
     task: str | None = None
     budget: int | None = None
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -48,3 +51,5 @@ class EstimateOptions:
             task_row(self.task)
         if self.budget is not None and self.budget < 1:
             raise OptionError(f"--budget {self.budget}", "it must be at least 1 parameter")
+        if self.tokens is not None and self.tokens < 1:
+            raise OptionError(f"--tokens {self.tokens}", "it must be at least 1 token")

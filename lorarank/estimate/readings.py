@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lorarank.capacity import CapacityFloor
+from lorarank.capacity import CapacityFloor, Recall
 from lorarank.estimate import constants
 from lorarank.estimate.recommendation import (
     Alpha,
@@ -119,13 +119,25 @@ def outlook(companion: Companion | None) -> Outlook | None:
     return Outlook(before.mean, end.mean, se, ("up" if change > 0 else "down") if clear else "stays")
 
 
-def low_rank_interval(found: LowRank, capacity: CapacityFloor) -> Interval:
-    """The answer and what the errors of the companion's loss and of the law leave open.
+def with_recall(found: LowRank, recall: Recall | None) -> int:
+    """The answer: what companion and cut say, or what recall takes where training is long enough for it and it is more.
+
+    >>> from lorarank.capacity import recall
+    >>> found = LowRank(1, 0.0, 0.005, 0.0, 2, 1.4, 2, 1, 2)
+    >>> [with_recall(found, recall(1_088, 1.3, tokens, 0.4, 12_800)) for tokens in (32_768, 262_144)]
+    [2, 8]
+    """
+    return max(found.r, round_up(recall.rank)) if recall is not None and recall.binds else found.r
+
+
+def low_rank_interval(found: LowRank, capacity: CapacityFloor, r: int) -> Interval:
+    """The answer ``r`` and what the errors of the companion's loss and of the law leave open.
 
     The capacity floor raises the upper end.
     """
     readings = [
-        Reading("the answer", found.r),
+        Reading("the answer", r),
+        *([Reading("without recall", found.r)] if r != found.r else ()),
         Reading(f"what r = {found.rank} loses", round_up(found.needed)),
         Reading("less its error", found.low),
         Reading("and more", found.high),

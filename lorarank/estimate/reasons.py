@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lorarank.capacity import RECALL_EXPOSURES, RECALL_PARAMETERS, Recall
 from lorarank.estimate import constants
 from lorarank.estimate.recommendation import (
     Allocation,
@@ -42,6 +43,26 @@ def about_low_rank(found: LowRank | None) -> list[str]:
         f"here {found.between:.1f}, rounded up to the ladder r = {found.r}.",
         *(spared if found.r < constants.CONSTANT else ()),
     ]
+
+
+def about_recall(recall: Recall | None, low_rank: LowRank | None, r: int) -> list[str]:
+    """What learning by heart takes, where held-out rows ask for what training tells."""
+    if recall is None or low_rank is None:
+        return []
+    asked = (
+        "Held-out rows ask for what training tells: their targets are targets of training, and the probe does not "
+        f"know {recall.bits:,.0f} bits of them yet."
+    )
+    rank = round_up(recall.rank)
+    law = f"(in trained sweeps of such facts {RECALL_PARAMETERS:g} parameters recalled a bit)"
+    told = f"A training of {recall.trained_tokens:,} tokens tells each of them {recall.exposures:.0f} times"
+    if not recall.binds:
+        end = (
+            f"from about {RECALL_EXPOSURES:g} times on recall takes r = {rank} {law}; say with --tokens how long it is."
+        )
+        return [f"{asked} {told}, too seldom for recall; {end}"]
+    settles = "which sets the answer" if r != low_rank.r else "which the answer allows"
+    return [f"{asked} {told}, and recall then takes r = {rank} {law}, {settles}."]
 
 
 def about_outlook(found: Outlook | None) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lorarank import __version__
-from lorarank.capacity import CapacityFloor
+from lorarank.capacity import CapacityFloor, Recall
 from lorarank.heuristics import Comparison
 from lorarank.result import Result
 from lorarank.runs import Controls
@@ -123,7 +123,7 @@ class Evidence:
     """What the run measured about itself. ``gain`` is the smallest over replicates, in its standard errors too.
 
     ``noise`` is the energy-weighted participation ratio as a share of its value for pure noise. ``controls`` is
-    ``None`` in runs of an older kind.
+    ``None`` in runs of an older kind, ``recall`` where held-out rows ask for something else.
     """
 
     base_loss: float
@@ -140,6 +140,7 @@ class Evidence:
     growth: Growth | None
     capacity: CapacityFloor
     controls: Controls | None = None
+    recall: Recall | None = None
 
 
 @dataclass(frozen=True)

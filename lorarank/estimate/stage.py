@@ -88,13 +88,13 @@ def _answer(
     manifest, modules = run.manifest, spectra[0]
     rule = readings.energy_rule(_values(modules), options.energy)
     ranks = module_ranks(_values(modules), rule.share)
-    facts = evidence.gather(run, weight[0], rule.share)
+    facts = evidence.gather(run, weight[0], rule.share, options.tokens)
     figures = summary.compare_replicates(opened) if len(opened) > 1 else {}
     replication = summary.replication_of(opened, figures, weight[0]) if figures else None
     probed = manifest.heldout.gains[0].mean
     low_rank = readings.low_rank(run.companion, run.truncation, probed) if options.energy is None else None
     outlook = None if low_rank is None else readings.outlook(run.companion)
-    r = rule.r if low_rank is None else low_rank.r
+    r = rule.r if low_rank is None else readings.with_recall(low_rank, facts.recall)
     refusals = evidence.refusals(manifest, facts, rule, replication, low_rank)
     # shares of a gain that cannot be trusted would be numbers without meaning
     gain = 0.0 if refusals else probed
@@ -121,7 +121,7 @@ def _answer(
         undivided = reasons.about_budget_refused(options.budget)
         return dataclasses.replace(measured, fallback=constants.FALLBACK, reasons=(*measured.reasons, *undivided))
     if low_rank is not None:
-        interval = readings.low_rank_interval(low_rank, facts.capacity)
+        interval = readings.low_rank_interval(low_rank, facts.capacity, r)
     else:
         # spectra part of the way are known in the weight metric alone
         earlier = evidence.spectra_at(run.trajectory, constants.GROWTH_POINT) if options.metric == "weight" else ()
@@ -137,6 +137,7 @@ def _answer(
         confidence=evidence.confidence(facts, doubts),
         reasons=(
             *reasons.about_low_rank(low_rank),
+            *reasons.about_recall(facts.recall, low_rank, r),
             *reasons.about_outlook(outlook),
             *reasons.about_rule(rule, len(modules), options.metric, alone=low_rank is None),
             *reasons.about_interval(interval, low_rank),

@@ -107,6 +107,12 @@ class Material:
         """The held-out documents that are measured."""
         return _some(self.heldout_documents, self.heldout_tokens)
 
+    def repeated(self) -> tuple[int, float]:
+        """Tokens of the distinct targets of training, and the share of the held-out pieces whose target is one."""
+        targets = corpus.distinct_targets(piece for part in self.parts for piece in part)
+        again = [piece.input_ids[piece.loss_mask].tobytes() in targets for piece in self.heldout_pieces]
+        return sum(targets.values()), sum(again) / max(1, len(again))
+
     def heldout(self, packed: bool, pieces: tuple[TokenDocument, ...] | None = None) -> Heldout:
         """The held-out rows, or those of other ``pieces``."""
         pieces = self.heldout_pieces if pieces is None else pieces

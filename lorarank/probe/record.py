@@ -143,6 +143,7 @@ def manifest(probe: UnfinishedProbe, heldout: runs.HeldoutFacts) -> runs.Manifes
     head = losses[: max(1, len(losses) // 50)]
     rows, schedule = probe.schedule(0)
     trained = schedule.tokens(rows)
+    distinct, known = material.repeated()
     packages = ("torch", "transformers", "peft", "accelerate", "numpy", "safetensors")
     return runs.Manifest(
         schema=json_files.SCHEMA,
@@ -173,6 +174,8 @@ def manifest(probe: UnfinishedProbe, heldout: runs.HeldoutFacts) -> runs.Manifes
             truncated_documents=material.truncated,
             row_length=material.row_length,
             packed=probe.packed,
+            distinct_target_tokens=distinct,
+            known_targets=known,
         ),
         training=runs.TrainingFacts(
             rank=options.rank,

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pairs
 from bakeoff import EVIDENCE, verdict
-from predictors import Record
+from predictors import Record, recalled
 
 from lorarank import runs
 from lorarank.estimate import EstimateOptions, evidence, readings, recommend
@@ -37,7 +37,7 @@ OUTPUT = EVIDENCE / "answers.json"
 
 def said(pair: pairs.Pair, folder: Path) -> dict[str, Any]:
     """What the tool says of a probe."""
-    found = recommend(folder, EstimateOptions(task=pair.task))
+    found = recommend(folder, EstimateOptions(task=pair.task, tokens=pair.tokens))
     return {
         "r": found.r,
         "confidence": found.confidence,
@@ -62,16 +62,17 @@ def said_anew(record: Record, before: dict[str, Any]) -> dict[str, Any]:
     found = readings.low_rank(Companion(rank, 1, nothing, Loss(mean, se)), truncation, gain)
     if found is None or before["r"] is None:
         return before
-    interval = Interval(min(found.low, found.r), max(*before["interval"], found.high, found.r), ())
+    r = readings.with_recall(found, recalled(record))
+    interval = Interval(min(found.low, found.r), max(*before["interval"], found.high, r), ())
     doubts = [
         *(doubt for doubt in before["doubts"] if not doubt.startswith(("The interval is", "The keep rank"))),
         *evidence.wide(interval),
-        *evidence.contradicted(readings.keep_rank(truncation, gain), found.r),
+        *evidence.contradicted(readings.keep_rank(truncation, gain), r),
     ]
     unsound = any("took only" in doubt or "is far off" in doubt for doubt in doubts)
     return {
         **before,
-        "r": found.r,
+        "r": r,
         "interval": [interval.low, interval.high],
         "doubts": doubts,
         "confidence": evidence.level(doubts, unsound=unsound),

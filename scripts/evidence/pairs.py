@@ -177,6 +177,7 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
         "name": pair.name,
         "model": pair.model,
         "task": pair.task,
+        "tokens": pair.tokens,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {manifest.base.dtype}",
         "probe": {
             "rank": manifest.training.rank,
@@ -190,6 +191,9 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
             "gain": [manifest.heldout.gains[0].mean, manifest.heldout.gains[0].se],
             "base_loss": manifest.heldout.base.mean,
             "unique_target_tokens": manifest.data.unique_target_tokens,
+            "unique_tokens": manifest.data.unique_tokens,
+            "distinct_target_tokens": manifest.data.distinct_target_tokens,
+            "known_targets": manifest.data.known_targets,
         },
         "share_of_sweep_tokens": round(tokens / found.trained_tokens, 4),
         "companion": None if companion is None else [companion.rank, companion.excess.mean, companion.excess.se],

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank.capacity import capacity_floor
-from lorarank.estimate.constants import LOSS_SHARE
+from lorarank.capacity import Recall, capacity_floor, recall
+from lorarank.estimate.constants import CUT_SHARE, KNOWN_TARGETS, LOSS_SHARE, POWER
 from lorarank.heuristics import TASKS
 from lorarank.numerics import criteria, measures
 from lorarank.numerics.allocation import weighted_quantile
@@ -115,6 +115,30 @@ def capacity(record: Record) -> float:
     probe = record["probe"]
     per_rank = sum(out + inner for out, inner in record["shapes"].values())
     return capacity_floor(probe["unique_target_tokens"], probe["base_loss"], per_rank).rank
+
+
+def recalled(record: Record) -> Recall | None:
+    """What recall asks for in a training as long as the sweep's, where held-out rows ask for it."""
+    probe = record["probe"]
+    if (probe.get("known_targets") or 0.0) < KNOWN_TARGETS:
+        return None
+    return recall(
+        probe["distinct_target_tokens"],
+        probe["base_loss"] - probe["gain"][0],
+        record["tokens"],
+        probe["unique_target_tokens"] / probe["unique_tokens"],
+        sum(out + inner for out, inner in record["shapes"].values()),
+    )
+
+
+def or_recall(rule: Rule) -> Rule:
+    """What recall asks for, where that is more."""
+
+    def larger(record: Record) -> float:
+        found = recalled(record)
+        return max(rule(record), found.rank) if found is not None and found.binds else rule(record)
+
+    return larger
 
 
 def healed(loss: float) -> Rule:
@@ -261,6 +285,8 @@ def predictors() -> Iterator[tuple[str, Rule]]:
             lost = companion(1, power)
             name = f"companion at 1, power {power:g}, and truncation {loss:.0%}"
             yield f"{name}, the mean", combined(geometric_mean, lost, crossing(loss))
+            if (power, loss) == (POWER, CUT_SHARE):
+                yield f"{name}, the mean, or recall", or_recall(combined(geometric_mean, lost, crossing(loss)))
             yield f"{name}, the larger", combined(max, lost, crossing(loss))
             yield f"{name}, the smaller", combined(min, lost, crossing(loss))
     energy90 = by_module("weight", energy(0.9), "q50 by energy")

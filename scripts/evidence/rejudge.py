@@ -56,7 +56,9 @@ def main() -> None:
         before, now = read(path.parent), judged(path.parent)
         write_json(path, now)
         moved = "" if told(before.outcome) == told(now.outcome) else f"   was {told(before.outcome)}"
-        print(f"{path.parent.name}: {told(now.outcome)}{moved}{'' if pairs.seeded(now, now.seeds) else '   lacks seeds'}")
+        print(
+            f"{path.parent.name}: {told(now.outcome)}{moved}{'' if pairs.seeded(now, now.seeds) else '   lacks seeds'}"
+        )
 
 
 if __name__ == "__main__":
