@@ -19,10 +19,11 @@ RECALL_EXPOSURES = 64.0
 """Times that a training has to tell a fact before recall binds: in data/evidence/pairs facts told 25 times were learned
 no better at 32 than at 1, and of facts told 100 times more the higher the rank."""
 
-RECALL_PARAMETERS = 50.0
+RECALL_PARAMETERS = 40.0
 """Trainable parameters for each bit that is recalled, after 100 exposures and more. Of the pairs of recalled facts in
-data/evidence/pairs, 128 facts (2,000 bits) took 102,400 parameters, r = 8 on the demo model. That is a fiftieth of what
-:data:`BITS_PER_PARAMETER` says: brief training at a low rank learns slower than it could hold."""
+data/evidence/pairs 128 facts (2,000 bits) took r = 8 and 32 (500 bits) r = 4 on the demo model, 50 and 100 parameters a
+bit: this gives 8 and, a doubling low, 2. It is a fiftieth of what :data:`BITS_PER_PARAMETER` says: a low rank learns
+slower than it could hold."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def recall(tokens: int, loss: float, trained_tokens: int, target_share: float, p
     --------
     >>> found = recall(1_088, 1.3, 262_144, 0.4, 12_800)
     >>> round(found.bits), round(found.exposures), found.binds, round(found.rank, 1)
-    (2041, 96, True, 8.0)
+    (2041, 96, True, 6.4)
     """
     bits = tokens * max(loss, 0.0) / math.log(2)
     exposures = trained_tokens * target_share / max(1, tokens)
