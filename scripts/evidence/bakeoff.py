@@ -28,7 +28,7 @@ from lorarank.sweep.outcome import Outcome
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "data" / "evidence"
 
-MADE_HERE = ("demo-", "long-", "planted-")
+MADE_HERE = ("demo-", "long-", "planted-", "recall-")
 """How pairs of the embedded model are called; all others are of pretrained models."""
 
 
@@ -99,9 +99,11 @@ def family(pair: str) -> str:
 
     >>> family("planted-r01-s0"), family("long-facts-32"), family("smollm2-gsm8k") == family("gemma3-gsm8k")
     ('planted', 'facts', True)
+    >>> family("recall-32")
+    'facts'
     """
     first, _, rest = pair.partition("-")
-    return first if first == "planted" else rest.partition("-")[0]
+    return {"planted": "planted", "recall": "facts"}.get(first) or rest.partition("-")[0]
 
 
 def left_out(

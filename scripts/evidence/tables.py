@@ -28,8 +28,8 @@ DOCUMENTS = (ROOT / "README.md", EVIDENCE / "README.md")
 SHOWN = 12
 """Predictors at the head of the bake-off that the README shows, before those that people ask for by name."""
 
-FACTS = ("32", "128", "512", "2048")
-"""How many facts are learned by heart where capacity is to bind."""
+FACTS = ("8", "32", "128")
+"""How many facts are recalled, where capacity is to bind."""
 
 LINEAR_EDGE = 1.25
 """Times the detectable edge from which a planted direction counts as above it."""
@@ -234,7 +234,7 @@ def aims() -> str:
     planted = [name for name in pairs if name.startswith("planted-")]
     hit = sum(answers["answers"][name]["octaves"] <= 1 for name in planted)
     grew = [one for one in moved["outlooks"] if one["r"][1] > one["r"][0]]
-    facts = [(pairs[f"long-facts-{n}"]["r_sufficient"], answers["answers"][f"long-facts-{n}"]["r"]) for n in FACTS]
+    facts = [(pairs[f"recall-{n}"]["r_sufficient"], answers["answers"][f"recall-{n}"]["r"]) for n in FACTS]
     real = [one["regret"] for name, one in answers["answers"].items() if not name.startswith(MADE_HERE)]
     real_regret = sum(real) / len(real)
     rows = [
