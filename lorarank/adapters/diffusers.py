@@ -17,7 +17,7 @@ from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import NAMED, PEFT, PROCESSOR, role_of
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.components import LANGUAGE
-from lorarank.adapters.factors import Named, alpha_scaling, assemble, build, collect
+from lorarank.adapters.factors import Named, alpha_scaling, assemble, build, collect, turned
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft import modules as peft_modules
 from lorarank.adapters.peft_config import NOTES, parse_config
@@ -87,9 +87,12 @@ def read_plain(candidate: Candidate, form: str, unscaled: str) -> Adapter:
     store = candidate.tensors
     refuse_other_methods(store.path, store.tensors)
     found, carried = collect(store.tensors, role_of, store.path)
-    modules = [build(store, one, alpha_scaling(store, one)) for one in found]
+    ways = ["" if one.A.endswith(".weight") else turned(store, one) for one in found]
+    modules = [
+        build(store, one, alpha_scaling(store, one), transposed=way) for one, way in zip(found, ways, strict=True)
+    ]
     notes = [unscaled] if any(one.alpha is None for one in found) else []
-    if any("magnitude_vector" in key for key in carried):
+    if any("magnitude_vector" in key or key.endswith(".dora_scale") for key in carried):
         notes.append(NOTES["use_dora"])
     return assemble(candidate, form, modules, carried, notes=notes)
 

@@ -165,6 +165,29 @@ def dtype_of(store: Store, *keys: str) -> str:
     return ", ".join(dict.fromkeys(store.tensors[key].dtype for key in keys))
 
 
+def turned(store: Store, one: Named, usual: str = "") -> str:
+    """Letters of the factors of a layer that are stored the other way round, where names do not say it for sure.
+
+    Bare ``lora_A`` are (r, in) with loralib and (in, r) with PaddleNLP (``paddlenlp/peft/lora/lora_layers.py``), bare
+    ``lora_a`` (in, r) with MLX. ``usual`` is kept unless it makes r larger than the layer, and the other way does not.
+    """
+    shape_A, shape_B = factor_shape(store, one.A), factor_shape(store, one.B)
+    if len(shape_A) != 2 or len(shape_B) != 2:
+        return usual
+    other = "" if usual else "AB"
+    return other if _is_narrow(shape_A, shape_B, other) and not _is_narrow(shape_A, shape_B, usual) else usual
+
+
+def _is_narrow(shape_A: tuple[int, ...], shape_B: tuple[int, ...], transposed: str) -> bool:
+    """Whether two factors fit each other, with an r no larger than the layer.
+
+    >>> _is_narrow((32, 4), (4, 32), ""), _is_narrow((32, 4), (4, 32), "AB"), _is_narrow((32, 4), (4, 8), "")
+    (False, True, False)
+    """
+    (r, inner), (outer, columns) = (shape_A[::-1], shape_B[::-1]) if transposed else (shape_A, shape_B)
+    return r == columns and r <= max(inner, outer)
+
+
 def alpha_scaling(store: Store, one: Named) -> float:
     """alpha/r, or 1 where no alpha is stored.
 

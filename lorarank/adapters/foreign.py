@@ -21,6 +21,12 @@ NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.vera_lambda", "a VeRA, whose factors are random and shared"),
     (r"\.a1\.weight$|\.b1\.weight$", "a GLoRA of LyCORIS, whose update depends on the base weight"),
     (r"\.lora_E(\.|$)", "an AdaLoRA, which puts learnt singular values between its factors"),
+    (r"\.lora_(?:mixer|AB)\b", "a MoSLoRA, which trains a matrix between its two factors"),
+    (r"\.lora_diag\b", "a KaSA, which trains a diagonal between its two factors"),
+    (r"\.lora_A2\b", "an ABBA, whose update is an elementwise product of two low-rank products"),
+    (r"\.hira_[AB]\b", "a HiRA, whose update is an elementwise product with the base weight"),
+    (r"\.delora_[AB]\b", "a DeLoRA, which normalises each of its components"),
+    (r"\.lily_[AB]\b", "a Lily, whose factors a router mixes among layers"),
     (r"\.lora_[AB]\d+\.|\.lora_route\b", "a mixture of LoRAs like HydraLoRA, whose factors a gate weighs by the input"),
     (r"lora_latent_mapping", "a LoRA-XS, which trains a small matrix between two fixed factors"),
     (r"\.lora_[ab]_scales$", "a quantised adapter of MLX, whose factors are packed integers"),
@@ -28,8 +34,8 @@ NOT_LORA: Sequence[tuple[str, str]] = (
 """Part of a tensor's name → what the file is: methods whose update is no product of two trained factors."""
 
 OTHER = re.compile(
-    r"\.(?:hada_|lokr_|ia3_|on_input|b?oft_|vera_|[ab]1\.weight|lora_E|lora_[AB]\d|lora_route|lora_[ab]_scales)"
-    r"|lora_latent_mapping"
+    r"\.(?:hada_|lokr_|ia3_|on_input|b?oft_|vera_|[ab]1\.weight|lora_E|lora_[AB]\d|lora_route|lora_[ab]_scales"
+    r"|lora_(?:mixer|AB|diag)\b|(?:hira|delora|lily)_)|lora_latent_mapping"
 )
 """What all of these have in their names, to look at once."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape
+from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape, turned
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, usable_alpha
 from lorarank.adapters.stacks import Stacks
@@ -105,7 +105,7 @@ def read(candidate: Candidate) -> Adapter:
             modules += stacks.modules(one, scaling, f"{parent}.{{}}.{last}" if parent else f"{last}.{{}}")
         else:
             kind = "embedding" if EMBEDDING.search(one.module) else ""
-            modules.append(build(store, one, scaling, transposed="AB", kind=kind))
+            modules.append(build(store, one, scaling, transposed=turned(store, one, "AB"), kind=kind))
     notes = [OLD_SCALE] if alpha is not None else []
     if "lora_parameters" not in config:
         notes = [VISION_SCALE if vision else UNSCALED]

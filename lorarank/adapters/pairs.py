@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import role_of as plain_role
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import Named, Role, alpha_scaling, assemble, build, collect, factor_shape
+from lorarank.adapters.factors import Named, Role, alpha_scaling, assemble, build, collect, factor_shape, turned
 from lorarank.adapters.foreign import refuse_other_methods
-from lorarank.adapters.peft_config import FILE_NAME, NOTES
+from lorarank.adapters.peft_config import FILE_NAME, NOTES, OTHER_METHOD
 from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, without_wrappers
 from lorarank.adapters.tensors import Store, StoredTensor
 from lorarank.errors import AdapterError, printable
@@ -28,6 +28,7 @@ WORDS = (
     ("lora_A", "lora_B"),
     ("lora_a", "lora_b"),
     ("adapter.linear_in", "adapter.linear_out"),  # Megatron and NeMo
+    ("linear_in", "linear_out"),  # theirs with q, k and v apart: adapter.adapter_q.linear_in
     ("linear_a", "linear_b"),
     ("w_a", "w_b"),
 )
@@ -41,6 +42,10 @@ MOST_GUESSED = 20_000
 
 LONGEST_GUESSED = 200
 """Characters of such names."""
+
+PACKED = re.compile(r"\.(?:(?:qkv_proj|out_proj|mlp_fc[12])(?:_context)?|mlp_context_fc[12])\.lora_(?:down|up)$")
+"""Factors of nunchaku's, in the order of a GPU's tiles (nunchaku-tech/nunchaku
+``nunchaku/lora/flux/nunchaku_converter.py``)."""
 
 NARROW = 2
 """How many times the rank has to fit into the two other dimensions, where nothing but a word tells of a factor."""
@@ -71,6 +76,12 @@ def read(candidate: Candidate) -> Adapter:
     """
     store = candidate.tensors
     refuse_other_methods(store.path, store.tensors)
+    if any(map(PACKED.search, store.tensors)):
+        raise AdapterError(
+            store.path,
+            "an adapter of nunchaku's, whose factors lie in the order of a GPU's tiles",
+            do="take the file that it was converted from",
+        )
     named = any(map(_is_of_peft, store.tensors))
     if named:
         found, carried = _of_peft(candidate)
@@ -80,6 +91,7 @@ def read(candidate: Candidate) -> Adapter:
         modules, notes = _scaled(store, found)
     else:
         found, carried = collect(store.tensors, _role_by_words(store.tensors) or plain_role, store.path)
+        _refuse_bottlenecks(store, found)
         modules, notes = _guessed(store, found)
     if any("magnitude_vector" in key for key in carried):
         notes.append(NOTES["use_dora"])
@@ -102,11 +114,30 @@ def _is_plain(key: str) -> bool:
 
 def _scaled(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], list[str]]:
     """Modules of factors whose names say how they fit."""
-    modules = [
-        build(store, one, alpha_scaling(store, one), kind="embedding" if "lora_embedding_A" in one.A else "")
-        for one in found
-    ]
-    return modules, [UNCONFIGURED] if any(one.alpha is None for one in found) else []
+    modules = []
+    for one in found:
+        kind = "embedding" if "lora_embedding_A" in one.A else ""
+        way = "" if one.A.endswith(".weight") else turned(store, one)
+        modules.append(build(store, one, alpha_scaling(store, one), transposed=way, kind=kind))
+    notes = [UNCONFIGURED] if any(one.alpha is None for one in found) else []
+    others = [module.keys[0] for module in modules if module.transposed]
+    if others:
+        notes.append(f"Factors like {printable(others[0])} are taken as (in, r) and (r, out), by their shapes.")
+    return modules, notes
+
+
+def _refuse_bottlenecks(store: Store, found: Sequence[Named]) -> None:
+    """Refuse adapters with a function between their two matrices, whose names some LoRAs share: those have biases
+    (``HoulsbyAdapterLinear``, speechbrain ``speechbrain/nnet/adapters.py``)."""
+    for one in found:
+        bias = f"{one.A.removesuffix('.weight')}.bias"
+        if "lora" not in one.A.lower() and bias in store.tensors:
+            raise AdapterError(
+                f"{store.path}: {bias}",
+                "a bias, as bottleneck adapters have one and LoRA has none",
+                why="what lies between its two matrices is not linear, so their product is no update",
+                do=OTHER_METHOD,
+            )
 
 
 def _of_peft(candidate: Candidate) -> tuple[list[Named], tuple[str, ...]]:
@@ -186,8 +217,8 @@ def _transposed(shape_A: tuple[int, ...], shape_B: tuple[int, ...]) -> str | Non
     >>> _transposed((8, 8), (8, 8)) is None
     True
     """
-    for turned, axis_A, axis_B in (("", 0, 1), ("AB", 1, 0), ("A", 1, 1), ("B", 0, 0)):
+    for way, axis_A, axis_B in (("", 0, 1), ("AB", 1, 0), ("A", 1, 1), ("B", 0, 0)):
         r = shape_A[axis_A]
         if r == shape_B[axis_B] and NARROW * r <= min(shape_A[1 - axis_A], shape_B[1 - axis_B]):
-            return turned
+            return way
     return None

@@ -32,6 +32,10 @@ MOST_LISTED = 5
 
 def recognises(candidate: Candidate) -> bool:
     """Whether a folder or file is meant to be an adapter of PEFT with its configuration, damaged ones included."""
+    path = candidate.path
+    if path.suffix == ".safetensors" and not path.name.startswith("adapter_model") and path.is_file():
+        # another tool's file may lie beside a configuration, whose scaling is none of its
+        return candidate.config is not None and any("base_model.model." in key for key in candidate.keys)
     return candidate.config is not None or candidate.path.name == FILE_NAME or bool(_shards(candidate.folder))
 
 

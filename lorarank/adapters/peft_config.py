@@ -50,6 +50,8 @@ OTHER_METHOD = "name an adapter that was trained with LoRA"
 VARIANTS: Mapping[str, str] = {
     "use_qalora": "QA-LoRA averages groups of inputs before lora_A",
     "use_bdlora": "BD-LoRA stores block-diagonal factors",
+    "use_mora": "MoRA stores one square matrix for both factors",
+    "lora_use_mixer": "MoSLoRA trains a matrix between lora_A and lora_B",
     "kasa_config": "KaSA puts a learnt diagonal between the factors and cuts the base weight",
 }
 """Fields that turn LoRA into something else when they are set, and why."""

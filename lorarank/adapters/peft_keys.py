@@ -18,6 +18,12 @@ FACTOR = re.compile(
 LIKE_A_FACTOR = re.compile(r"(?:^|\.)lora_(?:embedding_)?[AB](?:\.|$)")
 """A name that must be understood: leaving a factor out would be a wrong answer, not a partial one."""
 
+BESIDE = re.compile(
+    r"(?:^|\.)(?:loranew_\w+|lora_(?!(?:A|B|embedding_A|embedding_B|magnitude_vector|bias|monteclora_\w+)(?:\.|$))\w+)"
+    r"(?:\.[^.]+)?(?:\.weight)?$"
+)
+"""A tensor that PEFT stores beside no LoRA: forks put a matrix between the factors, or a second pair beside them."""
+
 WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.")
 """Path components that FSDP, torch.compile and activation checkpointing put in."""
 
@@ -75,6 +81,13 @@ def pair(keys: Iterable[str], where: str, member: str | None = None) -> tuple[li
     others: list[str] = []
     for key, match in matches.items():
         if match is None:
+            if BESIDE.search(key):
+                raise AdapterError(
+                    f"{where}: {key}",
+                    "a part of the update that PEFT's LoRA does not have",
+                    why="ΔW is more than lora_B @ lora_A",
+                    do="merge it with the fork of PEFT that trained it",
+                )
             if not key.endswith("bias") and LIKE_A_FACTOR.search(key):
                 raise AdapterError(f"{where}: {key}", "looks like a LoRA factor, but its name is not one PEFT gives")
             others.append(key)

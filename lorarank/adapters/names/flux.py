@@ -95,6 +95,8 @@ def pieces(module: LoraModule, name: str) -> tuple[Piece, ...] | None:
     match = BLOCK.fullmatch(name)
     if match is None:
         return _outside(module, name.replace(".", "_"))
+    if int(match["index"]) >= BLOCKS[match["kind"]]:  # HunyuanVideo's
+        return None
     stem = "transformer." + ("transformer_blocks" if match["kind"] == "double" else "single_transformer_blocks")
     stem, last = f"{stem}.{match['index']}.", match["name"].replace(".", "_")
     width = module.in_features

@@ -1,0 +1,129 @@
+"""Layouts as tools in the wild write them: read as what they are, or declined by name, never measured as another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lorarank import adapters
+from lorarank.adapters.adapter import LoraModule
+from lorarank.adapters.names import flux
+from lorarank.errors import AdapterError
+
+DOWN = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)
+UP = np.random.default_rng(1).standard_normal((24, 4)).astype(np.float32)
+SQUARE = np.random.default_rng(2).standard_normal((32, 4)).astype(np.float32)
+PEFT = "base_model.model.layers.0.q_proj"
+
+
+def saved(path: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, object] | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, path)
+    if config is not None:
+        (path.parent / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, **config}))
+    return path
+
+
+@pytest.mark.parametrize("name", ["llama.layers.0.q_proj.lora_A", "transformer.blocks.0.attn.to_q.lora_A"])
+@pytest.mark.parametrize("up", [UP, SQUARE], ids=["narrow", "square"])
+def test_bare_factors_the_other_way_round(tmp_path: Path, name: str, up: np.ndarray) -> None:
+    path = saved(tmp_path / "x.safetensors", {name: DOWN.T, f"{name[:-1]}B": up.T})
+    (module,) = adapters.open(path).modules
+    lora_A, lora_B = module.factors()
+    assert (module.r, module.out_features, module.in_features) == (4, len(up), 32)
+    np.testing.assert_array_equal(lora_B @ lora_A, up.astype(float) @ DOWN.astype(float))
+
+
+def test_bare_factors_the_usual_way_round_are_left_so(tmp_path: Path) -> None:
+    name = "llama.layers.0.q_proj.lora_A"
+    (module,) = adapters.open(saved(tmp_path / "x.safetensors", {name: DOWN, f"{name[:-1]}B": SQUARE})).modules
+    assert (module.r, module.transposed) == (4, "")
+
+
+def test_bare_lower_case_factors_as_others_than_mlx_keep_them(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.safetensors", {"layers.0.q.lora_a": DOWN, "layers.0.q.lora_b": SQUARE})
+    (module,) = adapters.open(path).modules
+    assert (module.r, module.out_features, module.in_features) == (4, 32, 32)
+
+
+def test_queries_keys_and_values_apart_in_megatron(tmp_path: Path) -> None:
+    stem = "decoder.layers.0.self_attention.linear_qkv.adapter"
+    tensors = {f"{stem}.adapter_{part}.linear_{side}.weight": value for part in "qkv" for side, value in
+               (("in", DOWN), ("out", SQUARE))}  # fmt: skip
+    assert [module.r for module in adapters.open(saved(tmp_path / "x.safetensors", tensors)).modules] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("extra", "what"),
+    [
+        ("lora_mixer.weight", "MoSLoRA"),
+        ("lora_AB.weight", "MoSLoRA"),
+        ("lora_diag", "KaSA"),
+        ("lora_A2", "ABBA"),
+        ("lora_G", "a part of the update that PEFT's LoRA does not have"),
+        ("loranew_A.weight", "a part of the update that PEFT's LoRA does not have"),
+    ],
+)
+def test_forks_of_peft_are_declined(tmp_path: Path, extra: str, what: str) -> None:
+    tensors = {
+        f"{PEFT}.lora_A.weight": DOWN,
+        f"{PEFT}.lora_B.weight": UP,
+        f"{PEFT}.{extra}": np.ones((4, 4), np.float32),
+    }
+    path = saved(tmp_path / "adapter_model.safetensors", tensors, {"target_modules": ["q_proj"]})
+    with pytest.raises(AdapterError, match=what):
+        adapters.open(path.parent)
+
+
+@pytest.mark.parametrize(("field", "what"), [("use_mora", "MoRA"), ("lora_use_mixer", "MoSLoRA")])
+def test_fields_of_forks_are_declined(tmp_path: Path, field: str, what: str) -> None:
+    tensors = {f"{PEFT}.lora_A.weight": np.eye(16, dtype=np.float32), f"{PEFT}.lora_B.weight": np.eye(16, dtype="f4")}
+    path = saved(tmp_path / "adapter_model.safetensors", tensors, {"target_modules": ["q_proj"], field: True})
+    with pytest.raises(AdapterError, match=what):
+        adapters.open(path.parent)
+
+
+@pytest.mark.parametrize(("name", "what"), [("hira", "HiRA"), ("delora", "DeLoRA"), ("lily", "Lily")])
+def test_other_methods_without_their_configuration(tmp_path: Path, name: str, what: str) -> None:
+    path = saved(tmp_path / "x.safetensors", {f"{PEFT}.{name}_A": DOWN, f"{PEFT}.{name}_B": UP})
+    with pytest.raises(AdapterError, match=what):
+        adapters.open(path)
+
+
+def test_tiles_of_a_gpu_are_no_matrices(tmp_path: Path) -> None:
+    stem = "transformer_blocks.0.qkv_proj"
+    path = saved(tmp_path / "x.safetensors", {f"{stem}.lora_down": DOWN.T, f"{stem}.lora_up": SQUARE})
+    with pytest.raises(AdapterError, match="nunchaku"):
+        adapters.open(path)
+
+
+def test_a_bottleneck_is_no_lora(tmp_path: Path) -> None:
+    stem = "encoder.0.adapter"
+    tensors = {f"{stem}_down_proj.weight": DOWN, f"{stem}_up_proj.weight": SQUARE}
+    assert adapters.open(saved(tmp_path / "lora.safetensors", tensors)).modules[0].r == 4
+    tensors[f"{stem}_down_proj.bias"] = np.ones(4, np.float32)
+    with pytest.raises(AdapterError, match="bottleneck"):
+        adapters.open(saved(tmp_path / "houlsby.safetensors", tensors))
+
+
+def test_a_configuration_is_not_that_of_another_tools_file_beside_it(tmp_path: Path) -> None:
+    weights = {f"{PEFT}.lora_A.weight": DOWN, f"{PEFT}.lora_B.weight": UP}
+    saved(tmp_path / "adapter_model.safetensors", weights, {"lora_alpha": 8, "target_modules": ["q_proj"]})
+    stem = "diffusion_model.blocks.0.q"
+    other = saved(tmp_path / "comfy.safetensors", {f"{stem}.lora_A.weight": DOWN, f"{stem}.lora_B.weight": UP})
+    renamed = saved(tmp_path / "mine.safetensors", weights)
+    assert [adapters.open(path).modules[0].scaling for path in (tmp_path, renamed, other)] == [2.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(("index", "known"), [(18, True), (19, False)])
+def test_a_block_that_flux_does_not_have_is_none_of_its(index: int, known: bool) -> None:
+    name = f"double_blocks.{index}.img_attn.qkv"
+    module = LoraModule(
+        name, "linear", 4, 3072, 9216, 1.0, "float32", 0, ("a", "b"), read=lambda: (np.ones((4, 1)), np.ones((1, 4)))
+    )
+    assert (flux.pieces(module, name) is not None) is known
