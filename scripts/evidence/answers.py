@@ -1,4 +1,4 @@
-"""What `estimate` says of the probe of every pair, beside the sweep; writes data/evidence/answers.json.
+"""What `estimate` says of the probe of every pair, for a training as long as the sweep's; writes answers.json.
 
 From it: how often the interval holds the rank that suffices, and how often an answer of high, medium and low
 confidence is within an octave of it. What is said of a probe that no longer lies in --work is worked out from its
