@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,8 @@ def command(
             do="leave out --format, --per-module and --sort, or send their report to a file with >",
         )
     found = expand(sources) if base is None else matched(sources)
+    if len(found) > 1:
+        gc.enable()  # what one leaves is small, what thousands leave is not
     if output is None and base is not None:
         ctx.exit(_fine_tune(base, found, options, kind, per_module or by_size, by_size))
     if output is not None:
