@@ -168,7 +168,8 @@ def embedding(folder: Path, dtype: str) -> Path:
     for letter, shape in shapes.items():
         numbers = random.standard_normal(shape, dtype=np.float32)
         halves = numbers.view(np.uint32) >> 16  # bfloat16 is the upper half of a float32
-        data += {"F16": numbers.astype(np.float16), "BF16": halves.astype(np.uint16), "F32": numbers}[dtype].tobytes()
+        stored: dict[str, Any] = {"F16": numbers.astype(np.float16), "BF16": halves.astype(np.uint16), "F32": numbers}
+        data += stored[dtype].tobytes()
         key = f"base_model.model.model.embed_tokens.lora_embedding_{letter}"
         header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [at, len(data)]}
         at = len(data)
@@ -196,7 +197,7 @@ def memory_of_one_module(folder: Path, imports: float) -> dict[str, Any]:
 def beside_floor(adapter: Path, rounds: int) -> dict[str, Any]:
     """Ours over the floor on a larger adapter, with one process and with two."""
     weights = adapter / "adapter_model.safetensors"
-    audit = [sys.executable, "-m", "lorarank", "audit", adapter, "--jobs"]
+    audit: list[str | Path] = [sys.executable, "-m", "lorarank", "audit", adapter, "--jobs"]
     commands: dict[str, Sequence[str | Path]] = {
         "jobs_1": [*audit, "1"],
         "jobs_2": [*audit, "2"],

@@ -114,7 +114,7 @@ def _laid_out(value: Any, line: str) -> str:
             return f"[{inner}{repr(list(value))[1:-1].replace(', ', f',{inner}')}{line}]"
         items = [_laid_out(item, inner) for item in value]
         return f"[{inner}{f',{inner}'.join(items)}{line}]" if items else "[]"
-    if fields := _sorted_fields(type(value)):
+    if fields := _sorted_fields(value.__class__):
         items = [f"{key}: {_laid_out(getattr(value, name), inner)}" for name, key in fields]
         return f"{{{inner}{f',{inner}'.join(items)}{line}}}"
     if isinstance(value, Mapping):
