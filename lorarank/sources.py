@@ -30,6 +30,9 @@ PLAIN_SUFFIXES = (".safetensors", ".gguf")
 RETRY_AFTER = 1.0
 """Seconds until a hub that could not be reached is asked once more: among thousands of downloads some fail so."""
 
+CHECKPOINT = re.compile(r"checkpoint-\d+")
+"""How transformers names the folders that its trainers leave (``PREFIX_CHECKPOINT_DIR``)."""
+
 FORMS = "a folder, a file, or a hub id like owner/name or owner/name@revision"
 
 

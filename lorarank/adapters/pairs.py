@@ -189,21 +189,21 @@ def _guessed(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], li
     modules: list[LoraModule] = []
     kinds: dict[str, Named] = {}
     for one in found:
-        turned = _transposed(factor_shape(store, one.A), factor_shape(store, one.B))
-        if turned is None:
+        way = _transposed(factor_shape(store, one.A), factor_shape(store, one.B))
+        if way is None:
             raise AdapterError(
                 f"{store.path}: {one.A}",
                 f"its shape {factor_shape(store, one.A)} and the shape {factor_shape(store, one.B)} of {one.B} "
                 "share no dimension that is a rank",
                 why="no known tool names factors so, and nothing else tells how they fit",
             )
-        kinds.setdefault(turned, one)
-        modules.append(build(store, one, 1.0, transposed=turned))
+        kinds.setdefault(way, one)
+        modules.append(build(store, one, 1.0, transposed=way))
     notes = [
         "A layout of no known tool: scaling 1 is assumed, and names of modules are what the names of factors share."
     ]
-    for turned, one in kinds.items():
-        form_A, form_B = "(in, r)" if "A" in turned else "(r, in)", "(r, out)" if "B" in turned else "(out, r)"
+    for way, one in kinds.items():
+        form_A, form_B = "(in, r)" if "A" in way else "(r, in)", "(r, out)" if "B" in way else "(out, r)"
         key_A, key_B = printable(one.A), printable(one.B)
         notes.append(f"Names like {key_A} are taken for lora_A, {form_A}, and like {key_B} for lora_B, {form_B}.")
     return modules, notes

@@ -11,6 +11,7 @@ from pathlib import Path
 from lorarank.adapters.adapter import natural_order
 from lorarank.adapters.peft_config import FILE_NAME
 from lorarank.errors import SourceError
+from lorarank.sources import CHECKPOINT
 
 WEIGHTS = "adapter_model"
 """What the names of PEFT's weight files begin with."""
@@ -29,9 +30,6 @@ BESIDE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "ran
 
 DEEP = re.compile(r"(?:^|(?<=[/\\]))(?:\*\*(?:[/\\]+|$))+")
 """What stands for any depth in a pattern."""
-
-CHECKPOINT = re.compile(r"(?:^|[/\\])checkpoint-\d+[/\\]?$")
-"""How the folder of a checkpoint is called by transformers' Trainer, and by those that are built on it."""
 
 WHOLE_MODEL = re.compile(r"(diffusion_)?(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 """Names of the weights of whole models, as transformers and diffusers save them."""
@@ -66,10 +64,9 @@ def _as_meant(sources: Sequence[str]) -> Sequence[str]:
     >>> _as_meant(["run/checkpoint-100", "run/checkpoint-20"]), _as_meant(["checkpoint-30", "checkpoint-20"])
     (['run/checkpoint-20', 'run/checkpoint-100'], ['checkpoint-30', 'checkpoint-20'])
     """
-    by_shell = len(sources) > 1 and list(sources) == sorted(sources)
-    checkpoints = by_shell and all(CHECKPOINT.search(source) for source in sources)
-    siblings = checkpoints and len({os.path.dirname(source.rstrip("/\\")) for source in sources}) == 1  # noqa: PTH120
-    return sorted(sources, key=natural_order) if siblings else sources
+    paths = [Path(source) for source in sources]
+    siblings = len({path.parent for path in paths}) == 1 and all(CHECKPOINT.fullmatch(path.name) for path in paths)
+    return sorted(sources, key=natural_order) if siblings and list(sources) == sorted(sources) else sources
 
 
 def matched(sources: Sequence[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +18,10 @@ from lorarank.estimate.options import EstimateOptions
 from lorarank.estimate.recommendation import AdapterSummary, EnergyRule, Recommendation
 from lorarank.estimate.rule import module_ranks
 from lorarank.runs import Run
+from lorarank.sources import CHECKPOINT
 from lorarank.spectrum import Spectrum, measure
 
 Source = str | Path
-
-CHECKPOINT = re.compile(r"checkpoint-\d+")
-"""How transformers names the folders that its trainers leave (``PREFIX_CHECKPOINT_DIR``)."""
 
 
 def recommend(sources: Source | Sequence[Source], options: EstimateOptions | None = None) -> Recommendation:
