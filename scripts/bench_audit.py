@@ -80,6 +80,9 @@ _, status, usage = os.wait4(child, 0)
 seconds, code = time.perf_counter() - begun, os.waitstatus_to_exitcode(status)
 print([seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, code])
 """
+LORARANK = Path(sys.executable).with_name("lorarank")
+"""The command as pip installs it, as the others are run too."""
+
 NOTHING = "import click, numpy, lorarank.audit.adapter, lorarank.report.audit"
 TARGETS = {
     "gradience": "at least 10 times as long",
@@ -186,7 +189,7 @@ def memory_of_one_module(folder: Path, imports: float) -> dict[str, Any]:
     found = {}
     for dtype in ("F16", "BF16", "F32"):
         adapter = embedding(folder / dtype, dtype)
-        cost = run(sys.executable, "-m", "lorarank", "audit", adapter)
+        cost = run(LORARANK, "audit", adapter)
         found[dtype] = {
             "stored_megabytes": round((adapter / "adapter_model.safetensors").stat().st_size / 1e6, 1),
             "over_imports_megabytes": round((cost.megabytes - imports) * 2**20 / 1e6, 1),
@@ -197,7 +200,7 @@ def memory_of_one_module(folder: Path, imports: float) -> dict[str, Any]:
 def beside_floor(adapter: Path, rounds: int) -> dict[str, Any]:
     """Ours over the floor on a larger adapter, with one process and with two."""
     weights = adapter / "adapter_model.safetensors"
-    audit: list[str | Path] = [sys.executable, "-m", "lorarank", "audit", adapter, "--jobs"]
+    audit: list[str | Path] = [LORARANK, "audit", adapter, "--jobs"]
     commands: dict[str, Sequence[str | Path]] = {
         "jobs_1": [*audit, "1"],
         "jobs_2": [*audit, "2"],
@@ -246,7 +249,7 @@ def throughput(folder: Path, count: int, jobs: Sequence[int]) -> dict[str, Any]:
     found: dict[str, Any] = {"adapters": count, "modules_each": len(small)}
     for number in jobs:
         output = folder.parent / f"rows-{number}.jsonl"
-        cost = run(sys.executable, "-m", "lorarank", "audit", folder, "-o", output, "--jobs", str(number))
+        cost = run(LORARANK, "audit", folder, "-o", output, "--jobs", str(number))
         assert len(output.read_text().splitlines()) == count
         found[f"jobs_{number}"] = {
             "seconds": round(cost.seconds, 2),
@@ -274,11 +277,11 @@ def main() -> None:
         weights = adapter / "adapter_model.safetensors"
         python = [sys.executable]
         commands: dict[str, Sequence[str | Path]] = {
-            "ours": [*python, "-m", "lorarank", "audit", adapter, "--format", "json", "--per-module"],
-            "ours_table": [*python, "-m", "lorarank", "audit", adapter],
+            "ours": [LORARANK, "audit", adapter, "--format", "json", "--per-module"],
+            "ours_table": [LORARANK, "audit", adapter],
             "floor": [*python, "-c", FLOOR, weights],
             "imports": [*python, "-c", NOTHING],
-            "help": [*python, "-m", "lorarank", "audit", "--help"],
+            "help": [LORARANK, "audit", "--help"],
         }
         if given.sft:
             commands["sft"] = [given.sft, "lora", "svd", weights, "--json"]
@@ -287,7 +290,7 @@ def main() -> None:
         rounds = rounds_of(commands, given.rounds)
         large = sparse(Path(place) / "sparse")
         bytes_of_large = (large / "adapter_model.safetensors").stat().st_size
-        large_cost = run(sys.executable, "-m", "lorarank", "audit", large)
+        large_cost = run(LORARANK, "audit", large)
         size = round(weights.stat().st_size / 1e6, 1)
         many = throughput(Path(place) / "small", given.small, given.jobs) if given.small else None
         dense = None if given.no_dense else dense_route(50)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape
-from lorarank.adapters.gguf_file import GgufFile
 from lorarank.adapters.peft_config import usable_alpha
 from lorarank.adapters.stacks import Stacks
 from lorarank.errors import AdapterError
+
+if TYPE_CHECKING:
+    from lorarank.adapters.gguf_file import GgufFile
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.gguf",)
 """What is fetched of an adapter on the hub."""
@@ -56,6 +58,8 @@ def read(candidate: Candidate) -> Adapter:
     AdapterError
         A damaged file, a model, another kind of adapter, or factors that do not fit or are quantised.
     """
+    from lorarank.adapters.gguf_file import GgufFile
+
     store = candidate.tensors
     if not isinstance(store, GgufFile):
         raise AdapterError(store.path, "no GGUF file")

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorarank.adapters.gguf_file import GgufFile
 from lorarank.adapters.safetensors_file import SafetensorsFile
 from lorarank.adapters.tensors import Numbers, Store, StoredTensor
-from lorarank.adapters.torch_file import TorchFile
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError
 
@@ -89,8 +87,12 @@ def open_store(path: Path) -> Store:
     if path.suffix == ".safetensors":
         return SafetensorsFile.open(path)
     if path.suffix == ".gguf":
+        from lorarank.adapters.gguf_file import GgufFile  # most adapters are neither this nor torch's
+
         return GgufFile.open(path)
     if path.name.endswith(TORCH_SUFFIXES):
+        from lorarank.adapters.torch_file import TorchFile
+
         return TorchFile.open(path)
     raise AdapterError(path, "no file of tensors that is read here", do=f"name a file of {', '.join(SUFFIXES)}")
 

@@ -10,9 +10,8 @@ from lorarank.audit.codes import Finding, found
 from lorarank.audit.modules import ModuleAudit
 from lorarank.audit.reduction import Reduction
 from lorarank.audit.serving import Serving
-from lorarank.estimate.constants import NOISE_RATIO
 from lorarank.numerics import criteria
-from lorarank.numerics.measures import gaussian_product_participation
+from lorarank.numerics.measures import NOISE_RATIO, gaussian_product_participation
 from lorarank.wording import percent
 
 SHARE = 0.90

@@ -155,19 +155,21 @@ def _to_table(
 
 def _rendered(report: AuditReport, kind: str, per_module: bool, by_size: bool) -> str:
     """The report in one of :data:`FORMATS`."""
-    from lorarank.report import audit as table
-    from lorarank.report import audit_export as export
-
     if kind == "json":
-        return export.to_json(report, command=("lorarank", *sys.argv[1:]), per_module=per_module)
-    if kind == "markdown":
-        return export.to_markdown(report, per_module=per_module, by_size=by_size)
-    if kind == "csv":
-        return export.to_csv(report)
+        from lorarank.report.audit_json import to_json
+
+        return to_json(report, command=("lorarank", *sys.argv[1:]), per_module=per_module)
     if kind == "sarif":
         from lorarank.report.sarif import to_sarif
 
         return to_sarif(report)
+    from lorarank.report import audit as table
+    from lorarank.report import audit_export as export
+
+    if kind == "markdown":
+        return export.to_markdown(report, per_module=per_module, by_size=by_size)
+    if kind == "csv":
+        return export.to_csv(report)
     return table.render(report, **screen(), per_module=per_module, by_size=by_size)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TypedDict
 
@@ -21,5 +20,9 @@ class Screen(TypedDict):
 
 def screen() -> Screen:
     """The terminal on stdout; plain text of :data:`PIPED_WIDTH` columns where there is none."""
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if sys.stdout.isatty() else PIPED_WIDTH
+    width = PIPED_WIDTH
+    if sys.stdout.isatty():
+        from shutil import get_terminal_size  # it loads every kind of archive
+
+        width = get_terminal_size((PIPED_WIDTH, 24)).columns
     return {"width": width, "colour": coloured(sys.stdout)}

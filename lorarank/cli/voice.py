@@ -6,12 +6,9 @@ command in one place, and count wherever they stand.
 
 from __future__ import annotations
 
-import logging
 import os
-import platform
 import sys
 import time
-from importlib.util import find_spec
 from typing import IO, Any
 
 import click
@@ -79,6 +76,9 @@ def coloured(stream: IO[Any]) -> bool:
 
 def _listen(root: click.Context) -> None:
     """Log lines of the package on stderr until the command ends, versions before them and times after."""
+    import logging
+    import platform
+
     started, handler, logger = time.perf_counter(), logging.StreamHandler(sys.stderr), logging.getLogger("lorarank")
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     level = logger.level
@@ -100,5 +100,6 @@ def _listen(root: click.Context) -> None:
 def _versions() -> list[str]:
     """None of them is imported for it."""
     from importlib import metadata  # which loads the parser of e-mail: 20 ms that no other command needs to wait for
+    from importlib.util import find_spec
 
     return [f"{name} {metadata.version(name)}" for name in PACKAGES if find_spec(name) is not None]

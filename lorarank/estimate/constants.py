@@ -76,9 +76,6 @@ probes measured 0.37 (512 tokens a step) and 0.59 (1,024)."""
 WEAK_AGREEMENT = 0.25
 """Agreement that lowers confidence: two thirds of the smallest measured on a good probe."""
 
-NOISE_RATIO = 0.90
-"""Participation ratio as a share of its value for a Gaussian product, from which a spectrum counts as noise-like."""
-
 GROWTH = 1.05
 """Rank at the end over rank at three quarters, from which it counts as still growing. With the rate falling linearly to
 zero the last quarter is a sixteenth of the learning: 5 % there is a rank that grows as time to the power 0.75."""

@@ -251,7 +251,7 @@ def doubts(
             f"{lost.mean:+.3f} ± {lost.se:.3f} nats): it learned what completions look like and not what they answer, "
             "as from shuffled labels."
         )
-    if evidence.noise >= constants.NOISE_RATIO:
+    if evidence.noise >= measures.NOISE_RATIO:
         found.append(
             f"The spectrum is indistinguishable from noise: its participation ratio is {percent(evidence.noise, 0)} "
             "of that of a random product."

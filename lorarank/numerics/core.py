@@ -152,17 +152,18 @@ def _gram_root(columns: Matrix, where: str) -> Root:
         for block in blocks:
             gram += _gram(block)
     squares = gram.diagonal()
-    if not squares.any() and not np.any(columns):  # untrained; tiny values, whose squares vanish, go on
+    largest = squares.max()
+    if largest == 0 and not np.any(columns):  # untrained; tiny values, whose squares vanish, go on
         return Root(gram, np.full(r, DEAD, dtype=np.int32), False)
-    if not (squares.min() >= _SQUARE_MIN and squares.max() <= _SQUARE_MAX):  # False for a NaN too
+    if not (squares.min() >= _SQUARE_MIN and largest <= _SQUARE_MAX):  # False for a NaN too
         return _qr_root(columns, where)
-    _, exponents = np.frexp(np.sqrt(squares))
-    unit = np.ldexp(1.0, -exponents)
     try:
-        lower = np.linalg.cholesky(gram * unit[:, None] * unit)
+        lower = np.linalg.cholesky(gram)
     except np.linalg.LinAlgError:
         return _qr_root(columns, where)
-    return Root(np.ascontiguousarray(lower.T), exponents, True)
+    _, exponents = np.frexp(np.sqrt(squares))
+    # powers of two, so that this is to the last bit the factor of the columns of size 1
+    return Root(np.multiply(lower.T, np.ldexp(1.0, -exponents), order="C"), exponents, True)
 
 
 def _given_root(gram: Matrix, r: int, where: str) -> Root:

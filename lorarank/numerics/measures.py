@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike
 from lorarank.errors import NumericsError, OptionError
 from lorarank.numerics.core import Floats
 
+NOISE_RATIO = 0.90
+"""Participation ratio as a share of :func:`gaussian_product_participation`, from which a spectrum counts as noise."""
+
 
 def spectrum_of(sv: ArrayLike) -> Floats:
     """``sv`` as float64 (n,), descending, scaled by a power of two so that the largest is in [½, 1).

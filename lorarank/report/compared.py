@@ -9,8 +9,9 @@ from typing import Any
 from lorarank.compare.result import Compared, ComparedAdapter, ComparedGroup, ComparedModule, Spans
 from lorarank.compare.verdict import MEANING, TOOLS
 from lorarank.errors import printable
+from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown
+from lorarank.report.plain import Grid, Records, Sheet, as_csv, escaped, grid_to_markdown
 from lorarank.wording import percent
 
 MOST_SHOWN = 12

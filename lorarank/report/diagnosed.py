@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from lorarank.diagnose.result import CANNOT_TELL, FINE, Diagnosis
 from lorarank.errors import printable
+from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
-from lorarank.report.plain import Records, Sheet, as_json, escaped
+from lorarank.report.plain import Records, Sheet, escaped
 
 LONGEST = 2000
 """Characters of a sentence."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from lorarank.estimate.recommendation import Config, ModuleSummary, Recommendation
 from lorarank.report import content, python_text
-from lorarank.report.plain import Records, as_csv, as_json, escaped, grid_to_markdown, records
+from lorarank.report.json_text import as_json
+from lorarank.report.plain import Records, as_csv, escaped, grid_to_markdown, records
 
 
 def lora_config(config: Config) -> str:

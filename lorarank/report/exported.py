@@ -13,7 +13,8 @@ from lorarank.errors import printable
 from lorarank.export import Call, Exported, Script
 from lorarank.export.options import NAMES
 from lorarank.report import python_text
-from lorarank.report.plain import Records, Sheet, as_json
+from lorarank.report.json_text import as_json
+from lorarank.report.plain import Records, Sheet
 
 LINE = 100
 """Columns of a comment."""

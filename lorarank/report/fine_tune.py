@@ -14,8 +14,9 @@ from lorarank.fine_tune.extract import Kept
 from lorarank.numerics.allocation import weighted_quantile
 from lorarank.report.audit import finding_lines
 from lorarank.report.audit_grids import common_path, scientific, sparkline, within
+from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown, records
+from lorarank.report.plain import Grid, Records, Sheet, as_csv, escaped, grid_to_markdown, records
 from lorarank.report.sarif import run_of
 from lorarank.wording import percent
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from lorarank.errors import printable
 from lorarank.inspect import Inspection, TargetSet, TypeRow
 from lorarank.inspect.targets import SETS, WITH_EXPERTS, probably_meant
+from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown
+from lorarank.report.plain import Grid, Records, Sheet, as_csv, escaped, grid_to_markdown
 from lorarank.wording import percent, size
 
 MOST_LISTED = 12

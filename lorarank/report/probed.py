@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from lorarank.report.chapters import measured
-from lorarank.report.plain import Records, Sheet, as_json
+from lorarank.report.json_text import as_json
+from lorarank.report.plain import Records, Sheet
 from lorarank.runs import Run
 
 

@@ -17,8 +17,9 @@ from lorarank.heuristics import (
     TOO_LOW,
     TaskRow,
 )
+from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_json, escaped, grid_to_markdown, records
+from lorarank.report.plain import Grid, Records, Sheet, escaped, grid_to_markdown, records
 from lorarank.wording import percent
 
 

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from lorarank.errors import printable
+from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_csv, as_json, escaped, grid_to_markdown, records
+from lorarank.report.plain import Grid, Records, Sheet, as_csv, escaped, grid_to_markdown, records
 from lorarank.resize.result import Resized, ResizedModule
 from lorarank.wording import percent, size
 

@@ -24,6 +24,7 @@ from lorarank.inspect import Inspection
 from lorarank.report import (
     audit,
     audit_export,
+    audit_json,
     compared,
     diagnosed,
     export,
@@ -75,11 +76,11 @@ def _asked(to_json: Callable[..., str]) -> Callable[[Any, bool], str]:
 
 PRESENTERS: dict[type, Presenter] = {
     Audit: Presenter(
-        lambda one, per_module: audit_export.to_json(AuditReport((one,)), per_module=per_module),
+        lambda one, per_module: audit_json.to_json(AuditReport((one,)), per_module=per_module),
         lambda one: audit_export.rows(AuditReport((one,))),
         lambda page, one: audit.lay(page, AuditReport((one,))),
     ),
-    AuditReport: Presenter(_asked(audit_export.to_json), audit_export.rows, audit.lay),
+    AuditReport: Presenter(_asked(audit_json.to_json), audit_export.rows, audit.lay),
     Compared: Presenter(_always(compared.to_json), compared.rows, compared.lay),
     Diagnosis: Presenter(_always(diagnosed.to_json), diagnosed.rows, diagnosed.lay),
     Exported: Presenter(_always(exported.to_json), exported.rows, exported.lay, exported.to_text),

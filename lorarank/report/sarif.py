@@ -14,7 +14,7 @@ from lorarank import __version__
 from lorarank.audit import AuditReport
 from lorarank.audit.codes import CODES, Finding
 from lorarank.errors import printable
-from lorarank.report.plain import as_json
+from lorarank.report.json_text import as_json
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 

@@ -6,8 +6,9 @@ import dataclasses
 import math
 
 from lorarank.estimate.constants import FEW_STEPS
+from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_json
+from lorarank.report.plain import Grid, Records, Sheet
 from lorarank.sweep import Sweep
 from lorarank.sweep.outcome import LOSS_SHARE
 from lorarank.wording import percent

@@ -18,6 +18,7 @@ from lorarank.audit.codes import CODES
 from lorarank.report import audit as table
 from lorarank.report import audit_export as export
 from lorarank.report.audit_grids import sparkline
+from lorarank.report.audit_json import to_json
 from lorarank.report.sarif import to_sarif
 
 Make = Callable[..., Path]
@@ -73,7 +74,7 @@ def test_colour_is_a_choice(report: AuditReport) -> None:
 
 
 def test_json_holds_everything_asked_for(report: AuditReport) -> None:
-    short, whole = json.loads(export.to_json(report)), json.loads(export.to_json(report, per_module=True))
+    short, whole = json.loads(to_json(report)), json.loads(to_json(report, per_module=True))
     assert "modules" not in short["audits"][0]
     assert whole["audits"][0]["modules"][3]["figures"]["energy_ranks"] == [4, 4, 4]
     assert whole["failed"] == ["mixed"]
@@ -96,7 +97,7 @@ def test_a_strangers_names_stay_text(make_adapter: Make) -> None:
     for text in (
         table.render(report, per_module=True),
         export.to_markdown(report, per_module=True),
-        export.to_json(report, per_module=True),
+        to_json(report, per_module=True),
         export.to_csv(report),
         to_sarif(report),
     ):
@@ -157,7 +158,7 @@ def test_odd_adapters_are_told_in_every_format(make_adapter: Make, how: dict[str
     text = table.render(report, width=120, per_module=True, by_size=True)
     assert text.startswith(first)
     assert export.to_markdown(report, per_module=True).startswith(f"**{first[:20]}")
-    assert json.loads(export.to_json(report, per_module=True))["audits"][0]["whole"]["modules"]
+    assert json.loads(to_json(report, per_module=True))["audits"][0]["whole"]["modules"]
     assert list(csv.DictReader(io.StringIO(export.to_csv(report))))
     assert json.loads(to_sarif(report))["runs"]
 

@@ -13,7 +13,7 @@ from lorarank.dossier import gather
 from lorarank.errors import OptionError, RunError
 from lorarank.estimate import EstimateOptions
 from lorarank.report import chapters, html
-from lorarank.report.audit_export import to_json
+from lorarank.report.audit_json import to_json
 
 Make = Callable[..., Path]
 

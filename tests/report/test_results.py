@@ -22,8 +22,9 @@ from lorarank.dossier import Dossier
 from lorarank.errors import MissingExtraError, OptionError
 from lorarank.fine_tune import compare_models
 from lorarank.report import audit_export, compared, export, fine_tune, inspected, resized
+from lorarank.report.json_text import as_json
 from lorarank.report.notebook import Notebook
-from lorarank.report.plain import Sheet, as_json
+from lorarank.report.plain import Sheet
 from lorarank.report.results import PRESENTERS
 from lorarank.result import Result
 

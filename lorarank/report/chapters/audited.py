@@ -10,6 +10,7 @@ from lorarank.errors import printable
 from lorarank.report import audit as content
 from lorarank.report import audit_export as export
 from lorarank.report.audit_grids import adapter_grid, finding_grid, module_columns, one_grid, within
+from lorarank.report.audit_json import to_json
 from lorarank.report.chapters import shared
 from lorarank.report.chapters.blocks import (
     Answer,
@@ -54,7 +55,7 @@ def parts(found: Dossier, command: Sequence[str]) -> shared.Parts:
         _exports(report, command),
     )
     values = sum(len(m.figures.singular_values) for one in report.audits for m in one.modules if m.figures is not None)
-    data = export.to_json(report, command=command, per_module=values <= MOST_VALUES)
+    data = to_json(report, command=command, per_module=values <= MOST_VALUES)
     return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data, export.rows(report))
 
 
@@ -114,7 +115,7 @@ def _modules(report: AuditReport) -> Chapter | None:
 def _exports(report: AuditReport, command: Sequence[str]) -> Chapter:
     items = [
         Code("Table", "text", content.render(report, width=WIDTH).rstrip("\n")),
-        Code("JSON", "json", export.to_json(report, command=command).rstrip("\n")),
+        Code("JSON", "json", to_json(report, command=command).rstrip("\n")),
     ]
     if len(report.audits) <= MOST_DRAWN:
         items.append(Code("CSV", "text", export.to_csv(report).rstrip("\n")))

@@ -22,7 +22,7 @@ from lorarank.report.chapters.blocks import (
     Tabs,
 )
 from lorarank.report.drawing import charts
-from lorarank.report.plain import as_json
+from lorarank.report.json_text import as_json
 from lorarank.sweep import Sweep
 from lorarank.sweep.outcome import LOSS_SHARE
 from lorarank.wording import percent
