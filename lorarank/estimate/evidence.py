@@ -118,11 +118,12 @@ def refusals(
     rule: EnergyRule | None,
     replication: Replication | None,
     low_rank: LowRank | None = None,
+    failed: str | None = None,
 ) -> tuple[str, ...]:
     """Why the evidence does not carry a recommendation, as sentences; empty where it does.
 
     ``rule`` is ``None`` where the adapter holds NaN or infinity: the caller says so. ``low_rank`` is given where the
-    answer comes from it.
+    answer comes from it, and ``failed`` where :func:`failed_companion` says that it cannot.
     """
     training = manifest.training
     found = []
@@ -143,7 +144,9 @@ def refusals(
         found.append("lora_B is all zero in every module: the probe did not train, so there is no spectrum to read.")
     found.extend(_gain_refusals(manifest, evidence))
     ceiling = constants.RANK_CEILING * training.rank
-    if low_rank is not None and max(low_rank.needed, low_rank.r) > ceiling:
+    if failed is not None:
+        found.append(failed)
+    elif low_rank is not None and max(low_rank.needed, low_rank.r) > ceiling:
         found.append(
             f"The answer is above {ceiling:g}, half of the probe's rank: r = {low_rank.rank} loses "
             f"{percent(low_rank.lost, 1)} of the gain, which asks for r = {low_rank.needed:.0f}, and a cut that loses "
@@ -167,6 +170,26 @@ def refusals(
             "module): the energy is noise; probe with more --tokens."
         )
     return tuple(found)
+
+
+def failed_companion(run: Run) -> str | None:
+    """Says of a companion that it lost more than the probe cut to its rank, which training at that rank cannot.
+
+    On none of the pairs of data/evidence/pairs it did; at twice the tuned rate it did on two tasks of four
+    (data/evidence/invariance.json).
+    """
+    companion = run.companion
+    cut = None if companion is None else next((p.excess for p in run.truncation.points if p.k == companion.rank), None)
+    if companion is None or cut is None:
+        return None
+    lost, rate = companion.excess, run.manifest.training.learning_rate
+    if not lost.mean - cut.mean > constants.REFUSED_GAIN * math.hypot(lost.se, cut.se):  # nor where one is no number
+        return None
+    return (
+        f"The probe at r = {companion.rank} did not train: it loses {lost.mean:.3f} nats more than the whole probe, "
+        f"which loses {cut.mean:.3f} cut to r = {companion.rank}. The learning rate {rate:.3g} is too high for it; "
+        "leave --lr out, and the probe searches for one."
+    )
 
 
 def _gain_refusals(manifest: Manifest, evidence: Evidence) -> list[str]:

@@ -92,7 +92,8 @@ def _answer(
     low_rank = readings.low_rank(run.companion, run.truncation, probed) if options.energy is None else None
     outlook = None if low_rank is None else readings.outlook(run.companion)
     r = rule.r if low_rank is None else readings.with_recall(low_rank, facts.recall)
-    refusals = evidence.refusals(manifest, facts, rule, replication, low_rank)
+    failed = None if low_rank is None else evidence.failed_companion(run)
+    refusals = evidence.refusals(manifest, facts, rule, replication, low_rank, failed)
     # shares of a gain that cannot be trusted would be numbers without meaning
     gain = 0.0 if refusals else probed
     keep = readings.keep_rank(run.truncation, gain)

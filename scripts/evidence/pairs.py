@@ -95,7 +95,7 @@ PAIRS = (
         for many in (8, 32, 128)
     ),
     *(
-        Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32, seeds=2)
+        Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32)
         for seed in range(3)
         for rank in (1, 2, 4, 8, 16, 32)
     ),

@@ -39,13 +39,13 @@ Golden = Callable[[str, str], None]
         (0.074, 4, 8),
         (0.16, 4, 8),
         (0.16, 16, 16),
-        (0.16, 1, 4),
+        (0.02, 1, 2),
     ],
 )
 def test_the_answer_is_halfway_from_the_loss_over_what_may_be_lost_to_the_cut(
     make_run: Make, lost: float, cut: int, r: int
 ) -> None:
-    excesses = {k: 0.019 if k >= cut else 0.021 for k in (1, 2, 4, 8, 16)}  # the gain is 1, so shares are nats
+    excesses = {k: 0.019 if k >= cut else 0.17 for k in (1, 2, 4, 8, 16)}  # the gain is 1, so shares are nats
     answer = recommend(make_run(r=32, companion=(lost, 0.001), excesses=excesses))
     assert answer.r == r
     assert answer.low_rank is not None
@@ -82,6 +82,18 @@ def test_an_answer_above_half_of_the_probes_rank_is_refused(make_run: Make) -> N
     assert "keeps r = 4" in sentence
     assert "--rank 32" in sentence
     assert recommend(make_run(name="wide", r=32, companion=(0.16, 0.001), excesses={8: 0.0})).r == 16
+
+
+def test_a_companion_that_lost_more_than_a_cut_to_its_rank_is_refused(make_run: Make) -> None:
+    excesses = {1: 0.1, 2: 0.03, 4: 0.01, 8: 0.0}
+    assert recommend(make_run(name="as good", r=32, companion=(0.1, 0.001), excesses=excesses)).r is not None
+    assert recommend(make_run(name="in doubt", r=32, companion=(0.11, 0.02), excesses=excesses)).r is not None
+    refused = recommend(make_run(name="worse", r=32, companion=(0.4, 0.001), excesses=excesses))
+    assert refused.r is None
+    (sentence,) = refused.refusals  # and no advice to probe at a higher rank, which is not what is wrong
+    assert "at r = 1 did not train: it loses 0.400 nats" in sentence
+    assert "leave --lr out" in sentence
+    assert recommend(make_run(name="plain", companion=(0.4, 0.001)), EstimateOptions(energy=0.9)).r == 2
 
 
 def test_the_interval_has_the_errors_of_documents_and_seeds_in_it(make_run: Make) -> None:
