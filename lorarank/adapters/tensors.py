@@ -1,10 +1,9 @@
-"""What is known of a stored tensor before it is read, and the upcast of its numbers (floor 1)."""
+"""What is known of a stored tensor before it is read, and the reading of its numbers (floor 1)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +17,9 @@ from lorarank.errors import AdapterError, NumericsError, ResourceError
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 """Stored dtypes whose numbers are read, whatever they are of."""
 
-SMALL_FLOATS: Mapping[str, tuple[int, int]] = {"float8_e4m3fn": (3, 7), "float8_e5m2": (2, 15)}
-"""Stored dtypes that are read of a LoRA: bits of the fraction, bias of the exponent (arXiv 2209.05433). Whole models in
-them have scales beside them; of a LoRA, which was cast, the numbers are what they say, as ComfyUI takes them."""
+SMALL_FLOATS = frozenset({"float8_e4m3fn", "float8_e5m2"})
+"""Stored dtypes that are read of a LoRA (arXiv 2209.05433). Whole models in them have scales beside them; of a LoRA,
+which was cast, the numbers are what they say, as ComfyUI takes them."""
 
 BLOCKED = frozenset({"q8_0"})
 """Stored dtypes of llama.cpp's whose numbers lie in blocks with a scale each; :mod:`lorarank.adapters.gguf_file` reads
@@ -33,20 +32,20 @@ MOST_DIMENSIONS = 32
 """What every supported numpy takes."""
 
 Numbers = NDArray[np.floating[Any]]
-"""Of any of numpy's float dtypes."""
+"""Of any of numpy's float dtypes, or of ml_dtypes' bfloat16."""
 
 NARROW: Mapping[str, str] = {
     "float64": "f8",
     "float32": "f4",
     "float16": "f2",
-    "bfloat16": "f4",
+    "bfloat16": "bfloat16",
     "q8_0": "f4",
     **dict.fromkeys(SMALL_FLOATS, "f2"),
 }
-"""Stored dtypes → the narrowest of numpy's that holds each of their numbers."""
+"""Stored dtypes → the narrowest of :data:`Numbers` that holds each of their numbers."""
 
 PIECE = 2**16
-"""Numbers upcast at a time."""
+"""Numbers converted at a time."""
 
 LONGEST_NAME = 1000
 """Characters of a tensor's name; real ones have about a hundred."""
@@ -81,54 +80,12 @@ class Store(Protocol):
         """What is stored under each name."""
 
     def read(self, key: str, dtype: str | None = None) -> Numbers:
-        """The tensor of that name as one of numpy's floats, by default the one that :data:`NARROW` has for it; its own
-        dtype must be one of those."""
-
-
-def upcast(raw: NDArray[np.generic], dtype: str, numbers: Numbers) -> None:
-    """Little-endian numbers as floats that hold them, in one pass.
-
-    Parameters
-    ----------
-    raw : one of the dtypes that :func:`raw_dtype` gives, any shape.
-    dtype : one of :data:`FLOATS` or :data:`SMALL_FLOATS`.
-    numbers : of the same shape; they are put here.
-
-    >>> numbers = np.empty(1)
-    >>> upcast(np.array([0x3FC0], dtype="<u2"), "bfloat16", numbers)
-    >>> numbers
-    array([1.5])
-    """
-    if dtype in SMALL_FLOATS:
-        raw = small_floats(dtype)[raw.astype(np.intp)]
-    if dtype == "bfloat16":  # the upper half of a float32
-        raw = np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
-    with np.errstate(invalid="ignore"):  # signalling NaNs are still NaN afterwards, and are named then
-        np.copyto(numbers, raw)
-
-
-@cache
-def small_floats(dtype: str) -> NDArray[np.float64]:
-    """What each of the 256 bytes means in one of :data:`SMALL_FLOATS`.
-
-    >>> [float(small_floats("float8_e4m3fn")[byte]) for byte in (0x00, 0x01, 0x38, 0x7E, 0x7F, 0xB8)]
-    [0.0, 0.001953125, 1.0, 448.0, nan, -1.0]
-    >>> [float(small_floats("float8_e5m2")[byte]) for byte in (0x01, 0x3C, 0x7B, 0x7C, 0x7D)]
-    [1.52587890625e-05, 1.0, 57344.0, inf, nan]
-    """
-    bits, bias = SMALL_FLOATS[dtype]
-    low = np.arange(128)
-    exponent, fraction = low >> bits, (low & (2**bits - 1)) / 2**bits
-    values = np.where(exponent == 0, np.ldexp(fraction, 1 - bias), np.ldexp(1 + fraction, exponent - bias))
-    if dtype == "float8_e5m2":  # as IEEE 754 has it; the other has no infinity and one NaN
-        values[124:] = [np.inf, np.nan, np.nan, np.nan]
-    else:
-        values[127] = np.nan
-    return np.concatenate([values, -values])
+        """The tensor of that name as :data:`Numbers`, by default of the dtype that :data:`NARROW` has for it; its own
+        must be one of those there."""
 
 
 def read_numbers(path: Path, key: str, start: int, tensor: StoredTensor, dtype: str | None = None) -> Numbers:
-    """A tensor's numbers from byte ``start`` of a file on, upcast piece by piece: never a whole second copy.
+    """A tensor's numbers from byte ``start`` of a file on, converted piece by piece: never a whole second copy.
 
     Parameters
     ----------
@@ -152,19 +109,21 @@ def read_numbers(path: Path, key: str, start: int, tensor: StoredTensor, dtype: 
             if not fill(file, part):
                 raise AdapterError(f"{path}: {key}", "the file was cut short while it was open")
             if not as_stored:
-                upcast(part, tensor.dtype, flat[at : at + size])
+                with np.errstate(invalid="ignore"):  # signalling NaNs are still NaN afterwards, and are named then
+                    flat[at : at + size] = part
     return numbers
 
 
 def raw_dtype(dtype: str) -> np.dtype[np.generic]:
-    """The numpy dtype in which the bytes of a stored number are read; integers for what numpy lacks.
+    """The dtype in which the bytes of a stored number are read.
 
-    >>> [raw_dtype(name).str for name in ("float16", "bfloat16", "int64", "int8", "float8_e5m2")]
-    ['<f2', '<u2', '<i8', '|i1', '|u1']
+    >>> [raw_dtype(name).itemsize for name in ("float64", "bfloat16", "float8_e5m2")]
+    [8, 2, 1]
     """
-    lacking = {"bfloat16": "uint16"} | dict.fromkeys(SMALL_FLOATS, "uint8")
-    native: np.dtype[np.generic] = np.dtype(lacking.get(dtype, dtype))
-    little: np.dtype[np.generic] = native.newbyteorder("<")
+    if dtype == "bfloat16" or dtype in SMALL_FLOATS:
+        import ml_dtypes  # noqa: F401 (numpy knows them by name from here on; most files need none)
+
+    little: np.dtype[np.generic] = np.dtype(dtype).newbyteorder("<")
     return little
 
 
@@ -179,7 +138,7 @@ def read_number(store: Store, key: str) -> float:
         The file is gone.
     """
     tensor = store.tensors[key]
-    if tensor.size != 1 or tensor.dtype not in FLOATS | INTEGERS | SMALL_FLOATS.keys():
+    if tensor.size != 1 or tensor.dtype not in FLOATS | INTEGERS | SMALL_FLOATS:
         raise AdapterError(f"{store.path}: {key}", f"{tensor.dtype} {tensor.shape} where one number is needed")
     return float(store.read(key, "f8").reshape(-1)[0])
 
@@ -219,8 +178,8 @@ def _all_finite(flat: Numbers) -> bool:
     >>> [_all_finite(np.array([1.0, last], "f2")) for last in (65504, np.inf, np.nan)]
     [True, False, False]
     """
-    if flat.dtype == np.float16:  # whose products are slow and overflow at once
-        return bool(np.isfinite(flat).all())
+    if flat.dtype.itemsize == 2:  # whose products are slow, and those of float16 overflow at once
+        return all(_all_finite(flat[at : at + PIECE].astype(np.float32)) for at in range(0, flat.size, PIECE))
     with np.errstate(over="ignore", invalid="ignore"):
         squares = flat @ flat
     # A finite sum of squares proves finite numbers at a fraction of the cost; an infinite one may be overflow alone.

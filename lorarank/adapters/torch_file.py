@@ -14,7 +14,9 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, NARROW, Numbers, StoredTensor
+import numpy as np
+
+from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, NARROW, Numbers, StoredTensor, raw_dtype
 from lorarank.adapters.untrusted import open_regular
 from lorarank.errors import AdapterError, MissingExtraError
 
@@ -107,9 +109,12 @@ class TorchFile:
 
         if _shorter(self.path, self.size):  # to touch what is mapped and gone would end the process
             raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
-        wide = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64}[dtype or NARROW[self.tensors[key].dtype]]
-        tensor: Numbers = self.mapped[key].detach().to(wide, copy=True).numpy()
-        return tensor
+        dtype = dtype or NARROW[self.tensors[key].dtype]
+        wide = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64}.get(dtype, torch.bfloat16)
+        tensor = self.mapped[key].detach().to(wide, copy=True)
+        if dtype == "bfloat16":  # which torch does not hand to numpy
+            return np.asarray(tensor.view(torch.int16).numpy().view(raw_dtype(dtype)))
+        return np.asarray(tensor.numpy())
 
 
 def _inside(loaded: dict[Any, Any]) -> dict[Any, Any]:

@@ -25,7 +25,7 @@ from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, stacks
 from lorarank.adapters.store import INDEX_SUFFIX
-from lorarank.adapters.tensors import FLOATS, Store, upcast
+from lorarank.adapters.tensors import FLOATS, Store
 from lorarank.adapters.verbatim import copied, kept_metadata
 from lorarank.adapters.write_peft import alpha_for
 from lorarank.errors import AdapterError, NumericsError
@@ -142,8 +142,7 @@ def _alpha(store: Store, key: str, alpha: float) -> tuple[Slot, Raw]:
     if stored.dtype in FLOATS:
         with suppress(NumericsError):  # float32 may hold it
             raw = downcast(value, stored.dtype, key)
-            upcast(raw, stored.dtype, kept := np.empty_like(value))
-            if (kept == value).all():
+            if (np.asarray(raw).astype(np.float64) == value).all():
                 return Slot(key, stored.dtype, stored.shape), raw
     return Slot(key, "float32", stored.shape), downcast(value, "float32", key)
 
