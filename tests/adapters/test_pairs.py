@@ -18,7 +18,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-A, B = normal(2, 6), normal(8, 2, seed=1)
+A, B = normal(2, 20), normal(18, 2, seed=1)
 DENSE = B.astype(np.float64) @ A
 
 
@@ -108,6 +108,9 @@ LEFT_ALONE: dict[str, dict[str, np.ndarray]] = {
         f"mlp.{name}_proj.weight": normal(*shape)
         for name, shape in (("gate", (24, 6)), ("up", (24, 6)), ("down", (6, 24)))
     },
+    "an MLP without a gate": {"mlp.up_proj.weight": normal(24, 6), "mlp.down_proj.weight": normal(6, 24)},
+    "a wide one": {"h.0.fc_up.weight": normal(72, 10), "h.0.fc_down.weight": normal(10, 72)},
+    "a wide one of Conv1D": {"h.0.up.weight": normal(10, 72), "h.0.down.weight": normal(72, 10)},
     "a U-Net": {"down_blocks.0.conv": normal(4, 2), "up_blocks.0.conv": normal(2, 8), "mid.conv": normal(2, 2)},
     "vectors": {"a": normal(6), "b": normal(6)},
 }
