@@ -164,7 +164,10 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
         return error
     if keys and all(".trainable_tokens_" in key for key in keys):
         return AdapterError(path, "trains rows of an embedding alone", why="nothing in it has a rank", do=OTHER_METHOD)
-    whole = [key for key in keys if key.endswith((".diff", ".diff_b", ".alpha"))]
+    if "lora_controlnet" in keys:  # left there as a mark (comfyanonymous/ComfyUI comfy/controlnet.py)
+        what, why = "a Control-LoRA", "it is a whole ControlNet, of which some layers are factors and others are not"
+        return AdapterError(path, what, why=why, do=OTHER_METHOD)
+    whole = [key for key in keys if key.endswith((".diff", ".diff_b", ".diff_m", ".alpha"))]
     all_keys, keys = keys, [key for key in keys if "lora" in key or "w_" in key]
     for one, other, name in HALVES:
         halves = [key for key in keys if re.search(one, key)]
