@@ -39,6 +39,11 @@ VAGUE_WORDS = (("down", "up"), ("A", "B"), ("a", "b"))
 """Words that other tensors have in their names too: believed where they pair all matrices of a file, and where those
 are small beside their products."""
 
+ANY_WORD = re.compile(
+    rf"(?<![A-Za-z0-9])(?:{'|'.join(re.escape(word) for words in WORDS for word in words)})(?![A-Za-z0-9])"
+)
+"""Any of those that are certain, in a name."""
+
 SMALL = 4
 """How many times as many numbers as the pairs their products must have, where words are vague. The two layers
 of an MLP that is k times as wide as its model pair as well, and their products have k/2: 2 as a rule, 3.6 in Arcee's
@@ -100,6 +105,12 @@ def read(candidate: Candidate) -> Adapter:
         found, carried = collect(store.tensors, _role_by_words(store.tensors) or plain_role, store.path)
         _refuse_bottlenecks(store, found)
         modules, notes = _guessed(store, found)
+        more = [key for key in carried if len(store.tensors[key].shape) > 2 and ANY_WORD.search(key)]
+        if more:
+            notes.append(
+                f"{len(more)} tensors like {printable(more[0])} are named as factors and are no matrices: carried, not "
+                "measured."
+            )
     if any("magnitude_vector" in key for key in carried):
         notes.append(NOTES["use_dora"])
     return assemble(candidate, "pairs", modules, carried, notes=notes, named=named)

@@ -103,6 +103,15 @@ def test_other_tensors_beside_certain_words_are_carried(make_file: Make) -> None
     assert adapter.carried == ("mask_decoder.x.weight",)
 
 
+def test_factors_that_are_no_matrices_are_counted(make_file: Make) -> None:
+    stacked = {"experts.w_a": normal(3, 2, 20), "experts.w_b": normal(3, 18, 2), "stem.conv": normal(4, 4, 3, 3)}
+    adapter = adapters.open(make_file({"q.w_a": A, "q.w_b": B, **stacked}))
+    assert [module.name for module in adapter.modules] == ["q.w"]
+    assert adapter.notes[-1] == (
+        "2 tensors like experts.w_a are named as factors and are no matrices: carried, not measured."
+    )
+
+
 LEFT_ALONE: dict[str, dict[str, np.ndarray]] = {
     "a feed-forward layer": {
         f"mlp.{name}_proj.weight": normal(*shape)
