@@ -55,9 +55,12 @@ MOST_GUESSED = 20_000
 LONGEST_GUESSED = 200
 """Characters of such names."""
 
-PACKED = re.compile(r"\.(?:(?:qkv_proj|out_proj|mlp_fc[12])(?:_context)?|mlp_context_fc[12])\.lora_(?:down|up)$")
-"""Factors of nunchaku's, in the order of a GPU's tiles (nunchaku-tech/nunchaku
-``nunchaku/lora/flux/nunchaku_converter.py``)."""
+PACKED = re.compile(
+    r"\.(?:(?:qkv_proj|out_proj|mlp_fc[12])(?:_context)?|mlp_context_fc[12]"
+    r"|attn\.(?:to_qkv|add_qkv_proj|to_out\.0|to_add_out)|(?:img|txt)_mlp\.net\.(?:0\.proj|2))\.lora_(?:down|up)$"
+)
+"""Factors of nunchaku's for Flux.1 and Qwen-Image, in the order of a GPU's tiles (nunchaku-tech/nunchaku
+``nunchaku/lora/flux/nunchaku_converter.py`` and ``nunchaku/lora/qwenimage/nunchaku_converter.py``)."""
 
 NARROW = 2
 """How many times the rank has to fit into the two other dimensions, where nothing but a word tells of a factor."""

@@ -95,8 +95,9 @@ def test_other_methods_without_their_configuration(tmp_path: Path, name: str, wh
         adapters.open(path)
 
 
-def test_tiles_of_a_gpu_are_no_matrices(tmp_path: Path) -> None:
-    stem = "transformer_blocks.0.qkv_proj"
+@pytest.mark.parametrize("layer", ["qkv_proj", "attn.to_qkv", "attn.to_add_out", "img_mlp.net.0.proj"])
+def test_tiles_of_a_gpu_are_no_matrices(layer: str, tmp_path: Path) -> None:
+    stem = f"transformer_blocks.0.{layer}"
     path = saved(tmp_path / "x.safetensors", {f"{stem}.lora_down": DOWN.T, f"{stem}.lora_up": SQUARE})
     with pytest.raises(AdapterError, match="nunchaku"):
         adapters.open(path)

@@ -95,6 +95,54 @@ def test_diffusers_own_loader_gives_the_same_update(names: list[str], form: str,
         np.testing.assert_allclose(found[key], delta, atol=1e-5)
 
 
+def test_two_underscores_of_wan_fun_are_one(tmp_path: Path) -> None:
+    tensors = saved(tmp_path / "one.safetensors", WAN, "kohya")
+    save_file({key.replace("lora_unet_", "lora_unet__"): x for key, x in tensors.items()}, tmp_path / "two.safetensors")
+    for name in ("one", "two"):
+        convert(tmp_path / f"{name}.safetensors", tmp_path / name, ConvertOptions(to="diffusers"))
+    one, two = (load_file(tmp_path / name / "pytorch_lora_weights.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+DOWN_UP = {"down": (2, 8), "up": (24, 2)}
+"""Shapes of the factors of queries, keys and values in one layer."""
+
+
+def attention(path: Path, stem: str, architecture: str = "") -> Path:
+    factors = {f"{stem}.lora_{side}.weight": normal(*shape, seed=0) for side, shape in DOWN_UP.items()}
+    save_file(factors, path, {"ss_base_model_version": architecture} if architecture else None)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stem", "architecture", "doubtful"),
+    [
+        ("lora_unet_double_blocks_3_img_attn_qkv", "", True),
+        ("lora_unet_double_blocks_3_img_attn_qkv", "flux1", False),
+        ("lora_unet_double_blocks_18_img_attn_qkv", "", False),
+        ("diffusion_model.double_blocks.3.img_attn.qkv", "", True),
+    ],
+)
+def test_what_may_be_hunyuan_videos_is_said_to_be(stem: str, architecture: str, doubtful: bool, tmp_path: Path) -> None:
+    path = attention(tmp_path / "a.safetensors", stem, architecture)
+    done = convert(path, tmp_path / "out", ConvertOptions(to="diffusers"))
+    assert any("HunyuanVideo" in note for note in done.notes) is doubtful
+
+
+@pytest.mark.parametrize(
+    ("stem", "architecture"),
+    [
+        ("lora_unet_double_blocks_3_img_attn_qkv", "hunyuan_video"),
+        ("diffusion_model.double_blocks.3.img_attn_qkv", ""),
+    ],
+)
+def test_what_is_hunyuan_videos_is_not_taken_for_flux(stem: str, architecture: str, tmp_path: Path) -> None:
+    path = attention(tmp_path / "a.safetensors", stem, architecture)
+    with pytest.raises(AdapterError, match=r"not named by its path in diffusers' model|where the dots were"):
+        convert(path, tmp_path / "out", ConvertOptions(to="diffusers"))
+
+
 def test_a_cut_for_peft_has_the_paths_of_the_transformer_alone(tmp_path: Path) -> None:
     saved(tmp_path / "lora.safetensors", WAN, "comfy")
     resize(tmp_path / "lora.safetensors", tmp_path / "out", ResizeOptions(rank=2, to="peft"))
