@@ -77,7 +77,7 @@ FOREIGN_SUFFIXES = {
     ".onnx": "an exported model",
 }
 
-ADVICE = f"convert it to PEFT's layout ({FILE_NAME} and adapter_model.safetensors)"
+ADVICE = f"convert it to PEFT's layout ({FILE_NAME} and adapter_model.safetensors) with the tool that it is from"
 
 MOST_LISTED = 5
 

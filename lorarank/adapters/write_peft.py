@@ -145,7 +145,7 @@ def _paths(adapter: Adapter, magnitudes: Mapping[str, str]) -> Paths:
         raise AdapterError(
             f"{adapter.source}: {unknown[0]}",
             "it is no LoRA factor, and PEFT's name for it is not known",
-            do="leave --to out",
+            do="leave --to out, or merge it into its model with the tool that it is from",
         )
     if magnitudes and len(magnitudes) < len(adapter.modules):
         raise AdapterError(

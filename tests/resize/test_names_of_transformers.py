@@ -164,3 +164,28 @@ def test_layers_that_are_others_in_diffusers_are_left_alone(name: str, tmp_path:
         saved(tmp_path / f"{form}.safetensors", [name], form)
         with pytest.raises(AdapterError, match=r"not named by its path in diffusers' model|where the dots were"):
             convert(tmp_path / f"{form}.safetensors", tmp_path / form, ConvertOptions(to="diffusers"))
+
+
+@pytest.mark.parametrize("to", ["diffusers", "kohya"])
+@pytest.mark.parametrize(
+    ("stem", "sides", "carried"),
+    [
+        ("diffusion_model.blocks.0.self_attn.q", ("lora_down", "lora_up"), "diffusion_model.blocks.0.norm3.diff"),
+        ("double_blocks.0.img_attn.qkv", ("lora_A", "lora_B"), "double_blocks.0.img_attn.qkv.lora_B.bias"),
+        ("img_in", ("lora_A", "lora_B"), "single_blocks.0.norm.key_norm.scale"),
+    ],
+)
+def test_the_way_out_is_not_one_that_is_closed(
+    stem: str, sides: tuple[str, str], carried: str, to: str, tmp_path: Path
+) -> None:
+    """Of lightx2v's files for Wan, and of Black Forest Labs' own for Flux.1: neither PEFT nor kohya holds all of it."""
+    factors = dict(zip(sides, (normal(2, 8, seed=0), normal(24, 2, seed=1)), strict=True))
+    tensors = {f"{stem}.{side}.weight": factor for side, factor in factors.items()} | {carried: normal(24, seed=2)}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    if (sides[0], to) == ("lora_down", "kohya"):  # its own format
+        assert convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to=to)).carried == 1
+        return
+    with pytest.raises(AdapterError, match="Leave --to out, or load it with diffusers, which knows more names"):
+        convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to=to))
+    with pytest.raises(AdapterError, match="Leave --to out, or merge it into its model with the tool that it is from"):
+        convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="peft"))
