@@ -114,7 +114,7 @@ def read(candidate: Candidate) -> Adapter:
                 f"{len(more)} tensors like {printable(more[0])} are named as factors and are no matrices: carried, not "
                 "measured."
             )
-    if any("magnitude_vector" in key for key in carried):
+    if any("magnitude_vector" in key or key.endswith(".dora_scale") for key in carried):
         notes.append(NOTES["use_dora"])
     return assemble(candidate, "pairs", modules, carried, notes=notes, named=named)
 

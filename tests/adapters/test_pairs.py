@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lorarank import adapters
+from lorarank.adapters.peft_config import NOTES
 from lorarank.errors import AdapterError
 
 Make = Callable[..., Path]
@@ -101,6 +102,11 @@ def test_a_note_cannot_move_the_cursor(make_file: Make) -> None:
 def test_other_tensors_beside_certain_words_are_carried(make_file: Make) -> None:
     adapter = adapters.open(make_file({"w_a_000": A, "w_b_000": B, "mask_decoder.x.weight": normal(4, 4)}))
     assert adapter.carried == ("mask_decoder.x.weight",)
+
+
+def test_dora_is_noted(make_file: Make) -> None:
+    adapter = adapters.open(make_file({"q.w_a": A, "q.w_b": B, "q.dora_scale": normal(18, 1)}))
+    assert NOTES["use_dora"] in adapter.notes
 
 
 def test_factors_that_are_no_matrices_are_counted(make_file: Make) -> None:
