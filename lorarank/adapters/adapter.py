@@ -41,6 +41,8 @@ class LoraModule:
     expert : index in a stack of experts, else ``None``.
     alpha : key of the tensor that holds its alpha, where there is one.
     transposed : letters of the factors that are stored the other way round, ``A`` (in, r) or ``B`` (r, out).
+    rows : of the stored ``lora_B``, those that are this module's where it is a piece of what is stored, or has them in
+        another order; ``None`` where all are, as they are.
     read : gives the factors at this moment, in the narrowest of numpy's floats that holds them; raises what
         :meth:`factors` does.
 
@@ -63,6 +65,7 @@ class LoraModule:
     expert: int | None = None
     alpha: str | None = None
     transposed: str = ""
+    rows: NDArray[np.intp] | None = field(default=None, repr=False, compare=False)
     read: Callable[[], Stored] = field(kw_only=True, repr=False, compare=False)
 
     def factors(self) -> Factors:

@@ -39,6 +39,9 @@ XLNet, ChatGLM, and MPT."""
 ELSEWHERE = "leave --to out, or write --to peft"
 """What to do where a format of diffusion pipelines cannot hold an adapter."""
 
+MORE_NAMES = "leave --to out, or load it with diffusers, which knows more names, and save it from there"
+"""The same, where what an adapter of another format carries is in the way: PEFT has no names for that."""
+
 
 def parts_of(adapter: Adapter) -> frozenset[str]:
     """What its modules' names begin with, where that is the name of a part of a pipeline at least once; else empty.
@@ -49,6 +52,15 @@ def parts_of(adapter: Adapter) -> frozenset[str]:
         return frozenset()
     found = frozenset(module.name.partition(".")[0] for module in adapter.modules)
     return frozenset() if found.isdisjoint(PARTS) else found
+
+
+def for_carried(adapter: Adapter) -> str:
+    """What to do where a format has no place for what an adapter carries.
+
+    >>> for_carried(Adapter("in", "peft", None, {}, ()))
+    'leave --to out, or write --to peft'
+    """
+    return ELSEWHERE if adapter.format == "peft" else MORE_NAMES
 
 
 def common_part(adapter: Adapter) -> str:

@@ -15,11 +15,11 @@ from lorarank.errors import AdapterError
 
 NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.hada_[wt][12]", "a LoHa of LyCORIS, whose update is an elementwise product of two low-rank products"),
-    (r"\.lokr_(w|t)[12]", "a LoKr of LyCORIS, whose update is a Kronecker product"),
+    (r"\.lokr_[wt][12]", "a LoKr of LyCORIS, whose update is a Kronecker product"),
     (r"\.ia3_l\b|\.on_input$", "an (IA)³, which rescales activations"),
     (r"\.b?oft_", "an OFT, which multiplies the weights by rotations"),
-    (r"\.vera_lambda", "a VeRA, whose factors are random and shared"),
-    (r"\.a1\.weight$|\.b1\.weight$", "a GLoRA of LyCORIS, whose update depends on the base weight"),
+    (r"\.p?vera_(?:lambda|[AB]\b)", "a VeRA, whose factors are random and shared"),
+    (r"\.[ab]1\.weight$|\.glora_[A-E]\b", "a GLoRA, whose update depends on the base weight"),
     (r"\.lora_E(\.|$)", "an AdaLoRA, which puts learnt singular values between its factors"),
     (r"\.lora_(?:mixer|AB)\b", "a MoSLoRA, which trains a matrix between its two factors"),
     (r"\.lora_diag\b", "a KaSA, which trains a diagonal between its two factors"),
@@ -30,14 +30,35 @@ NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.lora_[AB]\d+\.|\.lora_route\b", "a mixture of LoRAs like HydraLoRA, whose factors a gate weighs by the input"),
     (r"lora_latent_mapping", "a LoRA-XS, which trains a small matrix between two fixed factors"),
     (r"\.lora_[ab]_scales$", "a quantised adapter of MLX, whose factors are packed integers"),
+    (r"\.vblora_", "a VB-LoRA, which draws its factors from a shared bank of vectors"),
+    (r"\.randlora_", "a RandLoRA, whose update is a sum over shared random bases, of full rank"),
+    (r"\.gralora_[AB]\b", "a GraLoRA, which splits every weight into blocks with factors of their own"),
+    (r"\.tinylora_", "a TinyLoRA, which trains a short vector between fixed factors"),
+    (r"\.unilora_", "a Uni-LoRA, whose factors are projected from one short vector"),
+    (r"\.poly_(?:lora|router)", "a Poly, whose factors a router mixes"),
+    (r"\.internal_xlora_classifier\b", "the gate of an X-LoRA, which mixes several LoRA adapters"),
+    (r"\.fourierft_spectrum\b", "a FourierFT, which learns spectral coefficients"),
+    (r"\.waveft_spectrum\b", "a WaveFT, which learns wavelet coefficients"),
+    (r"\.shira_|\.supertuning_", "a SHiRA or Super-Tuning, which trains single entries of every weight"),
+    (r"\.c3a_kernel\b", "a C3A, whose update is made of circulant blocks"),
+    (r"\.(?:miss|bone)_block\b", "a MiSS or Bone, which trains one matrix for many blocks of a weight"),
+    (r"\.road_(?:theta|alpha)\b", "a RoAd, which rotates and scales outputs in pairs"),
+    (r"\.hra_u\b", "an HRA, which multiplies the weights by reflections"),
+    (r"\.psoft_R\b", "a PSOFT, which trains a rotation between two fixed factors"),
+    (r"\.osf_svd_params\b", "an OSF, which trains the lesser singular vectors of every weight"),
+    (r"\.deft_[PR]\b", "a DEFT, which projects the base weight"),
+    (r"\.peanut_[AB]\b", "a PEANuT, whose update is a small neural network of the base weight"),
+    (r"\.frod_", "a FRoD, which trains a diagonal and a sparse matrix in a basis that layers share"),
+    (r"\.adamss_", "an AdaMSS, which trains in subspaces of the base weight"),
+    (r"\.beft_bias\b", "a BEFT, which trains biases alone"),
+    (r"\.ln_tuning_layers\b", "LN tuning, which trains normalisation layers alone"),
+    (r"\.adaption_(?:prompt|gate)\b|^prompt_embeddings$", "prompt or prefix tuning, which trains virtual tokens"),
 )
-"""Part of a tensor's name → what the file is: methods whose update is no product of two trained factors."""
+"""Part of a tensor's name → what the file is: methods whose update is no product of two trained factors. Names of
+PEFT's are those that its tuners save (``peft.tuners``, the ``prefix`` of each)."""
 
-OTHER = re.compile(
-    r"\.(?:hada_|lokr_|ia3_|on_input|b?oft_|vera_|[ab]1\.weight|lora_E|lora_[AB]\d|lora_route|lora_[ab]_scales"
-    r"|lora_(?:mixer|AB|diag)\b|(?:hira|delora|lily)_)|lora_latent_mapping"
-)
-"""What all of these have in their names, to look at once."""
+OTHER = re.compile("|".join(pattern for pattern, _ in NOT_LORA))
+"""Whether it is any of these, to look at once."""
 
 HALVES: Sequence[tuple[str, str, str]] = (
     (r"lora_[Aa](?=$|[._])", r"lora_[Bb](?=$|[._])", "lora_B"),
@@ -56,7 +77,7 @@ FOREIGN_SUFFIXES = {
     ".onnx": "an exported model",
 }
 
-ADVICE = f"convert it to PEFT's layout ({FILE_NAME} and adapter_model.safetensors)"
+ADVICE = f"convert it to PEFT's layout ({FILE_NAME} and adapter_model.safetensors) with the tool that it is from"
 
 MOST_LISTED = 5
 
@@ -141,7 +162,12 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
         refuse_other_methods(path, keys)
     except AdapterError as error:
         return error
-    whole = [key for key in keys if key.endswith((".diff", ".diff_b", ".alpha"))]
+    if keys and all(".trainable_tokens_" in key for key in keys):
+        return AdapterError(path, "trains rows of an embedding alone", why="nothing in it has a rank", do=OTHER_METHOD)
+    if "lora_controlnet" in keys:  # left there as a mark (comfyanonymous/ComfyUI comfy/controlnet.py)
+        what, why = "a Control-LoRA", "it is a whole ControlNet, of which some layers are factors and others are not"
+        return AdapterError(path, what, why=why, do=OTHER_METHOD)
+    whole = [key for key in keys if key.endswith((".diff", ".diff_b", ".diff_m", ".alpha"))]
     all_keys, keys = keys, [key for key in keys if "lora" in key or "w_" in key]
     for one, other, name in HALVES:
         halves = [key for key in keys if re.search(one, key)]

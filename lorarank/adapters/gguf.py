@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape
-from lorarank.adapters.peft_config import usable_alpha
+from lorarank.adapters.peft_config import NOTES, usable_alpha
 from lorarank.adapters.stacks import Stacks
 from lorarank.errors import AdapterError
 
@@ -27,6 +27,9 @@ HUB_FILES = ("*[lL][oO][rR][aA]*.gguf",)
 FACTOR = re.compile(r"(?P<module>.+?)(?:\.weight)?\.lora_(?P<side>[ab])")
 
 ALPHA = "adapter.lora.alpha"
+
+ACTIVATED = "adapter.alora.invocation_tokens"
+"""A list that only an activated LoRA has (``gguf-py/gguf/constants.py``)."""
 
 EMBEDDING = "token_embd"
 
@@ -78,6 +81,8 @@ def read(candidate: Candidate) -> Adapter:
             turned, kind = ("A", "embedding") if one.module == EMBEDDING else ("", "")
             modules.append(build(store, one, scaling, transposed=turned, kind=kind))
     notes = [PERMUTED] if alpha else [UNSCALED, PERMUTED]
+    if ACTIVATED in store.values:
+        notes.append(NOTES["alora_invocation_tokens"])
     return assemble(
         candidate, "gguf", modules, carried, notes=notes, base_model=_base(store.values), config=dict(store.values)
     )

@@ -33,8 +33,9 @@ SPLIT = re.compile(r"\.lora_down\.([0-9]{1,2})\.")
 
 PARTS = {"down": "A", "up": "B", "mid": "mid"}
 
-WHOLE = re.compile(r"\.(?:diff|diff_b|set_weight)$")
-"""Differences of a whole tensor, which extraction writes where it has no factors: norms and biases."""
+WHOLE = re.compile(r"\.(?:diff|diff_b|diff_m|set_weight)$")
+"""Differences of a whole tensor, which extraction writes where it has no factors: norms, biases, and Wan's modulation,
+``diff_m`` in lightx2v's files."""
 
 
 def recognises(candidate: Candidate) -> bool:

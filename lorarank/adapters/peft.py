@@ -254,6 +254,13 @@ def _shapes(store: Store, one: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _disagreement(store: Store, config: PeftConfig, one: Pair, rows: int, r: int) -> AdapterError:
+    if config.raw.get("r_sum") == rows:  # cmnfriend/O-LoRA src/peft/utils/save_and_load.py
+        return AdapterError(
+            f"{store.path}: {one.A}",
+            f"an O-LoRA, whose {rows} rows (r_sum) are those of all tasks so far, r = {r} each",
+            why="PEFT cannot load it",
+            do="merge it with the fork of PEFT that trained it",
+        )
     return AdapterError(
         f"{store.path}: {one.A}",
         f"has {rows} rows where {config.path.name} says r = {r}",

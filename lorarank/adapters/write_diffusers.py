@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from lorarank.adapters.adapter import Adapter
-from lorarank.adapters.components import CLIP_ROOT, ELSEWHERE, component
+from lorarank.adapters.components import CLIP_ROOT, ELSEWHERE, component, for_carried
 from lorarank.adapters.layout import Block, Layout, Slot
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
@@ -55,15 +55,18 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         # as a suffix, which fits with and without CLIP's root
         parts.setdefault(part, {})[path.removeprefix(CLIP_ROOT)] = one.r
         blocks.append(_block(adapter, one, f"{part}.{path}"))
-    extra = set()
+    extra, paths = set(), {path_of(one.module) for one in replacements}
     for key in adapter.carried:
         path = key.removeprefix(ROOT)
         found = next((name for name in (MAGNITUDE, BIAS) if name in path), None)
         if found is None:
             what = "it is no LoRA factor, and diffusers has no place for it"
-            raise AdapterError(f"{adapter.source}: {key}", what, do=ELSEWHERE)
-        extra.add(found)
+            raise AdapterError(f"{adapter.source}: {key}", what, do=for_carried(adapter))
         stem, mark, rest = path.partition(f".{found}")
+        if stem not in paths:
+            what = "it belongs to a layer that diffusers calls otherwise or has in parts"
+            raise AdapterError(f"{adapter.source}: {key}", what, do=for_carried(adapter))
+        extra.add(found)
         blocks.append(copied(adapter, key, ".".join(component(stem, named=named)) + mark + rest))
     fields = {f"{part}.{name}": value for part, ranks in parts.items() for name, value in _config(ranks, extra).items()}
     return Layout(

@@ -23,7 +23,7 @@ import numpy as np
 
 from lorarank.adapters import write_flux
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import ELSEWHERE, component
+from lorarank.adapters.components import ELSEWHERE, component, for_carried
 from lorarank.adapters.kohya import SPLIT
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
@@ -62,7 +62,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         raise AdapterError(
             f"{adapter.source}: {adapter.carried[0]}",
             "it is no LoRA factor, and kohya's layout has no place for it",
-            do=ELSEWHERE,
+            do=for_carried(adapter),
         )
     of_flux: list[Replacement] = []
     others: list[Replacement] = []

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.components import common_part, parts_of
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
+from lorarank.adapters.magnitudes import MAGNITUDE, magnitude, magnitude_keys, stem
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.peft_config import RESIDUAL_INITS, scaling
 from lorarank.adapters.peft_keys import FACTOR, WRAPPER
@@ -36,9 +36,6 @@ WEIGHTS = "adapter_model.safetensors"
 
 COUNTED = re.compile(r"\.parameter_\d+$")
 """The end of a name that only counts the wrappers of a module; see :mod:`lorarank.adapters.peft_experts`."""
-
-MAGNITUDES = ("m", "lora_magnitude_vector", "lora_magnitude_vector.weight")
-"""What follows the name of a module in MLX's and diffusers' keys of its DoRA magnitudes, which are those of PEFT."""
 
 Setting = tuple[int, float]
 """r and alpha of a module."""
@@ -85,19 +82,8 @@ def staying(adapter: Adapter) -> frozenset[str]:
         for end in range(1, len(parts))
     }
     return frozenset(
-        m.name for m in adapter.modules if m.kind == "parameter" or path_of(m) in owners or _stem(m) in owners
+        m.name for m in adapter.modules if m.kind == "parameter" or path_of(m) in owners or stem(m) in owners
     )
-
-
-def _stem(module: LoraModule) -> str:
-    """What the stored names of its factors begin with, up to the dot.
-
-    >>> keys = ("lora_unet_mid_proj.lora_down.weight", "lora_unet_mid_proj.lora_up.weight")
-    >>> _stem(LoraModule("q", "linear", 1, 1, 1, 1.0, "float32", 2, keys, read=lambda: (None, None)))
-    'lora_unet_mid_proj'
-    """
-    parts = zip(*(key.split(".") for key in module.keys), strict=False)
-    return ".".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], parts))
 
 
 def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
@@ -113,26 +99,19 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     AdapterError
         PEFT's layout cannot hold them, or would compute something else than they say.
     """
-    magnitudes = _magnitudes(adapter)
+    magnitudes = magnitude_keys(adapter)
     paths = _paths(adapter, magnitudes)
     changed = any(one.changed for one in replacements) or len(replacements) < len(adapter.modules)
     blocks = [_block(adapter, stack, paths[stack[0].module.name][0], changed) for stack in stacks(replacements)]
-    renamed = {key: f"{ROOT}{paths[name][0]}.lora_magnitude_vector" for name, key in magnitudes.items()}
-    blocks += [copied(adapter, key, renamed.get(key)) for key in adapter.carried]
+    blocks += [
+        magnitude(adapter, one.module, magnitudes[one.module.name], f"{ROOT}{paths[one.module.name][0]}.{MAGNITUDE}")
+        for one in replacements
+        if one.module.name in magnitudes
+    ]
+    taken = frozenset(magnitudes.values())
+    blocks += [copied(adapter, key) for key in adapter.carried if key not in taken]
     config = _config(adapter, replacements, paths, changed) | ({"use_dora": True} if magnitudes else {})
     return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata={"format": "pt"}, config=config)
-
-
-def _magnitudes(adapter: Adapter) -> Mapping[str, str]:
-    """Module of another format → key of its DoRA magnitudes, where PEFT's name for them is known: of layers that have
-    kept their name, and so the order of their rows."""
-    found, carried = {}, frozenset(adapter.carried)
-    for module in adapter.modules if adapter.format != "peft" and carried else ():
-        stem = _stem(module)
-        keys = [f"{stem}.{ending}" for ending in MAGNITUDES if f"{stem}.{ending}" in carried]
-        if keys and module.kind not in ("embedding", "parameter") and module.name == _path(stem):
-            found[module.name] = keys[0]
-    return found
 
 
 def _paths(adapter: Adapter, magnitudes: Mapping[str, str]) -> Paths:
@@ -145,7 +124,7 @@ def _paths(adapter: Adapter, magnitudes: Mapping[str, str]) -> Paths:
         raise AdapterError(
             f"{adapter.source}: {unknown[0]}",
             "it is no LoRA factor, and PEFT's name for it is not known",
-            do="leave --to out",
+            do="leave --to out, or merge it into its model with the tool that it is from",
         )
     if magnitudes and len(magnitudes) < len(adapter.modules):
         raise AdapterError(

@@ -107,7 +107,7 @@ def test_models_on_the_hub_are_not_fetched(name: str, fetched: bool) -> None:
 
 @pytest.mark.parametrize("form", ["lora_unet_q.lora_{}.weight", "unet.q.lora.{}.weight", "unet:0:{}", "0.{}"])
 def test_reading_any_layout_needs_numpy_alone(form: str, make_file: Make) -> None:
-    path = make_file({form.format("down"): np.ones((2, 6)), form.format("up"): np.ones((8, 2))})
+    path = make_file({form.format("down"): np.ones((2, 20)), form.format("up"): np.ones((18, 2))})
     code = (
         "import sys; from lorarank import adapters; [m.factors() for m in adapters.open(sys.argv[1]).modules]; "
         "print({'torch', 'scipy', 'safetensors', 'huggingface_hub', 'peft', 'diffusers'} & set(sys.modules))"

@@ -12,6 +12,7 @@ import pytest
 
 from lorarank import adapters
 from lorarank.adapters import Adapter
+from lorarank.adapters.peft_config import NOTES
 from lorarank.adapters.replacement import stored_dtypes
 from lorarank.errors import AdapterError, NumericsError
 from lorarank.resize.stage import WIDER
@@ -223,3 +224,9 @@ def test_one_beside_a_peft_adapter_is_read_when_named(make_folder: Callable[...,
     (folder / "lora-f32.gguf").write_bytes(gguf_bytes(PLAIN))
     assert adapters.open(folder).format == "peft"
     assert adapters.open(folder / "lora-f32.gguf").format == "gguf"
+
+
+def test_an_activated_lora(opened: Open) -> None:
+    tokens = struct.pack("<IIQ3I", 9, 4, 3, 128006, 78191, 128007)
+    assert NOTES["alora_invocation_tokens"] in opened(PLAIN, {"adapter.alora.invocation_tokens": tokens}).notes
+    assert NOTES["alora_invocation_tokens"] not in opened(PLAIN).notes

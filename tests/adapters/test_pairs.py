@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lorarank import adapters
+from lorarank.adapters.peft_config import NOTES
 from lorarank.errors import AdapterError
 
 Make = Callable[..., Path]
@@ -18,7 +19,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-A, B = normal(2, 6), normal(8, 2, seed=1)
+A, B = normal(2, 20), normal(18, 2, seed=1)
 DENSE = B.astype(np.float64) @ A
 
 
@@ -103,11 +104,28 @@ def test_other_tensors_beside_certain_words_are_carried(make_file: Make) -> None
     assert adapter.carried == ("mask_decoder.x.weight",)
 
 
+def test_dora_is_noted(make_file: Make) -> None:
+    adapter = adapters.open(make_file({"q.w_a": A, "q.w_b": B, "q.dora_scale": normal(18, 1)}))
+    assert NOTES["use_dora"] in adapter.notes
+
+
+def test_factors_that_are_no_matrices_are_counted(make_file: Make) -> None:
+    stacked = {"experts.w_a": normal(3, 2, 20), "experts.w_b": normal(3, 18, 2), "stem.conv": normal(4, 4, 3, 3)}
+    adapter = adapters.open(make_file({"q.w_a": A, "q.w_b": B, **stacked}))
+    assert [module.name for module in adapter.modules] == ["q.w"]
+    assert adapter.notes[-1] == (
+        "2 tensors like experts.w_a are named as factors and are no matrices: carried, not measured."
+    )
+
+
 LEFT_ALONE: dict[str, dict[str, np.ndarray]] = {
     "a feed-forward layer": {
         f"mlp.{name}_proj.weight": normal(*shape)
         for name, shape in (("gate", (24, 6)), ("up", (24, 6)), ("down", (6, 24)))
     },
+    "an MLP without a gate": {"mlp.up_proj.weight": normal(24, 6), "mlp.down_proj.weight": normal(6, 24)},
+    "a wide one": {"h.0.fc_up.weight": normal(72, 10), "h.0.fc_down.weight": normal(10, 72)},
+    "a wide one of Conv1D": {"h.0.up.weight": normal(10, 72), "h.0.down.weight": normal(72, 10)},
     "a U-Net": {"down_blocks.0.conv": normal(4, 2), "up_blocks.0.conv": normal(2, 8), "mid.conv": normal(2, 2)},
     "vectors": {"a": normal(6), "b": normal(6)},
 }

@@ -95,8 +95,9 @@ def test_other_methods_without_their_configuration(tmp_path: Path, name: str, wh
         adapters.open(path)
 
 
-def test_tiles_of_a_gpu_are_no_matrices(tmp_path: Path) -> None:
-    stem = "transformer_blocks.0.qkv_proj"
+@pytest.mark.parametrize("layer", ["qkv_proj", "attn.to_qkv", "attn.to_add_out", "img_mlp.net.0.proj"])
+def test_tiles_of_a_gpu_are_no_matrices(layer: str, tmp_path: Path) -> None:
+    stem = f"transformer_blocks.0.{layer}"
     path = saved(tmp_path / "x.safetensors", {f"{stem}.lora_down": DOWN.T, f"{stem}.lora_up": SQUARE})
     with pytest.raises(AdapterError, match="nunchaku"):
         adapters.open(path)
@@ -127,3 +128,37 @@ def test_a_block_that_flux_does_not_have_is_none_of_its(index: int, known: bool)
         name, "linear", 4, 3072, 9216, 1.0, "float32", 0, ("a", "b"), read=lambda: (np.ones((4, 1)), np.ones((1, 4)))
     )
     assert (flux.pieces(module, name) is not None) is known
+
+
+def test_tasks_of_an_o_lora_one_after_another(tmp_path: Path) -> None:
+    tensors = {f"{PEFT}.lora_A.weight": np.concatenate([DOWN, DOWN]), f"{PEFT}.lora_B.weight": np.hstack([UP, UP])}
+    path = saved(tmp_path / "adapter_model.safetensors", tensors, {"target_modules": ["q_proj"], "r_sum": 8})
+    with pytest.raises(
+        AdapterError, match=r"an O-LoRA, whose 8 rows \(r_sum\) are those of all tasks so far, r = 4 each"
+    ):
+        adapters.open(path.parent)
+    first = {f"{PEFT}.lora_A.weight": DOWN, f"{PEFT}.lora_B.weight": UP}
+    path = saved(tmp_path / "1" / "adapter_model.safetensors", first, {"target_modules": ["q_proj"], "r_sum": 4})
+    assert adapters.open(path.parent).modules[0].r == 4
+
+
+def test_a_control_lora_is_a_whole_controlnet(tmp_path: Path) -> None:
+    stem = "input_blocks.4.1.proj_in"
+    tensors = {f"{stem}.down": DOWN, f"{stem}.up": UP, "zero_convs.0.0.weight": np.ones((4, 4, 1, 1))}
+    path = saved(tmp_path / "x.safetensors", tensors | {"lora_controlnet": np.ones(0, np.float32)})
+    with pytest.raises(AdapterError, match=r"a Control-LoRA; it is a whole ControlNet, of which some layers are"):
+        adapters.open(path)
+
+
+def test_differences_of_whole_weights_are_counted(tmp_path: Path) -> None:
+    stem = "diffusion_model.blocks.0"
+    whole = {
+        f"{stem}.norm3.diff": np.ones(32),
+        f"{stem}.ffn.0.diff_b": np.ones(24),
+        f"{stem}.diff_m": np.ones((1, 6, 8)),
+    }
+    factors = {f"{stem}.ffn.0.lora_down.weight": DOWN, f"{stem}.ffn.0.lora_up.weight": UP}
+    adapter = adapters.open(saved(tmp_path / "x.safetensors", factors | whole))
+    assert any(note.startswith("3 tensors are differences of a whole weight") for note in adapter.notes)
+    with pytest.raises(AdapterError, match="3 differences of whole weights"):
+        adapters.open(saved(tmp_path / "whole.safetensors", whole))

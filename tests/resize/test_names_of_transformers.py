@@ -95,6 +95,54 @@ def test_diffusers_own_loader_gives_the_same_update(names: list[str], form: str,
         np.testing.assert_allclose(found[key], delta, atol=1e-5)
 
 
+def test_two_underscores_of_wan_fun_are_one(tmp_path: Path) -> None:
+    tensors = saved(tmp_path / "one.safetensors", WAN, "kohya")
+    save_file({key.replace("lora_unet_", "lora_unet__"): x for key, x in tensors.items()}, tmp_path / "two.safetensors")
+    for name in ("one", "two"):
+        convert(tmp_path / f"{name}.safetensors", tmp_path / name, ConvertOptions(to="diffusers"))
+    one, two = (load_file(tmp_path / name / "pytorch_lora_weights.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+DOWN_UP = {"down": (2, 8), "up": (24, 2)}
+"""Shapes of the factors of queries, keys and values in one layer."""
+
+
+def attention(path: Path, stem: str, architecture: str = "") -> Path:
+    factors = {f"{stem}.lora_{side}.weight": normal(*shape, seed=0) for side, shape in DOWN_UP.items()}
+    save_file(factors, path, {"ss_base_model_version": architecture} if architecture else None)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stem", "architecture", "doubtful"),
+    [
+        ("lora_unet_double_blocks_3_img_attn_qkv", "", True),
+        ("lora_unet_double_blocks_3_img_attn_qkv", "flux1", False),
+        ("lora_unet_double_blocks_18_img_attn_qkv", "", False),
+        ("diffusion_model.double_blocks.3.img_attn.qkv", "", True),
+    ],
+)
+def test_what_may_be_hunyuan_videos_is_said_to_be(stem: str, architecture: str, doubtful: bool, tmp_path: Path) -> None:
+    path = attention(tmp_path / "a.safetensors", stem, architecture)
+    done = convert(path, tmp_path / "out", ConvertOptions(to="diffusers"))
+    assert any("HunyuanVideo" in note for note in done.notes) is doubtful
+
+
+@pytest.mark.parametrize(
+    ("stem", "architecture"),
+    [
+        ("lora_unet_double_blocks_3_img_attn_qkv", "hunyuan_video"),
+        ("diffusion_model.double_blocks.3.img_attn_qkv", ""),
+    ],
+)
+def test_what_is_hunyuan_videos_is_not_taken_for_flux(stem: str, architecture: str, tmp_path: Path) -> None:
+    path = attention(tmp_path / "a.safetensors", stem, architecture)
+    with pytest.raises(AdapterError, match=r"not named by its path in diffusers' model|where the dots were"):
+        convert(path, tmp_path / "out", ConvertOptions(to="diffusers"))
+
+
 def test_a_cut_for_peft_has_the_paths_of_the_transformer_alone(tmp_path: Path) -> None:
     saved(tmp_path / "lora.safetensors", WAN, "comfy")
     resize(tmp_path / "lora.safetensors", tmp_path / "out", ResizeOptions(rank=2, to="peft"))
@@ -116,3 +164,28 @@ def test_layers_that_are_others_in_diffusers_are_left_alone(name: str, tmp_path:
         saved(tmp_path / f"{form}.safetensors", [name], form)
         with pytest.raises(AdapterError, match=r"not named by its path in diffusers' model|where the dots were"):
             convert(tmp_path / f"{form}.safetensors", tmp_path / form, ConvertOptions(to="diffusers"))
+
+
+@pytest.mark.parametrize("to", ["diffusers", "kohya"])
+@pytest.mark.parametrize(
+    ("stem", "sides", "carried"),
+    [
+        ("diffusion_model.blocks.0.self_attn.q", ("lora_down", "lora_up"), "diffusion_model.blocks.0.norm3.diff"),
+        ("double_blocks.0.img_attn.qkv", ("lora_A", "lora_B"), "double_blocks.0.img_attn.qkv.lora_B.bias"),
+        ("img_in", ("lora_A", "lora_B"), "single_blocks.0.norm.key_norm.scale"),
+    ],
+)
+def test_the_way_out_is_not_one_that_is_closed(
+    stem: str, sides: tuple[str, str], carried: str, to: str, tmp_path: Path
+) -> None:
+    """Of lightx2v's files for Wan, and of Black Forest Labs' own for Flux.1: neither PEFT nor kohya holds all of it."""
+    factors = dict(zip(sides, (normal(2, 8, seed=0), normal(24, 2, seed=1)), strict=True))
+    tensors = {f"{stem}.{side}.weight": factor for side, factor in factors.items()} | {carried: normal(24, seed=2)}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    if (sides[0], to) == ("lora_down", "kohya"):  # its own format
+        assert convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to=to)).carried == 1
+        return
+    with pytest.raises(AdapterError, match="Leave --to out, or load it with diffusers, which knows more names"):
+        convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to=to))
+    with pytest.raises(AdapterError, match="Leave --to out, or merge it into its model with the tool that it is from"):
+        convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="peft"))

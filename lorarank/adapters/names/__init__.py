@@ -27,8 +27,12 @@ BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", 
 COMFY = "diffusion_model."
 """Before the names of ComfyUI's checkpoints, which are those of the models' first code."""
 
-FLATTENED = re.compile(r"lora_(?P<part>unet|te[123]?|transformer)_(?P<name>.+)")
-"""A name of kohya's: the path of its module with underscores for dots."""
+FLATTENED = re.compile(r"lora_(?P<part>unet|te[123]?|transformer)__?(?P<name>.+)")
+"""A name of kohya's: the path of its module with underscores for dots; behind two of them in Wan-Fun's files
+(``convert_lora_wan_fun``, comfyanonymous/ComfyUI ``comfy/lora_convert.py``)."""
+
+ARCHITECTURE = ("ss_base_model_version", "modelspec.architecture")
+"""Metadata of kohya's tools that name the model (kohya-ss/musubi-tuner: ``hunyuan_video``, ``hunyuan-video/lora``)."""
 
 PARTS = {"unet": "unet", "transformer": "transformer", "te": "text_encoder", "te1": "text_encoder"} | {
     "te2": "text_encoder_2",
@@ -71,7 +75,17 @@ def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> A
     renamed = _renamed(adapter, rename)
     if renamed is None:
         raise _unknown(adapter, next(module for module in adapter.modules if rename(module) is None), base, flattened)
+    doubtful = adapter.format != "xlabs" and flux.is_doubtful(
+        _flat(one.name.removeprefix(COMFY))[1] for one in adapter.modules
+    )
+    if doubtful and base is None and not _trained_for(adapter):
+        return replace(renamed, notes=(*renamed.notes, flux.DOUBT))
     return renamed
+
+
+def _trained_for(adapter: Adapter) -> str:
+    """What a trainer's metadata call the model that an adapter is for, in lower case; empty where they do not."""
+    return " ".join(str(adapter.config.get(key, "")) for key in ARCHITECTURE).strip().lower()
 
 
 def _renamed(adapter: Adapter, rename: Renamer) -> Adapter | None:
@@ -107,7 +121,7 @@ def _underscored(adapter: Adapter, base: Base | None) -> Renamer:
     """By the names of the base, of Flux.1 and its like, or of what diffusers' UNets and text encoders consist of."""
     named = {} if base is None else by_underscores(base.modules)
     stems = [_flat(module.name) for module in adapter.modules]
-    of_flux = any(flux.is_flux(stem) for _, stem in stems)
+    of_flux = any(flux.is_flux(stem) for _, stem in stems) and "hunyuan" not in _trained_for(adapter)
     z_image = diffusion.is_z_image(stem for _, stem in stems)
 
     def rename(module: LoraModule) -> tuple[Piece, ...] | None:

@@ -9,6 +9,7 @@ blocks of the same names and other layers in them: what has not Flux.1's shapes 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +61,18 @@ DIFFUSERS = re.compile(r"(?P<single>single_)?transformer_blocks\.(?P<index>[0-9]
 BLOCKS = {"double": 19, "single": 38}
 """How many blocks of each kind there are. HunyuanVideo, whose attention is called the same, has one and two more."""
 
+HUNYUAN = re.compile(r"double_blocks\.[0-9]{1,4}\.(?:img|txt)_attn_(?:qkv|proj)")
+"""HunyuanVideo's names with their dots, of which Flux.1 has one more (``hyvideo/modules/models.py``,
+Tencent/HunyuanVideo)."""
+
+SHARED = frozenset({"img_attn_qkv", "img_attn_proj", "txt_attn_qkv", "txt_attn_proj", "linear1", "linear2"})
+"""Layers that both have under these names with underscores, and of the same shapes: both are 3072 wide."""
+
+DOUBT = (
+    "Taken for Flux.1's: HunyuanVideo has attention of these names and shapes too, and nothing in the file tells which "
+    "it is for."
+)
+
 PLACES = {
     "double": {path: (name, 0) for name, (path, _, _) in DOUBLE.items()}
     | {path: (name, part) for name in ("img_attn_qkv", "txt_attn_qkv") for part, path in enumerate(FUSED[name])},
@@ -76,6 +89,19 @@ def is_flux(name: str) -> bool:
     (True, True, False)
     """
     return BLOCK.match(name) is not None
+
+
+def is_doubtful(names: Iterable[str]) -> bool:
+    """Whether modules may be HunyuanVideo's as well: layers that both have, none of them in Flux.1's last blocks, which
+    adapters of all blocks end with.
+
+    >>> is_doubtful(["double_blocks_0_img_attn_qkv"]), is_doubtful(["double_blocks_18_img_attn_qkv"])
+    (True, False)
+    """
+    found = [match for match in map(BLOCK.fullmatch, names) if match]
+    return bool(found) and all(
+        match["name"].replace(".", "_") in SHARED and int(match["index"]) + 1 < BLOCKS[match["kind"]] for match in found
+    )
 
 
 def pieces(module: LoraModule, name: str) -> tuple[Piece, ...] | None:
@@ -95,7 +121,7 @@ def pieces(module: LoraModule, name: str) -> tuple[Piece, ...] | None:
     match = BLOCK.fullmatch(name)
     if match is None:
         return _outside(module, name.replace(".", "_"))
-    if int(match["index"]) >= BLOCKS[match["kind"]]:  # HunyuanVideo's
+    if int(match["index"]) >= BLOCKS[match["kind"]] or HUNYUAN.fullmatch(name):
         return None
     stem = "transformer." + ("transformer_blocks" if match["kind"] == "double" else "single_transformer_blocks")
     stem, last = f"{stem}.{match['index']}.", match["name"].replace(".", "_")

@@ -43,6 +43,7 @@ class Piece:
             name=self.name,
             out_features=count,
             parameters=module.parameters - module.r * (module.out_features - count),
+            rows=self.rows,
             read=partial(_chosen, module, self.rows),
         )
 

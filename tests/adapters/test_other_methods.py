@@ -1,0 +1,109 @@
+"""What PEFT saves of its other methods, without the configuration that would tell: declined by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
+from torch import nn
+
+from lorarank import adapters
+from lorarank.errors import AdapterError
+
+METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "AdaLora": ("an AdaLoRA", {"total_step": 10}),
+    "BOFT": ("an OFT", {"boft_block_size": 4}),
+    "C3A": ("a C3A", {"block_size": 8}),
+    "FourierFT": ("a FourierFT", {"n_frequency": 20}),
+    "HRA": ("an HRA", {}),
+    "IA3": ("an (IA)³", {"feedforward_modules": []}),
+    "LNTuning": ("LN tuning", {}),
+    "LoHa": ("a LoHa", {}),
+    "LoKr": ("a LoKr", {}),
+    "OFT": ("an OFT", {"oft_block_size": 8, "r": 0}),
+    "Poly": ("a Poly", {}),
+    "RandLora": ("a RandLoRA", {"r": 4}),
+    "Road": ("a RoAd", {"group_size": 8}),
+    "Shira": ("a SHiRA", {"r": 2}),
+    "TrainableTokens": ("rows of an embedding alone", {}),
+    "VBLoRA": ("a VB-LoRA", {"vector_length": 8, "num_vectors": 16}),
+    "Vera": ("a VeRA", {}),
+    # of PEFT 0.17 and later
+    "Beft": ("a BEFT", {}),
+    "Deft": ("a DEFT", {}),
+    "Delora": ("a DeLoRA", {}),
+    "Frod": ("a FRoD", {}),
+    "Glora": ("a GLoRA", {}),
+    "Gralora": ("a GraLoRA", {"r": 4, "gralora_k": 2}),
+    "Hira": ("a HiRA", {}),
+    "Lily": ("a Lily", {}),
+    "Miss": ("a MiSS", {"r": 4}),
+    "OSF": ("an OSF", {}),
+    "Peanut": ("a PEANuT", {}),
+    "Psoft": ("a PSOFT", {}),
+    "Pvera": ("a VeRA", {}),
+    "Supertuning": ("Super-Tuning", {}),
+    "TinyLora": ("a TinyLoRA", {}),
+    "UniLora": ("a Uni-LoRA", {}),
+    "WaveFT": ("a WaveFT", {"n_frequency": 64}),
+}
+"""Name of a method's configuration in PEFT → what it is called here, and what it needs of settings."""
+
+
+class Block(nn.Module):
+    """As much of a model as a method needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.norm = nn.Linear(32, 32), nn.LayerNorm(32)
+
+    def forward(self, x: Any) -> Any:
+        return self.norm(self.q(x))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of extensions that are not compiled, and of settings chosen
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bare_file_of_another_method(method: str, tmp_path: Path) -> None:
+    what, settings = METHODS[method]
+    config = getattr(peft, f"{method}Config", None)
+    if config is None:
+        pytest.skip(f"this PEFT has no {method}")
+    model = peft.get_peft_model(
+        nn.Sequential(Block(), Block()), config(target_modules=["norm" if method == "LNTuning" else "q"], **settings)
+    )
+    tensors = {key: value.contiguous().clone() for key, value in peft.get_peft_model_state_dict(model).items()}
+    save_tensors(tensors, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(AdapterError) as error:
+        adapters.open(tmp_path / "adapter_model.safetensors")
+    assert what in str(error.value)
+    assert "Name an adapter that was trained with LoRA" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("base_model.model.layers.0.q.bone_block", "Bone"),  # PEFT before 0.19
+        ("base_model.internal_xlora_classifier.layers.0.weight", "the gate of an X-LoRA"),
+        ("base_model.model.layers.0.q.adamss_A.0", "an AdaMSS"),
+        ("base_model.model.layers.0.self_attn.adaption_prompt", "virtual tokens"),
+        ("prompt_embeddings", "virtual tokens"),
+    ],
+)
+def test_names_of_methods_that_need_more_than_a_layer(key: str, what: str, tmp_path: Path) -> None:
+    save_file({key: np.ones((4, 8), np.float32)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=what):
+        adapters.open(tmp_path)
+
+
+def test_rows_of_an_embedding_beside_factors_are_carried(tmp_path: Path) -> None:
+    tokens = "base_model.model.embed_tokens.token_adapter.trainable_tokens_delta"
+    stem = "base_model.model.layers.0.q.lora_"
+    tensors = {f"{stem}A.weight": np.ones((4, 32)), f"{stem}B.weight": np.ones((32, 4)), tokens: np.ones((2, 32))}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    assert adapters.open(tmp_path).carried == (tokens,)
