@@ -476,7 +476,7 @@ def add(output: Path, engine: str, tally: Tally) -> dict[str, Any]:
     engines, formats = Counter(whole["engines"]), Counter(whole["formats"])
     engines[engine] += sum(tally.mutations.values())
     formats.update(tally.mutations)
-    packages = ("numpy", "safetensors", "torch", "hypothesis")
+    packages = ("numpy", "ml_dtypes", "safetensors", "torch", "hypothesis")
     whole = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
