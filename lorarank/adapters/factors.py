@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,8 +52,7 @@ def by_side(factor: re.Pattern[str]) -> Callable[[str], Role | None]:
     return role_of
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """Keys of the tensors of one module.
 
     Attributes

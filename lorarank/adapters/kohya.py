@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate, ending
@@ -113,10 +112,10 @@ def _named(one: Named, alphas: frozenset[str]) -> Named:
     """
     match = SPLIT.search(one.A)
     if match is None:
-        return replace(one, module=indexed(one.module))
+        return one._replace(module=indexed(one.module))
     stem = one.A[: match.start()]
-    return replace(
-        one, module=f"{indexed(stem)}.{match[1]}", alpha=f"{stem}.alpha" if f"{stem}.alpha" in alphas else None
+    return one._replace(
+        module=f"{indexed(stem)}.{match[1]}", alpha=f"{stem}.alpha" if f"{stem}.alpha" in alphas else None
     )
 
 

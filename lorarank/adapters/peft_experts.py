@@ -10,7 +10,7 @@ an expert's columns E apart.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lorarank.adapters.adapter import Stored
 from lorarank.adapters.peft_keys import Pair, without_wrappers
@@ -26,8 +26,7 @@ REGISTERED = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 """The order in which the mixtures of experts of transformers register their parameters."""
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """The name of a targeted parameter; ``certain`` is false where the name only counts the wrappers."""
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lorarank.adapters.adapter import natural_order
 from lorarank.errors import AdapterError
@@ -34,8 +34,7 @@ PARALLEL = re.compile(r"(?:module\.)+")
 """What data-parallel training and Megatron put before everything, once a wrapper."""
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """The two factors of one module.
 
     Attributes

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +50,7 @@ LONGEST_NAME = 1000
 """Characters of a tensor's name; real ones have about a hundred."""
 
 
-@dataclass(frozen=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """Dtype (in torch's spelling, e.g. ``bfloat16``) and shape of a tensor on disk.
 
     >>> StoredTensor("float16", (8, 64)).size
