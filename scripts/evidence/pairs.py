@@ -91,7 +91,7 @@ PAIRS = (
         for many in (32, 128, 512, 2048)
     ),
     *(  # the same where facts are really recalled: a fact is seen some 1,600, 400 or 100 times
-        Pair(f"recall-{many}", "demo", f"recall-{many}", "domain", 262_144, DEMO_RANKS, 32, 1, 32_768)
+        Pair(f"recall-{many}", "demo", f"recall-{many}", "domain", 262_144, DEMO_RANKS, 32, 3, 32_768)
         for many in (8, 32, 128)
     ),
     *(

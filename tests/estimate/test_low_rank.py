@@ -80,7 +80,9 @@ def test_an_answer_above_half_of_the_probes_rank_is_refused(make_run: Make) -> N
     (sentence,) = refused.refusals
     assert "r = 1 loses 17.0% of the gain" in sentence
     assert "keeps r = 4" in sentence
-    assert "--rank 32" in sentence
+    assert sentence.endswith("Probe higher with --rank 32.")
+    given = recommend(make_run(name="given", companion=(0.17, 0.001), training={"learning_rate_trials": ()}))
+    assert "--rank 32, and without --lr" in given.refusals[0]
     assert recommend(make_run(name="wide", r=32, companion=(0.16, 0.001), excesses={8: 0.0})).r == 16
 
 
