@@ -148,7 +148,7 @@ def test_below_the_customary_rank_it_says_what_that_would_do(make_run: Make) -> 
         scores[f"always {constants.CONSTANT}"],
     )
     assert constant["mean_regret"] < rule["mean_regret"]
-    assert constant["mean_rank"] > 1.9 * rule["mean_rank"]
+    assert constant["mean_rank"] > 1.8 * rule["mean_rank"]
 
 
 def test_halfway_lost_less_than_either_on_the_measured_pairs() -> None:
