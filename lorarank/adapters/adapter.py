@@ -17,7 +17,7 @@ Factors = tuple[NDArray[np.float64], NDArray[np.float64]]
 """``lora_A`` (r, in) and ``lora_B`` (out, r)."""
 
 Stored = tuple[Numbers, Numbers]
-"""The same, of any of numpy's float dtypes."""
+"""The same, of any dtype of :data:`~lorarank.adapters.tensors.Numbers`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class LoraModule:
     transposed : letters of the factors that are stored the other way round, ``A`` (in, r) or ``B`` (r, out).
     rows : of the stored ``lora_B``, those that are this module's where it is a piece of what is stored, or has them in
         another order; ``None`` where all are, as they are.
-    read : gives the factors at this moment, in the narrowest of numpy's floats that holds them; raises what
+    read : gives the factors at this moment, in the narrowest float that holds them; raises what
         :meth:`factors` does.
 
     >>> module = LoraModule("q", "linear", 1, 3, 2, 0.5, "float32", 5, ("q.lora_A.weight", "q.lora_B.weight"),

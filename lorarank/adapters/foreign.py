@@ -57,6 +57,9 @@ NOT_LORA: Sequence[tuple[str, str]] = (
 """Part of a tensor's name → what the file is: methods whose update is no product of two trained factors. Names of
 PEFT's are those that its tuners save (``peft.tuners``, the ``prefix`` of each)."""
 
+FACTOR = re.compile(r"\.lora_(?:[ABab]|down|up)(?:\.|$)")
+"""Behind the name of a method it is a LoRA all the same, of a module with that name."""
+
 OTHER = re.compile("|".join(pattern for pattern, _ in NOT_LORA))
 """Whether it is any of these, to look at once."""
 
@@ -99,7 +102,8 @@ def refuse_other_methods(where: object, keys: Iterable[str]) -> None:
     lorarank.errors.AdapterError: x.safetensors: a LoHa of LyCORIS, whose update is an elementwise product of two \
 low-rank products; it has no rank of LoRA's kind. Name an adapter that was trained with LoRA.
     """
-    keys = [key for key in keys if OTHER.search(key)]
+    found = ((key, OTHER.search(key)) for key in keys)
+    keys = [key for key, match in found if match and not FACTOR.search(key, match.end())]
     for pattern, what in NOT_LORA if keys else ():
         if any(re.search(pattern, key) for key in keys):
             raise AdapterError(where, what, why="it has no rank of LoRA's kind", do=OTHER_METHOD)

@@ -42,7 +42,8 @@ def magnitude_keys(adapter: Adapter) -> Mapping[str, str]:
     found, carried = {}, frozenset(adapter.carried)
     for module in adapter.modules if adapter.format != "peft" and carried else ():
         start = stem(module)
-        keys = [f"{start}.{ending}" for ending in ENDINGS if f"{start}.{ending}" in carried]
+        starts = dict.fromkeys((start, start.removesuffix(".lora")))  # diffusers' old names: q.lora.down.weight
+        keys = [key for one in starts for ending in ENDINGS if (key := f"{one}.{ending}") in carried]
         if keys and module.kind not in ("embedding", "parameter"):
             found[module.name] = keys[0]
     return found

@@ -142,7 +142,7 @@ def read_number(store: Store, key: str) -> float:
 
 
 def read_finite(store: Store, key: str) -> Numbers:
-    """A tensor of a store, in the narrowest of numpy's floats that holds it.
+    """A tensor of a store, in the narrowest of :data:`Numbers` that holds it.
 
     Raises
     ------
@@ -160,7 +160,8 @@ def read_finite(store: Store, key: str) -> Numbers:
         size = store.tensors[key].size
         raise ResourceError(where, f"its {size:,} numbers need {8 * size / 1e9:.1f} GB and do not fit") from None
     if not _all_finite(tensor.reshape(-1)):
-        bad = int(tensor.size - np.count_nonzero(np.isfinite(tensor)))
+        with np.errstate(invalid="ignore"):  # ml_dtypes minds signalling NaNs
+            bad = int(tensor.size - np.count_nonzero(np.isfinite(tensor)))
         raise NumericsError(
             where,
             f"{bad:,} of its {tensor.size:,} numbers are NaN or infinite",

@@ -22,7 +22,7 @@ from lorarank.adapters.layout import Block, Layout, Slot
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
 from lorarank.adapters.verbatim import copied
-from lorarank.adapters.write_peft import ROOT, computed, path_of
+from lorarank.adapters.write_peft import computed, path_of, stored_path
 from lorarank.errors import AdapterError
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -57,7 +57,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         blocks.append(_block(adapter, one, f"{part}.{path}"))
     extra, paths = set(), {path_of(one.module) for one in replacements}
     for key in adapter.carried:
-        path = key.removeprefix(ROOT)
+        path = stored_path(key)
         found = next((name for name in (MAGNITUDE, BIAS) if name in path), None)
         if found is None:
             what = "it is no LoRA factor, and diffusers has no place for it"

@@ -48,13 +48,13 @@ def path_of(module: LoraModule) -> str:
     """The path under which PEFT stores a module, wrappers of its own (``base_layer``) included."""
     match = FACTOR.fullmatch(module.keys[0])
     inside = match is not None and (module.kind == "parameter" or ".base_layer" in match["module"])
-    return _path(match["module"]) if match is not None and inside else module.name
+    return stored_path(match["module"]) if match is not None and inside else module.name
 
 
-def _path(key: str) -> str:
+def stored_path(key: str) -> str:
     """A stored name without what training wraps around modules and without PEFT's root.
 
-    >>> _path("module.base_model.model.h.0._fsdp_wrapped_module.attn.base_layer")
+    >>> stored_path("module.base_model.model.h.0._fsdp_wrapped_module.attn.base_layer")
     'h.0.attn.base_layer'
     """
     return WRAPPED_ROOT.sub("", WRAPPER.sub("", key))
@@ -78,7 +78,7 @@ def staying(adapter: Adapter) -> frozenset[str]:
     or PEFT tells the factors of their parameters by how many wrappers there are."""
     owners = {
         ".".join(parts[:end])
-        for parts in (key.split(".") for carried in adapter.carried for key in {carried, _path(carried)})
+        for parts in (key.split(".") for carried in adapter.carried for key in {carried, stored_path(carried)})
         for end in range(1, len(parts))
     }
     return frozenset(

@@ -19,7 +19,7 @@ QUIET, NORMAL, VERBOSE = -1, 0, 1
 KEY = "lorarank.voice"
 """Where the context of the group keeps one of these."""
 
-PACKAGES = ("numpy", "scipy", "safetensors", "click", "rich", "torch", "transformers", "peft")
+PACKAGES = ("numpy", "ml_dtypes", "scipy", "safetensors", "click", "rich", "torch", "transformers", "peft")
 """Whose versions ``--verbose`` tells, where they are installed."""
 
 

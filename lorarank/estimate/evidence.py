@@ -183,13 +183,15 @@ def failed_companion(run: Run) -> str | None:
     cut = None if companion is None else next((p.excess for p in run.truncation.points if p.k == companion.rank), None)
     if companion is None or cut is None:
         return None
-    lost, rate = companion.excess, run.manifest.training.learning_rate
+    lost, training = companion.excess, run.manifest.training
     if not lost.mean - cut.mean > constants.REFUSED_GAIN * math.hypot(lost.se, cut.se):  # nor where one is no number
         return None
+    lower = f"give a lower one, say --lr {training.learning_rate / 3:.2g}"
+    way = lower if training.learning_rate_trials else "leave --lr out, and the probe searches for one"
     return (
         f"The probe at r = {companion.rank} did not train: it loses {lost.mean:.3f} nats more than the whole probe, "
-        f"which loses {cut.mean:.3f} cut to r = {companion.rank}. The learning rate {rate:.3g} is too high for it; "
-        "leave --lr out, and the probe searches for one."
+        f"which loses {cut.mean:.3f} cut to r = {companion.rank}. The learning rate {training.learning_rate:.3g} is "
+        f"too high for it; {way}."
     )
 
 

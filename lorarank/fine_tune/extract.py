@@ -19,7 +19,7 @@ from lorarank.numerics.leading import NO_NUMBERS, leading_svd
 from lorarank.result import Result
 
 DTYPES = ("float32", "float16")
-"""What factors can be stored as; numpy has no bfloat16."""
+"""What factors can be stored as; `lorarank convert` makes bfloat16 of them."""
 
 SCHEMA = 1
 

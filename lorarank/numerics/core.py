@@ -14,8 +14,8 @@ eigenproblem of Lᵀ·Q·L: that eigenproblem returns σ², so a σ below 1e-8·
 1e-13·σ₁ at best. The SVD of the core keeps an absolute error of a few eps·σ₁ for *every* σ, and takes 0.18 ms instead
 of 0.13 ms at r = 64.
 
-Columns are first scaled by powers of two (exact) to norms in [½, 1). :mod:`lorarank.numerics.gram_route` says when the
-Gram route is good enough.
+Columns are scaled by powers of two (exact) to norms in [½, 1), on the Gram route in the factor.
+:mod:`lorarank.numerics.gram_route` says when that route is good enough.
 """
 
 from __future__ import annotations

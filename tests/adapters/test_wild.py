@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from lorarank import adapters
 from lorarank.adapters.adapter import LoraModule
 from lorarank.adapters.names import flux
-from lorarank.errors import AdapterError
+from lorarank.adapters.tensors import raw_dtype
+from lorarank.errors import AdapterError, NumericsError
 
 DOWN = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)
 UP = np.random.default_rng(1).standard_normal((24, 4)).astype(np.float32)
@@ -162,3 +163,20 @@ def test_differences_of_whole_weights_are_counted(tmp_path: Path) -> None:
     assert any(note.startswith("3 tensors are differences of a whole weight") for note in adapter.notes)
     with pytest.raises(AdapterError, match="3 differences of whole weights"):
         adapters.open(saved(tmp_path / "whole.safetensors", whole))
+
+
+def test_a_signalling_nan_of_bfloat16_is_named_and_warned_of_no_further(tmp_path: Path) -> None:
+    numbers = {f"{PEFT}.lora_A.weight": DOWN, f"{PEFT}.lora_B.weight": UP}
+    stored = {key: value.astype(raw_dtype("bfloat16")) for key, value in numbers.items()}
+    stored[f"{PEFT}.lora_A.weight"].view("<u2")[1, 2] = 0x7F81
+    saved(tmp_path / "adapter_model.safetensors", stored, {"lora_alpha": 4, "target_modules": ["q_proj"]})
+    (module,) = adapters.open(tmp_path).modules
+    with pytest.raises(NumericsError, match=r"1 of its 128 numbers are NaN"):
+        module.factors()
+
+
+@pytest.mark.parametrize("name", ["bone_block", "road_alpha", "poly_lora", "deft_P"])
+def test_a_module_may_be_called_as_a_method_is(name: str, tmp_path: Path) -> None:
+    keys = {f"net.{name}.lora_A.weight": DOWN, f"net.{name}.lora_B.weight": UP}
+    (module,) = adapters.open(saved(tmp_path / "x.safetensors", keys)).modules
+    assert module.r == 4

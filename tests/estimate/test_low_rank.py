@@ -94,7 +94,10 @@ def test_a_companion_that_lost_more_than_a_cut_to_its_rank_is_refused(make_run: 
     assert refused.r is None
     (sentence,) = refused.refusals  # and no advice to probe at a higher rank, which is not what is wrong
     assert "at r = 1 did not train: it loses 0.400 nats" in sentence
-    assert "leave --lr out" in sentence
+    assert sentence.endswith("give a lower one, say --lr 0.00033.")  # it was searched for
+    training = {"learning_rate_trials": ()}
+    given = recommend(make_run(name="given", r=32, companion=(0.4, 0.001), excesses=excesses, training=training))
+    assert "leave --lr out" in given.refusals[0]
     assert recommend(make_run(name="plain", companion=(0.4, 0.001)), EstimateOptions(energy=0.9)).r == 2
 
 

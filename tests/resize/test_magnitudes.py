@@ -100,3 +100,24 @@ def test_other_magnitudes_are_refused(shape: tuple[int, int], words: str, tmp_pa
     save_file({f"{stem}.{key}": x for key, x in tensors.items()}, tmp_path / "lora.safetensors")
     with pytest.raises(AdapterError, match=words):
         convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="peft"))
+
+
+@pytest.mark.parametrize(("to", "wrapper"), [("peft", ""), ("diffusers", ""), ("diffusers", "_orig_mod.")])
+def test_magnitudes_go_with_old_names_and_with_wrapped_ones(to: str, wrapper: str, tmp_path: Path) -> None:
+    path, magnitude = "mid_block.attentions.0.to_q", np.arange(1, 9, dtype=np.float32)
+    if wrapper:
+        stem = f"base_model.model.{wrapper}{path}"
+        factors = {f"{stem}.lora_A.weight": normal(2, 8), f"{stem}.lora_B.weight": normal(8, 2)}
+        config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["to_q"], "use_dora": True}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        name = "adapter_model.safetensors"
+    else:
+        stem = f"unet.{path}"
+        factors = {f"{stem}.lora.down.weight": normal(2, 8), f"{stem}.lora.up.weight": normal(8, 2)}
+        name = "pytorch_lora_weights.safetensors"
+    save_file({**factors, f"{stem}.lora_magnitude_vector": magnitude}, tmp_path / name)
+    convert(tmp_path, tmp_path / "out", ConvertOptions(to=to))
+    (weights,) = (tmp_path / "out").glob("*.safetensors")
+    written = {key: value for key, value in load_file(weights).items() if "magnitude" in key}
+    assert [key.partition("mid_block")[2].partition(".lora")[0] for key in written] == [".attentions.0.to_q"]
+    np.testing.assert_array_equal(next(iter(written.values())), magnitude)

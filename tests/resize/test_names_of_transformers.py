@@ -135,6 +135,7 @@ def test_what_may_be_hunyuan_videos_is_said_to_be(stem: str, architecture: str, 
     [
         ("lora_unet_double_blocks_3_img_attn_qkv", "hunyuan_video"),
         ("diffusion_model.double_blocks.3.img_attn_qkv", ""),
+        ("diffusion_model.double_blocks.3.img_attn.qkv", "hunyuan-video/lora"),
     ],
 )
 def test_what_is_hunyuan_videos_is_not_taken_for_flux(stem: str, architecture: str, tmp_path: Path) -> None:

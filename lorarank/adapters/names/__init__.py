@@ -107,10 +107,11 @@ def _language(adapter: Adapter, base: Base | None) -> Renamer:
 def _own_names(adapter: Adapter) -> Renamer:
     """By the names in the code of Flux.1 and of other diffusion transformers."""
     z_image = diffusion.is_z_image(module.name.removeprefix(COMFY).replace(".", "_") for module in adapter.modules)
+    hunyuan = "hunyuan" in _trained_for(adapter)
 
     def rename(module: LoraModule) -> tuple[Piece, ...] | None:
         name = module.name.removeprefix(COMFY)
-        found = flux.pieces(module, name) if module.expert is None else None
+        found = flux.pieces(module, name) if module.expert is None and not hunyuan else None
         path = diffusion.path(name.replace(".", "_"), z_image=z_image) if found is None else None
         return found if path is None else (Piece(f"transformer.{path}"),)
 
