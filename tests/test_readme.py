@@ -139,6 +139,36 @@ def test_the_cost_of_the_callback_is_the_measured_one() -> None:
     assert f"({min(ratios):.2f} to {max(ratios):.2f} times in three rounds)" in README
 
 
+def test_the_speed_and_memory_of_an_audit_are_the_measured_ones() -> None:
+    found = json.loads((RUNS.parent / "bench-audit.json").read_text())
+    ours = found["over_ours"]
+    half, brain, single = (found["one_large_module"][dtype] for dtype in ("F16", "BF16", "F32"))
+    for words in (
+        f"gradience 0.11 takes {ours['gradience']['seconds']:.1f} times as long",
+        f"sft-cli 0.2.2 {ours['sft']['seconds']:.1f} times",
+        f"takes {ours['floor']['seconds']:.2f} of our time",
+        f"takes {found['one_4096_module']['ratio']:,} times as long",
+        f"peaks {found['sparse_4_gigabytes']['over_imports_megabytes']:.0f} MB above the interpreter",
+        f"by {half['over_imports_megabytes']:.0f} MB in float16 and "
+        f"{brain['over_imports_megabytes']:.0f} MB in bfloat16 ({brain['stored_megabytes']:.0f} MB stored)",
+        f"by {single['over_imports_megabytes']:.0f} MB in float32 ({single['stored_megabytes']:.0f} MB)",
+        f"one core does {found['throughput']['jobs_1']['a_second']:.0f} a second, "
+        f"two do {found['throughput']['jobs_2']['a_second']:.0f}",
+    ):
+        assert words in README
+
+
+def test_what_the_constant_costs_is_what_was_measured() -> None:
+    found = json.loads((RUNS.parent / "bakeoff.json").read_text())
+    rule = found["predictors"][0]
+    (constant,) = (one for one in found["predictors"] if one["name"] == "always 16")
+    assert f"at {constant['mean_rank'] / rule['mean_rank']:.1f} times the parameters on average" in README
+    assert f"without all that are like it on {found['families_left_out']['within_octave']:.0%}" in README
+    planted = sum(name.startswith("planted-") for name in found["pairs"])
+    assert planted == 18
+    assert "eighteen texts of planted teachers" in README
+
+
 def test_the_readme_is_in_the_order_of_a_first_reading() -> None:
     titles = re.findall(r"^## (.*)$", README, flags=re.MULTILINE)
     order = ["Two commands", "The same in Python", "What the number means", "Commands", "How it works", "Contributing"]

@@ -110,8 +110,8 @@ class TorchFile:
         if _shorter(self.path, self.size):  # to touch what is mapped and gone would end the process
             raise AdapterError(f"{self.path}: {key}", "the file was cut short while it was open")
         dtype = dtype or NARROW[self.tensors[key].dtype]
-        wide = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64}.get(dtype, torch.bfloat16)
-        tensor = self.mapped[key].detach().to(wide, copy=True)
+        own = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64, "bfloat16": torch.bfloat16}
+        tensor = self.mapped[key].detach().to(own[dtype], copy=True)
         if dtype == "bfloat16":  # which torch does not hand to numpy
             return np.asarray(tensor.view(torch.int16).numpy().view(raw_dtype(dtype)))
         return np.asarray(tensor.numpy())

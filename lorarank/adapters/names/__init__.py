@@ -88,6 +88,11 @@ def _trained_for(adapter: Adapter) -> str:
     return " ".join(str(adapter.config.get(key, "")) for key in ARCHITECTURE).strip().lower()
 
 
+def _is_hunyuan(adapter: Adapter) -> bool:
+    """Whether they say HunyuanVideo, whose layers have names of Flux.1's."""
+    return "hunyuan" in _trained_for(adapter)
+
+
 def _renamed(adapter: Adapter, rename: Renamer) -> Adapter | None:
     """The adapter with all modules under other names; ``None`` where one of them is not known."""
     modules: list[LoraModule] = []
@@ -107,11 +112,11 @@ def _language(adapter: Adapter, base: Base | None) -> Renamer:
 def _own_names(adapter: Adapter) -> Renamer:
     """By the names in the code of Flux.1 and of other diffusion transformers."""
     z_image = diffusion.is_z_image(module.name.removeprefix(COMFY).replace(".", "_") for module in adapter.modules)
-    hunyuan = "hunyuan" in _trained_for(adapter)
+    maybe_flux = not _is_hunyuan(adapter)
 
     def rename(module: LoraModule) -> tuple[Piece, ...] | None:
         name = module.name.removeprefix(COMFY)
-        found = flux.pieces(module, name) if module.expert is None and not hunyuan else None
+        found = flux.pieces(module, name) if maybe_flux and module.expert is None else None
         path = diffusion.path(name.replace(".", "_"), z_image=z_image) if found is None else None
         return found if path is None else (Piece(f"transformer.{path}"),)
 
@@ -122,7 +127,7 @@ def _underscored(adapter: Adapter, base: Base | None) -> Renamer:
     """By the names of the base, of Flux.1 and its like, or of what diffusers' UNets and text encoders consist of."""
     named = {} if base is None else by_underscores(base.modules)
     stems = [_flat(module.name) for module in adapter.modules]
-    of_flux = any(flux.is_flux(stem) for _, stem in stems) and "hunyuan" not in _trained_for(adapter)
+    of_flux = any(flux.is_flux(stem) for _, stem in stems) and not _is_hunyuan(adapter)
     z_image = diffusion.is_z_image(stem for _, stem in stems)
 
     def rename(module: LoraModule) -> tuple[Piece, ...] | None:
