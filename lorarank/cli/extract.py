@@ -9,8 +9,7 @@ import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
-
-DTYPES = ("float32", "float16")
+from lorarank.resize.options import DTYPES
 
 
 @click.command(epilog="Example: lorarank extract --base BASE TUNED -o my-lora --rank 32")

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank import __version__
-from lorarank.adapters.layout import staged
+from lorarank.adapters.layout import downcast, staged
 from lorarank.errors import ModelError, NumericsError, OptionError, ResourceError, RunError
 from lorarank.fine_tune.weights import Models, Pair, open_models
 from lorarank.numerics.leading import NO_NUMBERS, leading_svd
+from lorarank.resize.options import DTYPES
 from lorarank.result import Result
-
-DTYPES = ("float32", "float16")
-"""What factors can be stored as; `lorarank convert` makes bfloat16 of them."""
 
 SCHEMA = 1
 
@@ -78,7 +76,7 @@ def extract(
     base, tuned : folders, safetensors files, or hub ids.
     output : a folder that does not exist, or is empty; it appears whole or not at all.
     rank : of every module; where a matrix is smaller, the rest of the factors is zero.
-    dtype : of the factors.
+    dtype : of the factors, one of :data:`lorarank.resize.options.DTYPES`.
     progress : called with matrices done and in all.
 
     Raises
@@ -90,8 +88,10 @@ def extract(
     SourceError, AdapterError, ModelError
         The models cannot be read, have nothing in common, or no linear layer changed.
     NumericsError
-        NaN or infinity in a weight, naming it.
+        NaN or infinity in a weight, or a factor that ``dtype`` cannot hold, naming it.
     """
+    if dtype not in DTYPES:
+        raise OptionError(f"--dtype {dtype}", "it is none that is written", do=f"give {', '.join(DTYPES)}")
     if rank < 1:
         raise OptionError(f"--rank {rank}", "it must be at least 1")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -144,7 +144,8 @@ def _factors(
     lora_A, lora_B = np.zeros((rank, pair.in_features)), np.zeros((pair.out_features, rank))
     lora_A[:count], lora_B[:, :count] = root[:, None] * found.Vt, found.U * root
     for name, factor in (("lora_A", lora_A), ("lora_B", lora_B)):
-        tensors[f"base_model.model.{pair.module}.{name}.weight"] = np.ascontiguousarray(factor.astype(dtype))
+        key = f"base_model.model.{pair.module}.{name}.weight"
+        tensors[key] = downcast(np.ascontiguousarray(factor), dtype, key)
     return Kept(pair.module, found.norm, 1 - (found.residual / found.norm) ** 2)
 
 

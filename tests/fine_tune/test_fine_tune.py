@@ -203,6 +203,30 @@ def test_an_extracted_lora_is_the_best_cut(models: Models, tmp_path: Path) -> No
     assert config["target_modules"] == [UP, Q]  # layer 1 did not change, so types alone would name too much
 
 
+@pytest.mark.parametrize(("dtype", "eps"), [("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_factors_are_stored_as_asked(models: Models, tmp_path: Path, dtype: str, eps: float) -> None:
+    base, tuned = models(learned)
+    extract(base, tuned, tmp_path / "exact", 2)
+    extract(base, tuned, tmp_path / "small", 2, dtype=dtype)
+    exact, small = (adapters.open(tmp_path / name).modules for name in ("exact", "small"))
+    assert {module.dtype for module in small} == {dtype}
+    for one, other in zip(exact, small, strict=True):
+        for factor, rounded in zip(one.factors(), other.factors(), strict=True):
+            np.testing.assert_allclose(rounded, factor, rtol=eps, atol=1e-7)
+
+
+def test_a_dtype_that_cannot_hold_the_factors_is_said(models: Models, tmp_path: Path) -> None:
+    def edit(tensors: dict[str, np.ndarray]) -> None:
+        tensors[f"{Q}.weight"] = tensors[f"{Q}.weight"] + 1e12 * planted((24, 24), (1.0,))
+
+    base, tuned = models(edit)
+    with pytest.raises(NumericsError, match=rf"{Q}.*exceeds the range of float16"):
+        extract(base, tuned, tmp_path / "lora", 1, dtype="float16")
+    assert not (tmp_path / "lora").exists()
+    with pytest.raises(OptionError, match="--dtype int8"):
+        extract(base, tuned, tmp_path / "lora", 1, dtype="int8")
+
+
 def test_gpt2_keeps_its_weights_the_other_way_round(models: Models, tmp_path: Path) -> None:
     base, tuned = models(learned, {"model_type": "gpt2"})
     extract(base, tuned, tmp_path / "lora", 2)
