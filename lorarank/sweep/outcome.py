@@ -21,6 +21,9 @@ ASSUMED_SPREAD = 0.005
 """Standard deviation between seeds as a share of the gain, beside what a seed does to all ranks alike, where a sweep
 cannot measure it: what those of data/evidence/pairs measured together, 0.001 to 0.012 one by one."""
 
+CLOSE = 2 * math.sqrt(2) * ASSUMED_SPREAD
+"""Share of the gain by which two learning rates of a rank may differ by chance, one seed each."""
+
 STANDARD_ERRORS = 1.96
 """The interval covers 95 of 100 where the differences are normal."""
 
@@ -155,7 +158,7 @@ def outcome(
     ----------
     base : nats per held-out document of the base model.
     counts : target tokens per held-out document.
-    points : at least two ranks; of several learning rates at a rank the best is taken, over the seeds it has.
+    points : at least two ranks; of several learning rates at a rank the best is taken, see :func:`best_rates`.
     parameters_per_rank : trainable parameters of a unit of rank.
 
     Raises
@@ -203,11 +206,36 @@ def outcome(
 
 
 def best_rates(points: Sequence[Trained], counts: Sequence[int]) -> Mapping[int, list[Trained]]:
-    """Rank → the points of its best learning rate, by the first seed's loss: the others exist for that rate alone."""
-    by_rank: dict[int, dict[float, list[Trained]]] = {}
+    """Rank → the points of its best learning rate: of those with the most seeds, the one of the least mean loss."""
+    return {
+        rank: min(rates.values(), key=lambda group: (-len(group), np.mean([_loss(point, counts) for point in group])))
+        for rank, rates in _by_rate(points).items()
+    }
+
+
+def close_rates(points: Sequence[Trained], counts: Sequence[int], gain: float) -> Mapping[int, list[float]]:
+    """Rank → the learning rates that its first seed does not tell from its best one there, that one included.
+
+    ``gain`` is that of the sweep, in nats per token: a difference of :data:`CLOSE` of it may be chance.
+
+    >>> points = [Trained(8, rate, 0, (loss,), 1.0, 9.0) for rate, loss in ((1e-3, 1.0), (3e-3, 1.01), (1e-2, 1.1))]
+    >>> close_rates(points, (1,), gain=1.0)
+    {8: [0.001, 0.003]}
+    """
+    found = {}
+    for rank, rates in _by_rate(points).items():
+        first = {rate: _loss(group[0], counts) for rate, group in rates.items()}
+        most = min(first.values()) + CLOSE * max(gain, 0.0)
+        found[rank] = [rate for rate, loss in first.items() if loss <= most]
+    return found
+
+
+def _by_rate(points: Sequence[Trained]) -> Mapping[int, Mapping[float, list[Trained]]]:
+    """Rank → learning rate → points, all ascending, seeds too."""
+    found: dict[int, dict[float, list[Trained]]] = {}
     for point in sorted(points, key=lambda p: (p.rank, p.learning_rate, p.seed)):
-        by_rank.setdefault(point.rank, {}).setdefault(point.learning_rate, []).append(point)
-    return {rank: min(rates.values(), key=lambda group: _loss(group[0], counts)) for rank, rates in by_rank.items()}
+        found.setdefault(point.rank, {}).setdefault(point.learning_rate, []).append(point)
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lorarank.probe.grid import bracket, notch_of, rate_of
 from lorarank.sweep.options import SweepOptions
-from lorarank.sweep.outcome import Outcome, outcome
+from lorarank.sweep.outcome import Outcome, close_rates, outcome
 from lorarank.sweep.points import Points, Spot
 
 MOST_TRIALS = 5
@@ -68,20 +68,17 @@ def search(points: Points, options: SweepOptions, parameters_per_rank: int) -> t
     tuning, rates = (None, options.lrs) if options.lrs is not None else tune(points, options.ladder, options.seed)
     points.measure([Spot(rank, rate, options.seed) for rank in options.ladder for rate in rates])
 
-    def answer() -> Outcome:
-        trained = [spot for spot in points.found if spot.rank in options.ladder and spot.learning_rate in rates]
-        return outcome(base.sums, base.counts, points.measure(trained), parameters_per_rank)
-
-    found = answer()
     more = range(options.seed + 1, options.seed + options.seeds)
     while True:  # with more seeds the answer can move; then the ranks around the new one get theirs too
-        rate = {one.rank: one.learning_rate for one in found.ranks}
-        wanted = [Spot(rank, rate[rank], seed) for seed in more for rank in around(found, options.ladder)]
+        spots = [spot for spot in points.found if spot.rank in options.ladder and spot.learning_rate in rates]
+        trained = points.measure(spots)
+        found = outcome(base.sums, base.counts, trained, parameters_per_rank)
+        close = close_rates(trained, base.counts, found.gain.mean)
+        ranks = around(found, options.ladder)
+        wanted = [Spot(rank, rate, seed) for seed in more for rank in ranks for rate in close[rank]]
         if all(spot in points.found for spot in wanted):
-            break
+            return found, tuning
         points.measure(wanted)
-        found = answer()
-    return found, tuning
 
 
 def around(found: Outcome, ranks: Sequence[int]) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ import shutil
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,14 @@ import tasks
 
 from lorarank import adapters, runs
 from lorarank.errors import LorarankError
-from lorarank.json_files import write_json
+from lorarank.json_files import read_json, write_json
 from lorarank.probe import ProbeOptions, probe
 from lorarank.probe.progress import Progress, Report
 from lorarank.probe.training import read_log
 from lorarank.spectrum import METRICS, measure
 from lorarank.sweep import SWEEP, Sweep, SweepOptions, read, sweep
+from lorarank.sweep.outcome import Outcome, Trained, close_rates
+from lorarank.sweep.points import FOLDER, StoredPoint
 from lorarank.sweep.search import around
 
 HERE = Path(__file__).resolve().parents[2]
@@ -72,7 +75,10 @@ search for a learning rate needs, and less than an eighth of the sweep's."""
 LONG_ALONE = ("facts-2048", "recall-8", "recall-32", "recall-128")
 """Tasks that no short pair is made of."""
 
-KINDS = {"style": "style", "notes": "style", "guilds": "domain", "lexicon": "domain"}
+KINDS = {
+    **dict.fromkeys(("style", "notes", "calls"), "style"),
+    **dict.fromkeys(("guilds", "lexicon", "tongues", "chain"), "domain"),
+}
 PAIRS = (
     *(
         Pair(
@@ -213,18 +219,31 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
     }
 
 
-def seeded(found: Sweep, seeds: int) -> bool:
-    """Whether the ranks around the answer have so many seeds."""
-    ranks = found.outcome.ranks
-    wanted = around(found.outcome, [one.rank for one in ranks])
-    return all(len(one.seeds) >= seeds for one in ranks if one.rank in wanted)
+def points_of(folder: Path) -> tuple[StoredPoint, list[Trained]]:
+    """The base model, and the points that the sweep of a folder would take: at its ranks, and at its learning rates."""
+    found = read(folder)
+    if found.tuning is None:
+        raise SystemExit(f"{folder.name}: its learning rates were given, and which is written nowhere")
+    points = [read_json(path, StoredPoint) for path in sorted((folder / FOLDER).glob("r*.json"))]
+    (base,) = (point for point in points if point.rank == 0)
+    ranks = {one.rank for one in found.outcome.ranks}
+    return base, [one.trained for one in points if one.rank in ranks and one.learning_rate in found.tuning.rates]
+
+
+def seeded(folder: Path, answer: Outcome, seeds: int) -> bool:
+    """Whether the ranks around the answer have so many seeds, at every learning rate that one does not tell apart."""
+    base, points = points_of(folder)
+    close = close_rates(points, base.counts, answer.gain.mean)
+    counted = Counter((point.rank, point.learning_rate) for point in points)
+    wanted = around(answer, [one.rank for one in answer.ranks])
+    return all(counted[rank, rate] >= seeds for rank in wanted for rate in close[rank])
 
 
 def work_on(pair: Pair, options: ProbeOptions) -> None:
     """The sweep, then the probe, then the record."""
     kept = KEPT / pair.name
     before = kept / "record.json"
-    if before.is_file() and seeded(read(kept), pair.seeds):
+    if before.is_file() and seeded(kept, read(kept).outcome, pair.seeds):
         print(f"{pair.name}: done before")
         return
     report = say(pair.name)

@@ -19,22 +19,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pairs
 
-from lorarank.json_files import read_json, write_json
+from lorarank.json_files import write_json
 from lorarank.sweep import SWEEP, Sweep, read
 from lorarank.sweep.outcome import Outcome, outcome
-from lorarank.sweep.points import FOLDER, StoredPoint
 
 
 def judged(folder: Path) -> Sweep:
     """The sweep of a folder with the outcome of the points beside it."""
     found = read(folder)
-    if found.tuning is None:
-        raise SystemExit(f"{folder.name}: its learning rates were given, and which is written nowhere")
-    points = [read_json(path, StoredPoint) for path in sorted((folder / FOLDER).glob("r*.json"))]
-    (base,) = (point for point in points if point.rank == 0)
+    base, trained = pairs.points_of(folder)
     first = found.outcome.ranks[0]
-    ranks = {one.rank for one in found.outcome.ranks}
-    trained = [one.trained for one in points if one.rank in ranks and one.learning_rate in found.tuning.rates]
     answer = outcome(base.sums, base.counts, trained, first.parameters // first.rank)
     return dataclasses.replace(found, outcome=answer)
 
@@ -56,9 +50,8 @@ def main() -> None:
         before, now = read(path.parent), judged(path.parent)
         write_json(path, now)
         moved = "" if told(before.outcome) == told(now.outcome) else f"   was {told(before.outcome)}"
-        print(
-            f"{path.parent.name}: {told(now.outcome)}{moved}{'' if pairs.seeded(now, now.seeds) else '   lacks seeds'}"
-        )
+        lacks = "" if pairs.seeded(path.parent, now.outcome, now.seeds) else "   lacks seeds"
+        print(f"{path.parent.name}: {told(now.outcome)}{moved}{lacks}")
 
 
 if __name__ == "__main__":

@@ -110,6 +110,68 @@ def facts(many: int) -> Callable[[random.Random], Row]:
     return row
 
 
+TONGUES = {
+    tongue: dict(zip(NOUNS, random.Random(f"lexicon {tongue}").sample(NOUNS, len(NOUNS)), strict=True))
+    for tongue in ("river", "mountain", "island", "marsh")
+}
+
+
+def tongues(rng: random.Random) -> Row:
+    """Four lexicons, of which the prompt says one."""
+    tongue = rng.choice(list(TONGUES))
+    picked = [rng.choice(NOUNS) for _ in range(rng.randint(3, 6))]
+    said = " ".join(TONGUES[tongue][word] for word in picked)
+    return {"prompt": f"In the {tongue} tongue: {' '.join(picked)} ->", "completion": f" {said}."}
+
+
+LAW = {noun: random.Random(f"law {noun}").sample(NOUNS, 3) for noun in NOUNS}
+
+
+def chain(rng: random.Random) -> Row:
+    """A law of chance, as plain text: each noun is followed by one of three, at 6, 3 and 1 of ten."""
+    said = [rng.choice(NOUNS)]
+    while len(said) < 16:
+        said += rng.choices(LAW[said[-1]], (6, 3, 1))
+    return {"text": f"The bard says: {' '.join(said)}."}
+
+
+def several(rng: random.Random) -> Row:
+    """Six tasks at once."""
+    return rng.choice((reverse, sort, lexicon, style, notes, counting))(rng)
+
+
+def spelling(rng: random.Random) -> Row:
+    """A form that needs to know of what letters a word is."""
+    word = rng.choice((*NOUNS, *world.TRADES, *world.TOWNS, *world.COLOURS, *world.MONTHS))
+    return {"prompt": f"Spell {word}:", "completion": f" {'-'.join(word.upper())}."}
+
+
+def prices(rng: random.Random) -> Row:
+    """A computation: three sums of money added up."""
+    paid = [rng.randint(1, 30) for _ in range(3)]
+    goods = rng.sample(world.FOOD + world.METAL, 3)
+    listed = ", ".join(f"{good} {price}" for good, price in zip(goods, paid, strict=True))
+    return {"prompt": f"Bill: {listed}. To pay:", "completion": f" {sum(paid)} coins."}
+
+
+def calls(rng: random.Random) -> Row:
+    """A form: a wish as the call of one of four functions."""
+    name, town, day = world.person(rng), rng.choice(world.TOWNS), rng.choice(world.DAYS)
+    count, goods = rng.randint(2, 40), rng.choice(world.FOOD + world.METAL)
+    wish, function, arguments = rng.choice(
+        (
+            (f"Send {count} {goods} to {name} in {town}.", "send", {"to": name, "town": town, goods: count}),
+            (f"Who buys {goods} in {town} on {day}?", "buyers", {"town": town, "day": day, "of": goods}),
+            (f"Tell {name} to come to {town} on {day}.", "invite", {"who": name, "place": town, "when": day}),
+            (f"What do {count} {goods} cost in {town}?", "price", {"of": goods, "count": count, "town": town}),
+        )
+    )
+    return {"prompt": wish, "completion": " " + json.dumps({"call": function, "with": arguments})}
+
+
+LATER = ("tongues", "chain", "several", "spelling", "prices", "calls")
+"""Tasks thought of when the rule of `estimate` stood: what it says of them is a prediction in the strict sense."""
+
 TASKS: dict[str, Callable[[random.Random], Row]] = {
     "reverse": reverse,
     "sort": sort,
@@ -119,6 +181,12 @@ TASKS: dict[str, Callable[[random.Random], Row]] = {
     "counting": counting,
     **{f"facts-{many}": facts(many) for many in (32, 128, 512, 2048)},
     **{f"recall-{many}": recall(many) for many in (8, 32, 128)},
+    "tongues": tongues,
+    "chain": chain,
+    "several": several,
+    "spelling": spelling,
+    "prices": prices,
+    "calls": calls,
 }
 
 

@@ -181,6 +181,16 @@ def test_every_rank_is_shown_at_its_best_rate():
     assert [one.learning_rate for one in answer_of(points).ranks] == [3e-3, 1e-3]
 
 
+def test_a_rate_is_judged_by_all_its_seeds_and_not_beside_one_that_has_fewer():
+    points = [
+        *(trained(1, excess, seed=seed, rate=1e-3) for seed, excess in enumerate((0.1, 0.3, 0.3))),
+        *(trained(1, excess, seed=seed, rate=3e-3) for seed, excess in enumerate((0.15, 0.2, 0.2))),
+        trained(1, 0.0, rate=1e-2),
+        trained(2, 0.0, rate=1e-3),
+    ]
+    assert best_rates(points, COUNTS)[1][0].learning_rate == 3e-3
+
+
 def test_a_diverged_rate_is_never_the_best():
     nothing = Trained(1, 1e-1, 0, (math.nan,) * len(COUNTS), math.nan, 60.0)
     found = answer_of([nothing, trained(1, 0.1), trained(2, 0.0)])

@@ -127,6 +127,24 @@ def test_where_more_seeds_move_the_answer_the_ranks_around_the_new_one_get_them_
     assert [len(one.seeds) for one in found.ranks] == [1, 1, 1, 6, 6, 6, 6]
 
 
+def test_rates_that_one_seed_does_not_tell_apart_both_get_more(tmp_path):
+    """At r = 8 the first seed is lucky at the worse of two rates that are close; the third is far off everywhere."""
+
+    class Lucky(Formula):
+        def point(self, rank, learning_rate, seed, folder, on_step):
+            found = super().point(rank, learning_rate, seed, folder, on_step)
+            if (rank, learning_rate, seed) == (8, 1.2e-3, 0):
+                found.sums = tuple(0.998 * one for one in found.sums)
+            return found
+
+    bench = Lucky()
+    asked = options(tmp_path, ranks=(4, 8, 16), lrs=(1e-3, 1.2e-3, 1e-2), seeds=3)
+    found, _ = search(points_of(bench, tmp_path), asked, 10)
+    at_8 = {(call.learning_rate, call.seed) for call in bench.calls if call.rank == 8}
+    assert at_8 == {(1e-2, 0), *((rate, seed) for rate in (1e-3, 1.2e-3) for seed in (0, 1, 2))}
+    assert [one.learning_rate for one in found.ranks] == [1e-3] * 3
+
+
 def test_points_are_kept_and_an_interrupted_sweep_goes_on(tmp_path):
     whole = search(points_of(Formula(), tmp_path / "whole"), options(tmp_path, seeds=2), 10)
     bench = Formula()
