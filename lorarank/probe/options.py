@@ -33,8 +33,9 @@ COMPANION_RANK = 1
 """Rank of the companion, the same probe at a low rank. What it loses says what every rank loses: see
 :mod:`lorarank.estimate.companion`."""
 
-SEARCH_SHARE = 0.2
-"""Share of the token budget that the learning-rate search may spend."""
+SEARCH_SHARE, SHORT_SEARCH_SHARE = 0.2, 1 / 3
+"""Share of the token budget that the learning-rate search may spend, and that of a probe so short that its trials would
+otherwise tell nothing: an untested rate costs more."""
 
 MOMENT_SHARE = 0.02
 """Share of the training tokens on which the gradient moments are taken: each costs a backward pass beyond the

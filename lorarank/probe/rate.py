@@ -15,7 +15,7 @@ from lorarank.corpus import Rows
 from lorarank.probe import model as models
 from lorarank.probe.grid import FACTOR, FIRST_RATE, SETTLED, bracket, rate_of
 from lorarank.probe.heldout import evaluate
-from lorarank.probe.options import SEARCH_SHARE, ProbeOptions
+from lorarank.probe.options import SEARCH_SHARE, SHORT_SEARCH_SHARE, ProbeOptions
 from lorarank.probe.training import TrainingRun, train
 from lorarank.runs import LearningRateTrial
 
@@ -35,11 +35,14 @@ LEAST_STEPS = 4
 def trial_steps(steps: int) -> int:
     """Training steps of each trial when the whole probe has ``steps``; 0 when the budget is too small for a search.
 
-    >>> trial_steps(128), trial_steps(60)
-    (5, 0)
+    >>> trial_steps(128), trial_steps(60), trial_steps(59)
+    (5, 4, 0)
     """
-    affordable = int(SEARCH_SHARE * steps / TRIALS - CHECK_STEPS / 3)
-    return affordable if affordable >= LEAST_STEPS else 0
+    check = CHECK_STEPS / 3
+    affordable = int(SEARCH_SHARE * steps / TRIALS - check)
+    if affordable >= LEAST_STEPS:
+        return affordable
+    return LEAST_STEPS if TRIALS * (LEAST_STEPS + check) <= SHORT_SEARCH_SHARE * steps else 0
 
 
 def search(

@@ -14,7 +14,7 @@ import lorarank
 from lorarank.corpus import Rows
 from lorarank.errors import OptionError
 from lorarank.probe.grid import SETTLED, bracket
-from lorarank.probe.options import SEARCH_SHARE, ProbeOptions, batch_tokens_for
+from lorarank.probe.options import SEARCH_SHARE, SHORT_SEARCH_SHARE, ProbeOptions, batch_tokens_for
 from lorarank.probe.rate import CHECK_STEPS, TRIALS, trial_steps
 from lorarank.probe.training import schedule_for
 
@@ -46,10 +46,16 @@ def test_a_schedule_reaches_its_tokens_in_the_fewest_steps_and_uses_all_rows_eve
     assert np.array_equal(schedule.order, again.order)
 
 
-@pytest.mark.parametrize("steps", [1, 20, 60, 128, 500, 5000])
-def test_the_search_spends_at_most_a_fifth(steps: int) -> None:
+@pytest.mark.parametrize(
+    ("steps", "share"),
+    [(1, 0), (20, 0), (59, 0), (60, SHORT_SEARCH_SHARE), (99, SHORT_SEARCH_SHARE)]
+    + [(steps, SEARCH_SHARE) for steps in (100, 128, 500, 5000)],
+)
+def test_the_search_spends_at_most_a_fifth_and_a_third_of_a_short_probe(steps: int, share: float) -> None:
     forward = 1 / 3  # of the price of a training step
-    assert TRIALS * (trial_steps(steps) + (CHECK_STEPS * forward if trial_steps(steps) else 0)) <= SEARCH_SHARE * steps
+    trial = trial_steps(steps)
+    assert (trial > 0) == (share > 0)
+    assert TRIALS * (trial + (CHECK_STEPS * forward if trial else 0)) <= share * steps
 
 
 @given(best=st.integers(-3, 3))
