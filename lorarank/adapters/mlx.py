@@ -3,8 +3,9 @@
 ``lora_a`` is (in, r) and ``lora_b`` (r, out), and ΔWᵀ = scale · ``lora_a`` @ ``lora_b``: the scale is used as it is,
 not divided by r. Of experts, ``lora_a`` is (E, r, in), or (E·r, in) in older files, and ``lora_b`` (E, out, r). Of an
 embedding, ``lora_a`` is (tokens, r) (ml-explore/mlx-lm ``mlx_lm/tuner/lora.py``, ``mlx_lm/tuner/utils.py``). The first
-versions had an alpha beside the scale and multiplied by scale·alpha/r. MLX-VLM names the factors ``A`` and ``B`` and
-multiplies by the alpha of its configuration as it is (Blaizzy/mlx-vlm ``mlx_vlm/trainer/lora.py``).
+versions had an alpha beside the scale and multiplied by scale·alpha/r. MLX-VLM named the factors ``A`` and ``B`` at
+first, with r and an alpha in the configuration: it loads them with alpha over that r for all modules, and its versions
+before 2026-03 multiplied by alpha as it is (``LoRaLayer``, Blaizzy/mlx-vlm ``mlx_vlm/trainer/lora.py``).
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ UNSCALED = f"No scale is stored, which {FILE_NAME} would hold: scaling 1 is assu
 
 OLD_FILE = "adapters.npz"
 
-VISION_SCALE = "A configuration of MLX-VLM: scaling is its alpha, not divided by r, as MLX-VLM computes."
+VISION_SCALE = (
+    "A configuration of MLX-VLM: scaling is alpha/r, as it loads this now; its versions before March 2026 did not "
+    "divide by r, so what they have trained had r times this scaling."
+)
 
 OLD_SCALE = (
     "The configuration has an alpha: scaling is scale·alpha/r, as the versions of MLX-LM computed that wrote one."
@@ -92,7 +96,7 @@ def read(candidate: Candidate) -> Adapter:
     refuse_other_methods(store.path, store.tensors)
     vision = _is_vision(candidate, config)
     found, carried = collect(store.tensors, by_side(VISION_FACTOR) if vision else role_of, store.path)
-    scale, alpha = _scale(candidate, {"lora_parameters": {"scale": config["alpha"]}} if vision else config)
+    scale, alpha = _vision_scale(candidate, config) if vision else _scale(candidate, config)
     stacks = Stacks(store)
     modules: list[LoraModule] = []
     for one in found:
@@ -114,6 +118,13 @@ def read(candidate: Candidate) -> Adapter:
     base = config.get("model")
     base_model = base if isinstance(base, str) and base else None
     return assemble(candidate, "mlx", modules, carried, notes=notes, base_model=base_model, config=config)
+
+
+def _vision_scale(candidate: Candidate, config: Mapping[str, Any]) -> tuple[float, None]:
+    where, rank = f"{candidate.config}", config["rank"]
+    if type(rank) is not int or rank < 1:
+        raise AdapterError(f"{where}: rank", f"{rank!r} is no rank", do="give a whole number from 1 up")
+    return usable_alpha(config["alpha"], f"{where}: alpha") / rank, None
 
 
 def _scale(candidate: Candidate, config: Mapping[str, Any]) -> tuple[float, float | None]:

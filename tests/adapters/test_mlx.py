@@ -154,15 +154,22 @@ def test_braces_in_a_name_are_no_places_to_fill(opened: Open) -> None:
 
 
 @pytest.mark.parametrize(("a", "b"), [("A", "B"), ("lora_a", "lora_b")])
-def test_alpha_of_mlx_vlm_is_the_scale(a: str, b: str, tmp_path: Path) -> None:
+def test_alpha_of_mlx_vlm_is_divided_by_the_configured_rank(a: str, b: str, tmp_path: Path) -> None:
     stem = "language_model.model.layers.0.self_attn.q_proj"
     random = np.random.default_rng(0)
     A, B = random.standard_normal((6, 4)).astype(np.float32), random.standard_normal((4, 8)).astype(np.float32)
     save_file({f"{stem}.{a}": A, f"{stem}.{b}": B}, tmp_path / "adapters.safetensors")
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"rank": 4, "alpha": 0.5, "dropout": 0.0}))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"rank": 8, "alpha": 4, "dropout": 0.0}))
     adapter = adapters.open(tmp_path)
     (module,) = adapter.modules
     lora_A, lora_B = module.factors()
     assert (adapter.format, module.name, module.scaling) == ("mlx", stem, 0.5)
     np.testing.assert_allclose(lora_B @ lora_A, (A.astype(np.float64) @ B).T)
-    assert "not divided by r" in adapter.notes[0]
+    assert "did not divide by r" in adapter.notes[0]
+
+
+def test_a_rank_of_mlx_vlm_that_is_none(tmp_path: Path) -> None:
+    save_file({"q.A": normal(6, 4), "q.B": normal(4, 8)}, tmp_path / "adapters.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"rank": 0, "alpha": 4}))
+    with pytest.raises(AdapterError, match="rank: 0 is no rank"):
+        adapters.open(tmp_path)

@@ -313,10 +313,10 @@ def test_rank_and_alpha_of_mlx_vlm_are_brought_up_to_date(tmp_path: Path) -> Non
     (tmp_path / "in").mkdir()
     A, B = normal(6, 4), normal(4, 8)
     save_file({"q.A": A, "q.B": B}, tmp_path / "in" / "adapters.safetensors")
-    (tmp_path / "in" / "adapter_config.json").write_text(json.dumps({"rank": 4, "alpha": 0.5, "dropout": 0.0}))
+    (tmp_path / "in" / "adapter_config.json").write_text(json.dumps({"rank": 4, "alpha": 2.0, "dropout": 0.0}))
     resize(tmp_path / "in", tmp_path / "out", ResizeOptions(rank=2, bake_alpha=True))
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    assert config == {"rank": 2, "alpha": 1.0, "dropout": 0.0}
+    assert config == {"rank": 2, "alpha": 2, "dropout": 0.0}
     cut = load_file(tmp_path / "out" / "adapters.safetensors")
     U, values, Vt = np.linalg.svd(0.5 * A.astype(np.float64) @ B)
     np.testing.assert_allclose(cut["q.A"] @ cut["q.B"], (U[:, :2] * values[:2]) @ Vt[:2], atol=1e-5)
