@@ -20,7 +20,7 @@ PEFT = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(?:(?:\.[^.]+)?\.weight)?
 """With the name of the adapter where it was kept, and bare where the factors are parameters themselves."""
 
 ALPHA = re.compile(
-    r"(?P<module>.+?)(?P<old>_lora)?(?:\.lora(?:_linear_layer|_[AB])?)?(?:\.(?:down|up))?(?:\.weight)?\.alpha"
+    r"(?P<module>.+?)(?P<old>_lora)?(?:\.lora(?:_linear_layer|_[AB])?)?(?:\.(?:down|up))?(?:\.weight)?\.(?:lora_)?alpha"
 )
 
 SIDES = {"down": "A", "up": "B", "A": "A", "B": "B"}

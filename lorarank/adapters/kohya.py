@@ -25,7 +25,7 @@ FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<part>down|up|mid)(?P<split>\.[0-9
 """With a number where queries, keys and values of one layer have factors each (``split_dims`` in kohya-ss/sd-scripts
 ``networks/lora_flux.py``, which joins them when it saves) and one alpha between them."""
 
-ALPHA = re.compile(r"(?P<module>.+)\.alpha")
+ALPHA = re.compile(r"(?P<module>.+)\.(?:lora_)?alpha")
 
 SPLIT = re.compile(r"\.lora_down\.([0-9]{1,2})\.")
 """In the name of a factor of a part."""

@@ -39,6 +39,10 @@ VAGUE_WORDS = (("down", "up"), ("A", "B"), ("a", "b"))
 """Words that other tensors have in their names too: believed where they pair all matrices of a file, and where those
 are small beside their products."""
 
+ALPHA = re.compile(r"\.(?:lora_)?alpha$")
+"""Behind the name of a module (``collect_lora_alphas``, bghira/SimpleTuner
+``simpletuner/helpers/training/lora_format.py``)."""
+
 ANY_WORD = re.compile(
     rf"(?<![A-Za-z0-9])(?:{'|'.join(re.escape(word) for words in WORDS for word in words)})(?![A-Za-z0-9])"
 )
@@ -164,7 +168,7 @@ def _refuse_bottlenecks(store: Store, found: Sequence[Named]) -> None:
 def _of_peft(candidate: Candidate) -> tuple[list[Named], tuple[str, ...]]:
     store = candidate.tensors
     pairs, others = pair(store.tensors, str(store.path), candidate.member)
-    alphas = {PREFIX.sub("", key[: -len(".alpha")], count=1): key for key in others if key.endswith(".alpha")}
+    alphas = {PREFIX.sub("", ALPHA.sub("", key), count=1): key for key in others if ALPHA.search(key)}
     found = [Named(without_wrappers(one.module), one.A, one.B, alpha=alphas.get(one.module)) for one in pairs]
     used = {one.alpha for one in found}
     return found, tuple(key for key in others if key not in used)

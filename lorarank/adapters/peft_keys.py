@@ -19,10 +19,11 @@ LIKE_A_FACTOR = re.compile(r"(?:^|\.)lora_(?:embedding_)?[AB](?:\.|$)")
 """A name that must be understood: leaving a factor out would be a wrong answer, not a partial one."""
 
 BESIDE = re.compile(
-    r"(?:^|\.)(?:loranew_\w+|lora_(?!(?:A|B|embedding_A|embedding_B|magnitude_vector|bias|monteclora_\w+)(?:\.|$))\w+)"
+    r"\.(?:loranew_\w+|lora_(?!(?:A|B|embedding_A|embedding_B|magnitude_vector|bias|alpha|monteclora_\w+)(?:\.|$))\w+)"
     r"(?:\.[^.]+)?(?:\.weight)?$"
 )
-"""A tensor that PEFT stores beside no LoRA: forks put a matrix between the factors, or a second pair beside them."""
+"""A tensor that PEFT stores beside no LoRA: forks put a matrix between the factors, or a second pair beside them. What
+a name begins with is a module, ``lora_unet_`` among them."""
 
 WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.")
 """Path components that FSDP, torch.compile and activation checkpointing put in."""

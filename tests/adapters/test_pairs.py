@@ -78,9 +78,19 @@ def test_names_of_peft_without_a_configuration(form: str, make_file: Make) -> No
         np.testing.assert_array_equal(lora_B, B.astype(np.float64))
 
 
-@pytest.mark.parametrize("form", ["base_model.model.q.lora_{}.weight", "q.lora_{}"])
-def test_an_alpha_counts(form: str, make_file: Make) -> None:
-    alpha = form.partition(".lora")[0] + ".alpha"
+@pytest.mark.parametrize(
+    "form",
+    [
+        "base_model.model.q.lora_{}.weight",
+        "q.lora_{}",
+        "lora_unet_double_blocks_0_img_attn_proj.lora_{}.weight",
+        "transformer.blocks.0.attn.to_q.lora_{}.weight",
+        "lora_te_q.lora_{}.weight",
+    ],
+)
+@pytest.mark.parametrize("word", ["alpha", "lora_alpha"])
+def test_an_alpha_counts(word: str, form: str, make_file: Make) -> None:
+    alpha = f"{form.partition('.lora_{')[0]}.{word}"
     adapter = adapters.open(make_file({form.format("A"): A, form.format("B"): B, alpha: np.array(6.0)}))
     assert (adapter.modules[0].scaling, adapter.notes, adapter.carried) == (3.0, (), ())
 

@@ -46,12 +46,13 @@ def normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 def saved(path: Path, names: list[str], form: str) -> dict[str, torch.Tensor]:
-    """An adapter of these modules, each with another ΔW, with PEFT's or kohya's names of factors."""
+    """An adapter of these modules, each with another ΔW, with PEFT's or kohya's names of factors; of both where kohya's
+    name of a module is before PEFT's of a factor."""
     tensors = {}
     for seed, name in enumerate(names):
         down, up = normal(4, 12, seed=seed), normal(10, 4, seed=seed + 1000)
-        if form in ("comfy", "bare"):
-            stem = f"diffusion_model.{name}" if form == "comfy" else name
+        if form in ("comfy", "bare", "both"):
+            stem = {"comfy": f"diffusion_model.{name}", "both": f"lora_unet_{name.replace('.', '_')}"}.get(form, name)
             tensors |= {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
         else:
             stem = f"lora_unet_{name.replace('.', '_')}" if form == "kohya" else f"diffusion_model.{name}"
@@ -103,6 +104,15 @@ def test_two_underscores_of_wan_fun_are_one(tmp_path: Path) -> None:
     one, two = (load_file(tmp_path / name / "pytorch_lora_weights.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_names_of_kohya_before_those_of_peft(tmp_path: Path) -> None:
+    for form in ("both", "bare"):
+        saved(tmp_path / f"{form}.safetensors", WAN, form)
+        convert(tmp_path / f"{form}.safetensors", tmp_path / form, ConvertOptions(to="diffusers"))
+    both, bare = (load_file(tmp_path / form / "pytorch_lora_weights.safetensors") for form in ("both", "bare"))
+    assert both.keys() == bare.keys()
+    assert all(torch.equal(both[key], bare[key]) for key in both)
 
 
 DOWN_UP = {"down": (2, 8), "up": (24, 2)}

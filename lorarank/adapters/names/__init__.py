@@ -64,7 +64,7 @@ def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> A
     flattened = any(FLATTENED.fullmatch(module.name) for module in adapter.modules)
     comfy = any(module.name.startswith(COMFY) for module in adapter.modules)
     bare = adapter.format == "pairs" and all(FACTOR.fullmatch(module.keys[0]) for module in adapter.modules)
-    if (adapter.format in BY_PATH or bare) and not comfy:  # bare factors of PEFT have its paths too
+    if (adapter.format in BY_PATH or bare) and not (comfy or flattened):  # bare factors of PEFT have its paths too
         return (_renamed(adapter, _own_names(adapter)) if bare and form == "diffusers" else None) or adapter
     if adapter.format in ("torchtune", "gguf"):
         rename = _language(adapter, base)
