@@ -31,10 +31,11 @@ CLIP_ROOT = "text_model."
 
 LANGUAGE = re.compile(
     r"transformer\.(?:(?:h|layer|encoder\.layers)\.[0-9]"
+    r"|layers\.[0-9]{1,6}\.(?:self_attn|gating|attention\.(?:query_key_value|dense))\b"
     r"|blocks\.[0-9]{1,6}\.(?:attn\.(?:Wqkv|out_proj)|ffn\.(?:up|down)_proj))"
 )
 """Modules of language models, whose whole body is called as a part of a pipeline is: those of GPT-2, Bloom and Falcon,
-XLNet, ChatGLM, and MPT."""
+XLNet, ChatGLM, Moshi, and MPT."""
 
 ELSEWHERE = "leave --to out, or write --to peft"
 """What to do where a format of diffusion pipelines cannot hold an adapter."""

@@ -48,6 +48,11 @@ UNSCALED = (
     "stays what it was."
 )
 
+BESIDE = (
+    "The scaling is not in this file: lay the trainer's configuration beside it, where it lay before, and have it say "
+    "r = {} and a scaling of {}."
+)
+
 
 def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     """The file, and the configuration beside it where there is one.
@@ -69,6 +74,11 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     blocks += [copied(adapter, key) for key in adapter.carried]
     unscaled = any(one.module.alpha is None and one.r != one.module.r for one in replacements)
     config = _config(adapter, replacements)
+    notes = [UNSCALED] if unscaled and config is None and adapter.format != "cloneofsimo" else []
+    told = {one.scaling for one in replacements if one.module.alpha is None and one.module.scaling != 1}
+    if adapter.format == "pairs" and told:
+        listed = ", ".join(f"{scaling:g}" for scaling in sorted(told))
+        notes = [BESIDE.format(", ".join(map(str, sorted(ranks))), listed)]
     metadata = kept_metadata(adapter)
     if adapter.format == "cloneofsimo":
         metadata = _counted(adapter, store, replacements) | metadata
@@ -78,7 +88,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
         blocks=tuple(blocks),
         metadata=metadata,
         config=config,
-        notes=(UNSCALED,) if unscaled and config is None and adapter.format != "cloneofsimo" else (),
+        notes=tuple(notes),
     )
 
 

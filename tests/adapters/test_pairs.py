@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,3 +181,50 @@ def test_a_fused_projection_of_loralib_is_called_one(make_file: Make) -> None:
 def test_a_mixture_of_loras_is_declined_by_name(key: str, make_file: Make) -> None:
     with pytest.raises(AdapterError, match="a mixture of LoRAs like HydraLoRA"):
         adapters.open(make_file({key: normal(4, 6), "q.lora_B1.weight": normal(6, 4)}))
+
+
+TRAINERS = {
+    "PaddleNLP": ("lora_config.json", {"r": 2, "lora_alpha": 6, "scaling": 3.0, "rslora": False}, "llama.q.lora_{}"),
+    "mistral-finetune": ("params.json", {"dim": 20, "lora": {"rank": 2, "scaling": 3.0}}, "layers.0.wq.lora_{}.weight"),
+    "moshi-finetune": (
+        "config.json",
+        {"lora": True, "lora_rank": 2, "lora_scaling": 3.0},
+        "transformer.layers.0.self_attn.in_projs.0.lora_{}.weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_the_scaling_that_a_trainer_keeps_beside_the_factors(trainer: str, make_file: Make) -> None:
+    name, config, form = TRAINERS[trainer]
+    bare = trainer == "PaddleNLP"  # which has them the other way round
+    path = make_file({form.format("A"): A.T if bare else A, form.format("B"): B.T if bare else B})
+    (path.parent / name).write_text(json.dumps(config))
+    for opened in (path, path.parent):
+        adapter = adapters.open(opened)
+        (module,) = adapter.modules
+        lora_A, lora_B = module.factors()
+        np.testing.assert_allclose(module.scaling * lora_B @ lora_A, 3.0 * B.astype(np.float64) @ A)
+        assert adapter.notes[0] == f"No alpha is stored: the scaling of 3 is that of {name} beside it."
+
+
+@pytest.mark.parametrize(
+    "text", ['{"lora": {"rank": 4, "scaling": 3.0}}', '{"lora": {"rank": 2, "scaling": "3"}}', '{"dim": 20}', "[", ""]
+)
+def test_a_file_beside_the_factors_that_is_not_of_their_trainer(text: str, make_file: Make) -> None:
+    path = make_file({"wq.lora_A.weight": A, "wq.lora_B.weight": B})
+    (path.parent / "params.json").write_text(text)
+    adapter = adapters.open(path)
+    assert adapter.modules[0].scaling == 1.0
+    assert "alpha is unknown" in adapter.notes[0]
+
+
+def test_shards_of_paddlenlp_beside_its_optimizer(make_file: Make) -> None:
+    names = {"llama.q.lora_A": A.T, "llama.q.lora_B": B.T}
+    make_file(names, name="peft_model-00001-of-00001.safetensors")
+    folder = make_file({"llama.q.weight": normal(20, 18)}, name="master_weights-00001-of-00001.safetensors").parent
+    for kind, keys in (("peft_model", list(names)), ("master_weights", ["llama.q.weight"])):
+        index = {"weight_map": dict.fromkeys(keys, f"{kind}-00001-of-00001.safetensors")}
+        (folder / f"{kind}.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "lora_config.json").write_text(json.dumps({"r": 2, "scaling": 1.5}))
+    assert [(module.r, module.scaling) for module in adapters.open(folder).modules] == [(2, 1.5)]

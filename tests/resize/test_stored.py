@@ -320,3 +320,17 @@ def test_rank_and_alpha_of_mlx_vlm_are_brought_up_to_date(tmp_path: Path) -> Non
     cut = load_file(tmp_path / "out" / "adapters.safetensors")
     U, values, Vt = np.linalg.svd(0.5 * A.astype(np.float64) @ B)
     np.testing.assert_allclose(cut["q.A"] @ cut["q.B"], (U[:, :2] * values[:2]) @ Vt[:2], atol=1e-5)
+
+
+def test_the_configuration_of_a_trainer_is_said_to_be_needed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    A, B = normal(4, 6), normal(8, 4)
+    save_file({"wq.lora_A.weight": A, "wq.lora_B.weight": B}, tmp_path / "in" / "lora.safetensors")
+    (tmp_path / "in" / "params.json").write_text(json.dumps({"lora": {"rank": 4, "scaling": 2.0}}))
+    done = resize(tmp_path / "in", tmp_path / "out", ResizeOptions(rank=2))
+    assert any("r = 2 and a scaling of 2." in note for note in done.notes)
+    (tmp_path / "out" / "params.json").write_text(json.dumps({"lora": {"rank": 2, "scaling": 2.0}}))
+    (module,) = adapters.open(tmp_path / "out").modules
+    lora_A, lora_B = module.factors()
+    U, values, Vt = np.linalg.svd(2.0 * B.astype(np.float64) @ A)
+    np.testing.assert_allclose(module.scaling * lora_B @ lora_A, (U[:, :2] * values[:2]) @ Vt[:2], atol=1e-5)
