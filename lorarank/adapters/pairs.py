@@ -36,6 +36,9 @@ WORDS = (
     ("adapter.linear_in", "adapter.linear_out"),  # Megatron and NeMo
     ("linear_in", "linear_out"),  # theirs with q, k and v apart: adapter.adapter_q.linear_in
     ("linear_a", "linear_b"),
+    ("lora.A", "lora.B"),  # minimind
+    ("matrix_A", "matrix_B"),  # SwissArmyTransformer
+    ("lora_right_weight", "lora_left_weight"),  # DeepSpeed-Chat
     ("w_a", "w_b"),
 )
 """Words that tell the factors of a module apart: of the one that is applied first, of the other."""

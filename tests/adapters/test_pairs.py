@@ -40,6 +40,9 @@ WORDS = {
     ("layer.0.a", "layer.0.b"): "layer.0",
     ("down_blocks.0.q.down.weight", "down_blocks.0.q.up.weight"): "down_blocks.0.q",
     ("a", "b"): "module",
+    ("model.layers.0.q_proj.lora.A.weight", "model.layers.0.q_proj.lora.B.weight"): "model.layers.0.q_proj",
+    ("layers.0.dense.matrix_A.0", "layers.0.dense.matrix_B.0"): "layers.0.dense.0",
+    ("h.0.q.lora_right_weight", "h.0.q.lora_left_weight"): "h.0.q",
 }
 
 
