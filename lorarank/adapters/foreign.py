@@ -78,7 +78,15 @@ FOREIGN_SUFFIXES = {
     ".npz": "an archive of numpy arrays, as MLX wrote its first adapters",
     ".pkl": "a pickle, which is not unpacked",
     ".onnx": "an exported model",
+    ".onnx_adapter": "an adapter exported for ONNX Runtime",
+    ".npy": "an array of numpy, as TensorRT-LLM keeps all factors in one",
+    ".nemo": "an archive of NeMo's",
+    ".h5": "an HDF5 file, as Keras saves the weights of a LoRA",
+    ".pdparams": "a pickle of Paddle's, which is not unpacked",
+    ".msgpack": "a file of Flax",
+    ".distcp": "a shard of a distributed checkpoint of torch",
 }
+"""What files are that no reader opens, by the ends of their names."""
 
 ADVICE = f"convert it to PEFT's layout ({FILE_NAME} and adapter_model.safetensors) with the tool that it is from"
 
@@ -125,8 +133,15 @@ def declined(candidate: Candidate) -> AdapterError:
         return _declined_tensors(candidate.store.path, list(candidate.store.tensors))
     if candidate.path.is_dir():
         return _declined_folder(candidate.path)
-    what = FOREIGN_SUFFIXES.get(candidate.path.suffix, "no file of an adapter")
-    return AdapterError(candidate.path, what, do="name an adapter's folder, its .safetensors file, or a hub id")
+    return _foreign(candidate.path) or AdapterError(
+        candidate.path, "no file of an adapter", do="name an adapter's folder, its .safetensors file, or a hub id"
+    )
+
+
+def _foreign(path: Path) -> AdapterError | None:
+    """What a file of a format is that is not read here."""
+    what = FOREIGN_SUFFIXES.get(path.suffix)
+    return None if what is None else AdapterError(path, what, do=ADVICE)
 
 
 def _declined_folder(folder: Path) -> AdapterError:
@@ -148,6 +163,9 @@ def _declined_folder(folder: Path) -> AdapterError:
         return AdapterError(folder, what, do="name one of them")
     if (folder / "config.json").is_file():
         return AdapterError(folder, "a model's folder (config.json), not an adapter's")
+    told = next(filter(None, map(_foreign, entries)), None)
+    if told is not None:
+        return told
     found = _listed([entry.name for entry in entries]) or "nothing"
     return AdapterError(folder, f"no adapter in it (found: {found})", do=f"name the folder that holds {FILE_NAME}")
 

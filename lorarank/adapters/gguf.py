@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape
-from lorarank.adapters.peft_config import NOTES, usable_alpha
+from lorarank.adapters.peft_config import NOTES, OTHER_METHOD, usable_alpha
 from lorarank.adapters.stacks import Stacks
 from lorarank.errors import AdapterError
 
@@ -89,6 +89,9 @@ def read(candidate: Candidate) -> Adapter:
 
 
 def _check_kind(store: GgufFile) -> None:
+    if store.values.get("general.architecture") == "controlvector":
+        what = "a control vector, which adds a direction to what layers give"
+        raise AdapterError(store.path, what, why="it has no rank of LoRA's kind", do=OTHER_METHOD)
     kind = store.values.get("general.type")
     if kind != "adapter":
         what = "a model" if kind in (None, "model") else f"a file of the type {kind}"

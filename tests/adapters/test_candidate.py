@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,6 +85,25 @@ def test_a_name_behind_what_is_no_adapter(tmp_path: Path) -> None:
         adapters.open(tmp_path / "README.md" / "default")
     with pytest.raises(SourceError, match="no such file or folder"):
         adapters.open(tmp_path / "default")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("adapter_weights.onnx_adapter", "ONNX Runtime"),
+        ("model.lora_weights.npy", "TensorRT-LLM"),
+        ("megatron_gpt_peft_lora_tuning.nemo", "NeMo"),
+        ("gemma.lora.h5", "Keras"),
+        ("lora_model_state.pdparams", "Paddle"),
+        ("adapters.npz", "MLX wrote its first adapters"),
+    ],
+)
+def test_files_of_other_formats_are_named(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").touch()
+    (tmp_path / name).write_bytes(b"123")
+    for opened in (tmp_path / name, tmp_path):
+        with pytest.raises(AdapterError, match=rf"{re.escape(name)}: .*{what}.* Convert it to PEFT's layout"):
+            adapters.open(opened)
 
 
 @pytest.mark.parametrize(

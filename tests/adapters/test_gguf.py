@@ -145,6 +145,11 @@ def test_a_header_longer_than_the_first_bytes_read(opened: Open) -> None:
 
 OTHERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a model": ((PLAIN, {"general.type": "model"}), {}, "a model of llama.cpp, not an adapter"),
+    "a vector of cvector-generator": (
+        (PLAIN, {"general.architecture": "controlvector"}),
+        {},
+        "a control vector, which adds a direction",
+    ),
     "a projector": ((PLAIN, {"general.type": "mmproj"}), {}, "a file of the type mmproj of llama.cpp"),
     "a control vector": ((PLAIN, {"adapter.type": "cvec"}), {}, "an adapter of the type cvec"),
     "no pairs": (({"a.weight": A},), {}, "holds no pair of factors among its 1 tensors"),
