@@ -23,10 +23,11 @@ from lorarank.adapters.peft import modules as peft_modules
 from lorarank.adapters.peft_config import NOTES, parse_config
 from lorarank.adapters.peft_keys import Pair
 from lorarank.adapters.tensors import Store
+from lorarank.adapters.trainer_files import FILES, scaling_beside
 from lorarank.adapters.untrusted import parse_object
 from lorarank.errors import AdapterError
 
-HUB_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin")
+HUB_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", *FILES)
 """What is fetched of an adapter on the hub."""
 
 METADATA = "lora_adapter_metadata"
@@ -91,7 +92,11 @@ def read_plain(candidate: Candidate, form: str, unscaled: str) -> Adapter:
     modules = [
         build(store, one, alpha_scaling(store, one), transposed=way) for one, way in zip(found, ways, strict=True)
     ]
-    notes = [unscaled] if any(one.alpha is None for one in found) else []
+    notes = []
+    if any(one.alpha is None for one in found):
+        scaling, note = scaling_beside(store.path, {module.r for module in modules}) or (1.0, unscaled)
+        modules = [replace(module, scaling=scaling) if module.alpha is None else module for module in modules]
+        notes.append(note)
     if any("magnitude_vector" in key or key.endswith(".dora_scale") for key in carried):
         notes.append(NOTES["use_dora"])
     return assemble(candidate, form, modules, carried, notes=notes)

@@ -76,7 +76,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     config = _config(adapter, replacements)
     notes = [UNSCALED] if unscaled and config is None and adapter.format != "cloneofsimo" else []
     told = {one.scaling for one in replacements if one.module.alpha is None and one.module.scaling != 1}
-    if adapter.format == "pairs" and told:
+    if config is None and told:
         listed = ", ".join(f"{scaling:g}" for scaling in sorted(told))
         notes = [BESIDE.format(", ".join(map(str, sorted(ranks))), listed)]
     metadata = kept_metadata(adapter)

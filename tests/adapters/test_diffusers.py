@@ -124,6 +124,19 @@ def test_alphas_beside_peft_names(make_file: Make) -> None:
     assert_is(adapter.modules[0], 0.5)
 
 
+@pytest.mark.parametrize(("r", "scaling"), [(4, 2.0), (8, 1.0)])
+def test_the_alpha_that_fastvideo_keeps_beside_the_factors(r: int, scaling: float, make_file: Make) -> None:
+    """Its samples load the file with alpha/r as the adapter's weight."""
+    stem = "transformer.transformer_blocks.0.attn.to_q"
+    path = make_file({f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}, name="pytorch_lora_weights.safetensors")
+    config = {"step": 10, "lora_params": {"lora_rank": r, "lora_alpha": 8, "target_modules": ["to_q"]}}
+    (path.parent / "lora_config.json").write_text(json.dumps(config))
+    for opened in (path, path.parent):
+        adapter = adapters.open(opened)
+        assert (adapter.format, adapter.modules[0].scaling) == ("diffusers", scaling)
+        assert ("lora_config.json" in adapter.notes[0]) is (r == 4)
+
+
 def test_ai_toolkit_signs_its_files(make_file: Make) -> None:
     tensors = {"transformer.x.lora_A.weight": A, "transformer.x.lora_B.weight": B}
     adapter = adapters.open(make_file(tensors, {"software": '{"name": "ai-toolkit"}', "version": "1.0"}))
