@@ -70,6 +70,17 @@ def common_part(adapter: Adapter) -> str:
     return f"{min(parts)}." if len(parts) == 1 else ""
 
 
+def named_part(path: str) -> str:
+    """The part of a pipeline that a path names before what is known to be of it; empty where there is none.
+
+    >>> named_part("transformer.transformer_blocks.0.attn.to_q"), named_part("transformer.double_blocks.0.img_attn.qkv")
+    ('transformer', '')
+    """
+    first, _, rest = path.partition(".")
+    starts = STARTS.get(first.rstrip("_23"), ()) if first in PARTS else ()
+    return first if rest.startswith(starts) and starts else ""
+
+
 def component(path: str, *, named: bool = True) -> tuple[str, str]:
     """The part, and the path within it.
 

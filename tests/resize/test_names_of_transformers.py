@@ -200,3 +200,25 @@ def test_the_way_out_is_not_one_that_is_closed(
         convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to=to))
     with pytest.raises(AdapterError, match="Leave --to out, or merge it into its model with the tool that it is from"):
         convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="peft"))
+
+
+@pytest.mark.parametrize("stem", ["lycoris_{flat}", "lora_transformer_{flat}", "transformer.{path}"])
+def test_names_of_diffusers_own_modules(stem: str, tmp_path: Path) -> None:
+    """As SimpleTuner writes them with LyCORIS, and OneTrainer in its older files and in its backups."""
+    paths = [
+        *(f"transformer_blocks.2.{name}" for name in ("attn.to_out.0", "attn.add_q_proj", "ff_context.net.0.proj")),
+        *(f"single_transformer_blocks.11.{name}" for name in ("proj_mlp", "norm.linear")),
+    ]
+    tensors = {}
+    for seed, path in enumerate(paths):
+        name = stem.format(flat=path.replace(".", "_"), path=path)
+        down, up = normal(4, 12, seed=seed), normal(10, 4, seed=seed + 1000)
+        tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+        tensors[f"{name}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, tmp_path / "lora.safetensors")
+    convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="diffusers"))
+    found = deltas(load_file(tmp_path / "out" / "pytorch_lora_weights.safetensors"))
+    assert found.keys() == {f"transformer.{path}" for path in paths}
+    for seed, path in enumerate(paths):
+        expected = 0.5 * normal(10, 4, seed=seed + 1000).double() @ normal(4, 12, seed=seed).double()
+        np.testing.assert_allclose(found[f"transformer.{path}"], expected, atol=1e-5)

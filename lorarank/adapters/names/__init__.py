@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from lorarank.adapters.adapter import Adapter, LoraModule
+from lorarank.adapters.components import component, named_part
 from lorarank.adapters.names import diffusion, flux, language
 from lorarank.adapters.names.base import Base
 from lorarank.adapters.names.pieces import Piece
@@ -27,9 +29,10 @@ BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", 
 COMFY = "diffusion_model."
 """Before the names of ComfyUI's checkpoints, which are those of the models' first code."""
 
-FLATTENED = re.compile(r"lora_(?P<part>unet|te[123]?|transformer)__?(?P<name>.+)")
+FLATTENED = re.compile(r"(?:lora_(?P<part>unet|te[123]?|transformer)__?|lycoris_)(?P<name>.+)")
 """A name of kohya's: the path of its module with underscores for dots; behind two of them in Wan-Fun's files
-(``convert_lora_wan_fun``, comfyanonymous/ComfyUI ``comfy/lora_convert.py``)."""
+(``convert_lora_wan_fun``, comfyanonymous/ComfyUI ``comfy/lora_convert.py``). LyCORIS names no part where it is put on a
+single model, as SimpleTuner does (``LORA_PREFIX``, KohakuBlueleaf/LyCORIS ``lycoris/wrapper.py``)."""
 
 ARCHITECTURE = ("ss_base_model_version", "modelspec.architecture")
 """Metadata of kohya's tools that name the model (kohya-ss/musubi-tuner: ``hunyuan_video``, ``hunyuan-video/lora``)."""
@@ -115,6 +118,8 @@ def _own_names(adapter: Adapter) -> Renamer:
     maybe_flux = not _is_hunyuan(adapter)
 
     def rename(module: LoraModule) -> tuple[Piece, ...] | None:
+        if named_part(module.name):
+            return (Piece(module.name),)
         name = module.name.removeprefix(COMFY)
         found = flux.pieces(module, name) if maybe_flux and module.expert is None else None
         path = diffusion.path(name.replace(".", "_"), z_image=z_image) if found is None else None
@@ -141,8 +146,11 @@ def _underscored(adapter: Adapter, base: Base | None) -> Renamer:
         path = diffusion.path(stem, z_image=z_image) if prefix == "unet" else None
         if path is not None:
             return (Piece(f"transformer.{path}"),)
-        path = dotted(stem) if part else None
-        return None if path is None else (Piece(f"{part}.{path}"),)
+        path = dotted(stem)
+        if path is not None and not part:
+            with suppress(AdapterError):
+                part = component(path)[0]
+        return (Piece(f"{part}.{path}"),) if path is not None and part else None
 
     return rename
 
@@ -154,9 +162,7 @@ def _flat(name: str) -> tuple[str, str]:
     (('unet', 'input_blocks_4_1_proj_in'), ('', 'model_layers_0_mlp_up_proj'))
     """
     match = FLATTENED.fullmatch(name)
-    if match:
-        return match["part"], match["name"].replace(".", "_")
-    return "", name.removeprefix("lycoris_").replace(".", "_")
+    return ("", name.replace(".", "_")) if match is None else (match["part"] or "", match["name"].replace(".", "_"))
 
 
 def _unknown(adapter: Adapter, module: LoraModule, base: Base | None, flattened: bool) -> AdapterError:
