@@ -17,7 +17,7 @@ from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import NAMED, PEFT, PROCESSOR, role_of
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.components import LANGUAGE
-from lorarank.adapters.factors import Named, alpha_scaling, assemble, build, collect, turned
+from lorarank.adapters.factors import Named, alpha_scaling, assemble, build, collect, kept
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft import modules as peft_modules
 from lorarank.adapters.peft_config import NOTES, parse_config
@@ -88,9 +88,9 @@ def read_plain(candidate: Candidate, form: str, unscaled: str) -> Adapter:
     store = candidate.tensors
     refuse_other_methods(store.path, store.tensors)
     found, carried = collect(store.tensors, role_of, store.path)
-    ways = ["" if one.A.endswith(".weight") else turned(store, one) for one in found]
+    ways = [kept(store, one) for one in found]
     modules = [
-        build(store, one, alpha_scaling(store, one), transposed=way) for one, way in zip(found, ways, strict=True)
+        build(store, one, alpha_scaling(store, one, way), transposed=way) for one, way in zip(found, ways, strict=True)
     ]
     notes = []
     if any(one.alpha is None for one in found):

@@ -176,6 +176,23 @@ def turned(store: Store, one: Named, usual: str = "") -> str:
     return other if _is_narrow(shape_A, shape_B, other) and not _is_narrow(shape_A, shape_B, usual) else usual
 
 
+def kept(store: Store, one: Named) -> str:
+    """Letters of the factors of a layer that are stored the other way round, with names of PEFT's and diffusers'.
+
+    Those are the weights of layers, (r, in) and (out, r) in torch, and what is bare :func:`turned` tells. Paddle has
+    all of them the other way round, and its safetensors files say that they are its own (``write_lora_layers``,
+    PaddlePaddle/PaddleMIX ``ppdiffusers/ppdiffusers/loaders/lora.py``).
+    """
+    if is_paddle(store):
+        return "AB" if len(factor_shape(store, one.A)) == len(factor_shape(store, one.B)) == 2 else ""
+    return "" if one.A.endswith(".weight") else turned(store, one)
+
+
+def is_paddle(store: Store) -> bool:
+    """Whether the metadata of a file say that Paddle's code has written it."""
+    return getattr(store, "metadata", {}).get("format") == "pd"
+
+
 def _is_narrow(shape_A: tuple[int, ...], shape_B: tuple[int, ...], transposed: str) -> bool:
     """Whether two factors fit each other, with an r no larger than the layer.
 
@@ -186,8 +203,8 @@ def _is_narrow(shape_A: tuple[int, ...], shape_B: tuple[int, ...], transposed: s
     return r == columns and r <= max(inner, outer)
 
 
-def alpha_scaling(store: Store, one: Named) -> float:
-    """alpha/r, or 1 where no alpha is stored.
+def alpha_scaling(store: Store, one: Named, transposed: str = "") -> float:
+    """alpha/r, or 1 where no alpha is stored; ``transposed`` as for :func:`build`.
 
     Raises
     ------
@@ -196,7 +213,8 @@ def alpha_scaling(store: Store, one: Named) -> float:
     """
     if one.alpha is None:
         return 1.0
-    return usable_alpha(read_number(store, one.alpha), f"{store.path}: {one.alpha}") / factor_shape(store, one.A)[0]
+    r = factor_shape(store, one.A)[1 if "A" in transposed else 0]
+    return usable_alpha(read_number(store, one.alpha), f"{store.path}: {one.alpha}") / r
 
 
 def build(store: Store, one: Named, scaling: float, *, transposed: str = "", kind: str = "") -> LoraModule:

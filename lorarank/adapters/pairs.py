@@ -15,7 +15,17 @@ from math import prod
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import role_of as plain_role
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import Named, Role, alpha_scaling, assemble, build, collect, factor_shape, turned
+from lorarank.adapters.factors import (
+    Named,
+    Role,
+    alpha_scaling,
+    assemble,
+    build,
+    collect,
+    factor_shape,
+    is_paddle,
+    kept,
+)
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, OTHER_METHOD
 from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, without_wrappers
@@ -150,16 +160,17 @@ def _scaled(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], lis
     modules = []
     for one in found:
         kind = "embedding" if "lora_embedding_A" in one.A else ""
-        way = "" if one.A.endswith(".weight") else turned(store, one)
-        modules.append(build(store, one, alpha_scaling(store, one), transposed=way, kind=kind))
+        way = kept(store, one)
+        modules.append(build(store, one, alpha_scaling(store, one, way), transposed=way, kind=kind))
     notes = []
     if any(one.alpha is None for one in found):
         scaling, note = scaling_beside(store.path, {module.r for module in modules}) or (1.0, UNCONFIGURED)
         modules = [replace(module, scaling=scaling) if module.alpha is None else module for module in modules]
         notes.append(note)
+    told = "as Paddle keeps them" if is_paddle(store) else "by their shapes"
     others = [module.keys[0] for module in modules if module.transposed]
     if others:
-        notes.append(f"Factors like {printable(others[0])} are taken as (in, r) and (r, out), by their shapes.")
+        notes.append(f"Factors like {printable(others[0])} are taken as (in, r) and (r, out), {told}.")
     return modules, notes
 
 

@@ -180,3 +180,35 @@ def test_a_module_may_be_called_as_a_method_is(name: str, tmp_path: Path) -> Non
     keys = {f"net.{name}.lora_A.weight": DOWN, f"net.{name}.lora_B.weight": UP}
     (module,) = adapters.open(saved(tmp_path / "x.safetensors", keys)).modules
     assert module.r == 4
+
+
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        ("unet.a.to_q.lora.down.weight", "unet.a.to_q.lora.up.weight"),
+        ("transformer.a.to_q.lora_A.weight", "transformer.a.to_q.lora_B.weight"),
+        ("llama.layers.0.q_proj.lora_A", "llama.layers.0.q_proj.lora_B"),
+    ],
+)
+def test_a_file_of_paddle_has_its_factors_the_other_way_round(down: str, up: str, tmp_path: Path) -> None:
+    """Also where the layer is as wide as long, and the shapes would fit as torch has them."""
+    save_file(
+        {
+            down: np.ascontiguousarray(DOWN.T),
+            up: np.ascontiguousarray(SQUARE.T),
+            f"{down.partition('.lora')[0]}.alpha": np.array(2.0, np.float32),
+        },
+        tmp_path / "paddle_lora_weights.safetensors",
+        {"format": "pd"},
+    )
+    (module,) = adapters.open(tmp_path).modules
+    assert (module.r, module.in_features, module.out_features, module.scaling) == (4, 32, 32, 0.5)
+    lora_A, lora_B = module.factors()
+    np.testing.assert_array_equal(lora_B @ lora_A, SQUARE.astype(float) @ DOWN.astype(float))
+
+
+def test_a_bare_alpha_is_divided_by_r_the_other_way_round(tmp_path: Path) -> None:
+    stem = "transformer.blocks.0.attn.to_q"
+    tensors = {f"{stem}.lora_A": DOWN.T, f"{stem}.lora_B": UP.T, f"{stem}.alpha": np.array(2.0, np.float32)}
+    (module,) = adapters.open(saved(tmp_path / "x.safetensors", tensors)).modules
+    assert (module.r, module.scaling) == (4, 0.5)
