@@ -41,6 +41,7 @@ NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.waveft_spectrum\b", "a WaveFT, which learns wavelet coefficients"),
     (r"\.shira_|\.supertuning_", "a SHiRA or Super-Tuning, which trains single entries of every weight"),
     (r"\.c3a_kernel\b", "a C3A, whose update is made of circulant blocks"),
+    (r"^lllite_", "a ControlNet-LLLite, whose layers add what they make of an image"),
     (r"\.(?:miss|bone)_block\b", "a MiSS or Bone, which trains one matrix for many blocks of a weight"),
     (r"\.road_(?:theta|alpha)\b", "a RoAd, which rotates and scales outputs in pairs"),
     (r"\.hra_u\b", "an HRA, which multiplies the weights by reflections"),

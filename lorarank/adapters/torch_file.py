@@ -44,8 +44,9 @@ UNBOUNDED = re.compile(rb"c[\w.]+\n(bytearray|encode)\n")
 CALLED = re.compile(r"GLOBAL ([\w.]+)")
 """What torch's refusal names as the function that the file asks to call."""
 
-INSIDE = ("state_dict", "model_state_dict", "model", "lora", "lora_state_dict", "module")
-"""Under which checkpoints of Lightning, LitGPT, Microsoft's loralib and DeepSpeed keep their tensors."""
+INSIDE = ("state_dict", "model_state_dict", "model", "lora", "lora_state_dict", "module", "ip_adapter")
+"""Under which checkpoints of Lightning, LitGPT, Microsoft's loralib, DeepSpeed and IP-Adapter (FaceID: LoRA beside its
+own projections) keep their tensors."""
 
 CONVERT = "convert it to safetensors where it comes from"
 

@@ -198,6 +198,16 @@ def test_the_file_of_litgpt_has_a_name_of_its_own(tmp_path: Path) -> None:
     assert expand([str(tmp_path)]) == [str(tmp_path / LITGPT)]
 
 
+def test_the_lora_in_an_ip_adapter_for_faces(tmp_path: Path) -> None:
+    """IP-Adapter-FaceID keeps it among the projections that it trains beside it."""
+    inside = {"0.to_q_lora.down.weight": torch.ones(2, 6), "0.to_q_lora.up.weight": torch.ones(8, 2)}
+    others = {"1.to_k_ip.weight": torch.ones(8, 6)}
+    torch.save({"image_proj": {"proj.0.weight": torch.ones(4, 4)}, "ip_adapter": inside | others}, tmp_path / "ip.bin")
+    adapter = adapters.open(tmp_path / "ip.bin")
+    assert [(module.name, module.r, module.scaling) for module in adapter.modules] == [("0.to_q", 2, 1.0)]
+    assert adapter.carried == ("1.to_k_ip.weight",)
+
+
 def test_two_models_in_a_checkpoint_are_not_chosen_among(tmp_path: Path) -> None:
     tensors = {"q.lora_A.weight": torch.ones(2, 6), "q.lora_B.weight": torch.ones(8, 2)}
     torch.save({"model": tensors, "state_dict": tensors}, tmp_path / "lora.ckpt")

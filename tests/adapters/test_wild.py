@@ -143,6 +143,13 @@ def test_tasks_of_an_o_lora_one_after_another(tmp_path: Path) -> None:
     assert adapters.open(path.parent).modules[0].r == 4
 
 
+def test_a_controlnet_lllite_is_no_lora(tmp_path: Path) -> None:
+    stem = "lllite_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
+    names = {f"{stem}.down.0.weight": DOWN, f"{stem}.mid.0.weight": DOWN, f"{stem}.up.0.weight": UP}
+    with pytest.raises(AdapterError, match="a ControlNet-LLLite"):
+        adapters.open(saved(tmp_path / "x.safetensors", names))
+
+
 def test_a_control_lora_is_a_whole_controlnet(tmp_path: Path) -> None:
     stem = "input_blocks.4.1.proj_in"
     tensors = {f"{stem}.down": DOWN, f"{stem}.up": UP, "zero_convs.0.0.weight": np.ones((4, 4, 1, 1))}
