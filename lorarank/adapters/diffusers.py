@@ -8,6 +8,7 @@ for every component, its fields behind the component's name; else alpha is r, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,14 +37,19 @@ METADATA = "lora_adapter_metadata"
 MOST_COMPONENTS = 8
 """Of a pipeline; a large one has two transformers and three text encoders."""
 
+KOHYA = re.compile(r".+\.lora_(?:down|up)\.weight")
+"""A factor in kohya's names."""
+
 COMPONENTS = ("unet.", "transformer.", "transformer_2.", "text_encoder", "prior.", "controlnet.")
 """How names of tensors begin that are of a component of a pipeline."""
 
 
 def recognises(candidate: Candidate) -> bool:
-    """Whether any tensor is named as diffusers names factors, or the metadata hold its configurations."""
+    """Whether any tensor is named as diffusers names factors, or the metadata hold its configurations: of names of
+    kohya's SimpleTuner keeps these too, and an alpha beside each
+    (``convert_diffusers_to_comfyui_sd_lora``, bghira/SimpleTuner ``simpletuner/helpers/training/lora_format.py``)."""
     return (
-        METADATA in candidate.metadata
+        (METADATA in candidate.metadata and not candidate.has(KOHYA))
         or candidate.has(NAMED)
         or candidate.has(PROCESSOR)
         or (candidate.has(PEFT, COMPONENTS) and not any(map(LANGUAGE.match, candidate.keys)))
@@ -66,7 +72,7 @@ def read(candidate: Candidate) -> Adapter:
     path = Path(f"{store.path}: {METADATA}")
     raw = parse_object(candidate.metadata[METADATA].encode(), path)
     modules, notes = _configured(store, found, raw, path)
-    if any(one.alpha is not None for one in found):
+    if {one.alpha for one in found} - {None} > {module.alpha for module in modules} - {None}:
         notes.append(f"Alphas are stored beside {METADATA}: the latter counts.")
     return assemble(candidate, form, modules, carried, notes=notes, config=raw)
 
@@ -122,6 +128,8 @@ def _configured(
         built, more = peft_modules(store, config, pairs)
         modules += [replace(module, name=prefix + module.name) for module in built]
         notes += [*config.notes, *more]
-    if rest:
+    if all(one.alpha for one in rest):
+        modules += [build(store, one, alpha_scaling(store, one)) for one in rest]
+    else:
         raise AdapterError(f"{store.path}: {rest[0].A}", f"{METADATA} configures no component that it belongs to")
     return modules, list(dict.fromkeys(notes))

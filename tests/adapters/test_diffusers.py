@@ -215,6 +215,25 @@ def test_metadata_that_do_not_fit(config: str, message: str, make_file: Make) ->
         adapters.open(make_file(both_components(), {"lora_adapter_metadata": config}))
 
 
+def test_a_configuration_beside_names_of_kohya(make_file: Make) -> None:
+    """As SimpleTuner writes adapters of SDXL for ComfyUI: each module with its alpha, which that reads."""
+    stem = "lora_unet_down_blocks_1_attentions_0_proj_in"
+    tensors = {f"{stem}.lora_down.weight": A, f"{stem}.lora_up.weight": B, f"{stem}.alpha": np.array(6.0, np.float32)}
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps({"r": 4, "lora_alpha": 6})}
+    adapter = adapters.open(make_file(tensors, metadata))
+    assert adapter.format == "kohya"
+    assert_is(adapter.modules[0], 1.5)
+
+
+def test_modules_that_no_configuration_is_for_have_their_alphas(make_file: Make) -> None:
+    stem = "diffusion_model.blocks.0.self_attn.q"
+    tensors = {f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B, f"{stem}.alpha": np.array(6.0, np.float32)}
+    config = {"transformer.r": 4, "transformer.lora_alpha": 6}
+    adapter = adapters.open(make_file(tensors, {"lora_adapter_metadata": json.dumps(config)}))
+    assert_is(adapter.modules[0], 1.5)
+    assert adapter.notes == ()
+
+
 def test_dora_is_said(make_file: Make) -> None:
     tensors = {"unet.x.lora_A.weight": A, "unet.x.lora_B.weight": B, "unet.x.lora_magnitude_vector": normal(8)}
     adapter = adapters.open(make_file(tensors))
