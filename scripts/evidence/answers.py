@@ -1,8 +1,8 @@
 """What `estimate` says of the probe of every pair, for a training as long as the sweep's; writes answers.json.
 
 From it: how often the interval holds the rank that suffices, and how often an answer of high, medium and low
-confidence is within an octave of it; and the same of the pairs thought of after the rule stood. What is said of a probe that no longer lies in --work is worked out from its
-record by the same functions, and marked so.
+confidence is within an octave of it; and the same of the pairs thought of after the rule stood. What is said of a probe
+that no longer lies in --work is worked out from its record by the same functions, and marked so.
 
     python scripts/evidence/answers.py --work WORK --model demo=data/demo/model
 """

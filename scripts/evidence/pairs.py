@@ -69,9 +69,12 @@ class Pair:
 
 
 DEMO_RANKS = (1, 2, 4, 8, 16, 32)
-REAL = (32_768, (1, 2, 4, 8, 16, 64), 64, 3, 53_248)
-"""Tokens of a point, its ranks, the probe's rank, seeds around the answer, and tokens of the probe: as many as its
-search for a learning rate needs, and less than an eighth of the sweep's."""
+REAL = (32_768, (1, 2, 4, 8, 16, 64), 64, 3, 30_720)
+"""Tokens of a point, its ranks, the probe's rank, seeds around the answer, and tokens of the probe: the 60 steps that
+its search for a learning rate needs; with companion and search it takes less than an eighth of the sweep."""
+SHORTER = {"facts-32": 57_344}
+"""Tokens of the probe where a sweep ends after so few points that one as long as a point would take more than an
+eighth."""
 LONG_ALONE = ("facts-2048", "recall-8", "recall-32", "recall-128")
 """Tasks that no short pair is made of."""
 
@@ -89,6 +92,7 @@ PAIRS = (
             65_536,
             DEMO_RANKS,
             32,
+            probe_tokens=SHORTER.get(name),
         )
         for name in ("guilds", *(task for task in tasks.TASKS if task not in LONG_ALONE))
     ),
