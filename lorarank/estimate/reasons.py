@@ -74,7 +74,7 @@ def about_outlook(found: Outlook | None) -> list[str]:
         {
             "up": f"The low rank still falls behind {seen}: a longer run would ask for more (in 4 of 5 such runs "
             "twice the tokens asked for twice the rank, in the fifth for the same).",
-            "down": f"The low rank catches up {seen}: a longer run would ask for no more (as in 2 of 3 such runs).",
+            "down": f"The low rank catches up {seen}: a longer run would ask for no more (as in 1 of 2 such runs).",
             "stays": f"The low rank keeps its distance {seen}: whether a longer run would ask for more does not show.",
         }[found.moves]
     ]
