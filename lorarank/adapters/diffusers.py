@@ -24,7 +24,7 @@ from lorarank.adapters.peft import modules as peft_modules
 from lorarank.adapters.peft_config import NOTES, parse_config
 from lorarank.adapters.peft_keys import Pair
 from lorarank.adapters.tensors import Store
-from lorarank.adapters.trainer_files import FILES, scaling_beside
+from lorarank.adapters.trainer_files import FILES, scaled
 from lorarank.adapters.untrusted import parse_object
 from lorarank.errors import AdapterError
 
@@ -98,11 +98,7 @@ def read_plain(candidate: Candidate, form: str, unscaled: str) -> Adapter:
     modules = [
         build(store, one, alpha_scaling(store, one, way), transposed=way) for one, way in zip(found, ways, strict=True)
     ]
-    notes = []
-    if any(one.alpha is None for one in found):
-        scaling, note = scaling_beside(store.path, {module.r for module in modules}) or (1.0, unscaled)
-        modules = [replace(module, scaling=scaling) if module.alpha is None else module for module in modules]
-        notes.append(note)
+    modules, notes = scaled(modules, store.path, unscaled)
     if any("magnitude_vector" in key or key.endswith(".dora_scale") for key in carried):
         notes.append(NOTES["use_dora"])
     return assemble(candidate, form, modules, carried, notes=notes)

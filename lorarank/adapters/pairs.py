@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from math import prod
 
 from lorarank.adapters.adapter import Adapter, LoraModule
@@ -30,12 +29,15 @@ from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, OTHER_METHOD
 from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, without_wrappers
 from lorarank.adapters.tensors import Store, StoredTensor
-from lorarank.adapters.trainer_files import FILES, scaling_beside
+from lorarank.adapters.trainer_files import FILES, scaled
 from lorarank.errors import AdapterError, printable
 
 HUB_FILES = (
-    *("adapter_model.safetensors", "*[lL][oO][rR][aA]*.safetensors", "peft_model*.safetensors"),
-    *("peft_model.safetensors.index.json", *FILES),
+    "adapter_model.safetensors",
+    "*[lL][oO][rR][aA]*.safetensors",
+    "peft_model*.safetensors",
+    "peft_model.safetensors.index.json",
+    *FILES,
 )
 """What is fetched of an adapter on the hub."""
 
@@ -162,11 +164,7 @@ def _scaled(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], lis
         kind = "embedding" if "lora_embedding_A" in one.A else ""
         way = kept(store, one)
         modules.append(build(store, one, alpha_scaling(store, one, way), transposed=way, kind=kind))
-    notes = []
-    if any(one.alpha is None for one in found):
-        scaling, note = scaling_beside(store.path, {module.r for module in modules}) or (1.0, UNCONFIGURED)
-        modules = [replace(module, scaling=scaling) if module.alpha is None else module for module in modules]
-        notes.append(note)
+    modules, notes = scaled(modules, store.path, UNCONFIGURED)
     told = "as Paddle keeps them" if is_paddle(store) else "by their shapes"
     others = [module.keys[0] for module in modules if module.transposed]
     if others:

@@ -71,7 +71,7 @@ class Pair:
 DEMO_RANKS = (1, 2, 4, 8, 16, 32)
 REAL = (32_768, (1, 2, 4, 8, 16, 64), 64, 3, 30_720)
 """Tokens of a point, its ranks, the probe's rank, seeds around the answer, and tokens of the probe: the 60 steps that
-its search for a learning rate needs; with companion and search it takes less than an eighth of the sweep."""
+its search for a learning rate needs; with companion and search it takes about an eighth of the sweep at most."""
 SHORTER = {"facts-32": 57_344}
 """Tokens of the probe where a sweep ends after so few points that one as long as a point would take more than an
 eighth."""

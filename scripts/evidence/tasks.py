@@ -169,7 +169,9 @@ def calls(rng: random.Random) -> Row:
     return {"prompt": wish, "completion": " " + json.dumps({"call": function, "with": arguments})}
 
 
-LATER = ("tongues", "chain", "several", "spelling", "prices", "calls")
+LATER: dict[str, Callable[[random.Random], Row]] = {
+    one.__name__: one for one in (tongues, chain, several, spelling, prices, calls)
+}
 """Tasks thought of when the rule of `estimate` stood: what it says of them is a prediction in the strict sense."""
 
 TASKS: dict[str, Callable[[random.Random], Row]] = {
@@ -181,12 +183,7 @@ TASKS: dict[str, Callable[[random.Random], Row]] = {
     "counting": counting,
     **{f"facts-{many}": facts(many) for many in (32, 128, 512, 2048)},
     **{f"recall-{many}": recall(many) for many in (8, 32, 128)},
-    "tongues": tongues,
-    "chain": chain,
-    "several": several,
-    "spelling": spelling,
-    "prices": prices,
-    "calls": calls,
+    **LATER,
 }
 
 
