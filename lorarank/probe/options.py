@@ -35,7 +35,8 @@ COMPANION_RANK = 1
 
 SEARCH_SHARE, SHORT_SEARCH_SHARE = 0.2, 1 / 3
 """Share of the token budget that the learning-rate search may spend, and that of a probe so short that its trials would
-otherwise tell nothing: an untested rate costs more."""
+otherwise tell nothing: with an untested rate the answers lose 1.8 % of the gain, with a searched one 0.4 %
+(data/evidence/short-probes.json)."""
 
 MOMENT_SHARE = 0.02
 """Share of the training tokens on which the gradient moments are taken: each costs a backward pass beyond the
