@@ -99,7 +99,7 @@ def statements() -> dict[str, list[str]]:
     """Topic → what it has to say, from the evidence."""
     scores = {one["name"]: one for one in evidence("bakeoff.json")["predictors"]}
     names = (
-        "companion at 1, power 1, and truncation 2%, the mean, or recall",
+        "companion at 1, power 1, and truncation 2%, the mean, heeding prompts and recall",
         "energy 0.9, q50 by energy, weight",
         "always 8",
         "always 16",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeGuard
 
 from lorarank.capacity import Recall, capacity_floor, recall
 from lorarank.estimate import constants
@@ -270,8 +269,8 @@ def doubts(
     off = rate_doubt(evidence)
     if off is not None:
         found.append(off)
-    if evidence.controls is not None and _no_use_for_prompts(evidence.controls.other_prompts):
-        lost = evidence.controls.other_prompts
+    lost = None if evidence.controls is None else evidence.controls.other_prompts
+    if lost is not None and not prompts_used(lost):
         found.append(
             f"With the prompt of another row the probe predicts held-out completions as well as with their own (loss "
             f"{lost.mean:+.3f} ± {lost.se:.3f} nats): it learned what completions look like and not what they answer, "
@@ -327,8 +326,13 @@ def contradicted(keep: KeepRank | None, r: int) -> list[str]:
     return [f"The keep rank {keep.r} contradicts the answer: it is more than {constants.KEEP_FACTOR:g} times {r}."]
 
 
-def _no_use_for_prompts(lost: Loss | None) -> TypeGuard[Loss]:
-    return lost is not None and lost.mean <= constants.REFUSED_GAIN * lost.se
+def prompts_used(lost: Loss | None) -> bool:
+    """Whether held-out completions need their prompts, by what the prompts of other rows lose; true if not known.
+
+    >>> prompts_used(None), prompts_used(Loss(0.5, 0.1)), prompts_used(Loss(0.1, 0.1))
+    (True, True, False)
+    """
+    return lost is None or lost.mean > constants.REFUSED_GAIN * lost.se
 
 
 def confidence(evidence: Evidence, found: Sequence[str]) -> str:

@@ -37,15 +37,20 @@ def energy_rule(spectra: Spectra, energy: float | None) -> EnergyRule:
     return EnergyRule(share, energy is not None, median, r, pooled_rank(spectra, share), share_kept(spectra, r))
 
 
-def low_rank(companion: Companion | None, truncation: Truncation, gain: float) -> LowRank | None:
+def low_rank(
+    companion: Companion | None, truncation: Truncation, gain: float, *, prompts_used: bool = True
+) -> LowRank | None:
     """What a companion at a low rank and a cut of the probe say together.
+
+    Where prompts are of no use on held-out rows, part of the update is rows of training learned by heart. A cut cannot
+    tell it from the rest and asks for a rank for both, so that it may lower the answer there, but not raise it.
 
     ``None`` without a companion, or where its loss or the gain is no number.
 
     >>> from lorarank.runs import Loss, TruncationPoint
     >>> cut = Truncation(1, "loss", 32, 60, (TruncationPoint(16, Loss(1.51, 0.1), Loss(0.01, 0.002)),), ())
     >>> low_rank(Companion(1, 1, Loss(1.55, 0.1), Loss(0.05, 0.004)), cut, gain=1.0)  # doctest: +ELLIPSIS
-    LowRank(rank=1, lost=0.05, lost_se=0.008..., needed=5.0, cut=16, between=8.9..., r=16, low=4, high=16)
+    LowRank(rank=1, lost=0.05, lost_se=0.008..., needed=5.0, cut=16, between=8.9..., r=16, low=4, ...)
     """
     cut = keep_rank(truncation, gain, constants.CUT_SHARE)
     if companion is None or cut is None or not math.isfinite(companion.excess.mean):
@@ -69,9 +74,10 @@ def low_rank(companion: Companion | None, truncation: Truncation, gain: float) -
         enough,
         cut.r,
         between,
-        round_up(between),
+        round_up(between if prompts_used else min(between, max(enough, 1.0))),
         round_up(needed(lost - errors, fast)),
         round_up(needed(lost + errors, slow)),
+        prompts_used,
     )
 
 

@@ -40,8 +40,20 @@ def about_low_rank(found: LowRank | None) -> list[str]:
         f"In trained sweeps that loss falls about {law}, so {LOSS} of the gain is lost at r = {found.needed:.1f}.",
         f"Cut to r = {found.cut} and not trained on, the probe loses at most {percent(constants.CUT_SHARE)} of it.",
         "On the measured pairs the geometric mean of the two, no less than 1 each, lost less of the gain than either: "
-        f"here {found.between:.1f}, rounded up to the ladder r = {found.r}.",
+        f"here {found.between:.1f}, rounded up to the ladder r = {round_up(found.between)}.",
+        *about_prompts(found),
         *(spared if found.r < constants.CONSTANT else ()),
+    ]
+
+
+def about_prompts(found: LowRank) -> list[str]:
+    """Why the answer is less than the geometric mean, where it is."""
+    if found.r == round_up(found.between):
+        return []
+    return [
+        "But held-out completions go as well with the prompts of other rows: part of the probe is rows of training "
+        f"learned by heart, and the cut is asked to keep that part too. So what r = {found.rank} loses answers alone, "
+        f"no less than 1: r = {found.r}. A longer run may come to use the prompts, and ask for more then."
     ]
 
 

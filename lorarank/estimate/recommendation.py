@@ -55,7 +55,8 @@ class LowRank:
     ``lost`` is a share of the gain with its standard error, documents and seeds in it; ``needed`` the rank that loses
     what may be lost, ``low`` and ``high`` the same on the ladder with the error on either side. ``cut`` is the smallest
     rank to which the probe can be cut and lose at most :data:`~lorarank.estimate.constants.CUT_SHARE` of the gain,
-    ``between`` the geometric mean of both, and ``r`` that on the ladder.
+    ``between`` the geometric mean of both, and ``r`` that on the ladder; or ``needed`` on the ladder, if that is less
+    and ``prompts_used`` is false: held-out completions go as well with the prompts of other rows.
     """
 
     rank: int
@@ -67,6 +68,7 @@ class LowRank:
     r: int
     low: int
     high: int
+    prompts_used: bool = True
 
 
 @dataclass(frozen=True)

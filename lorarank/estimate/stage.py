@@ -89,7 +89,10 @@ def _answer(
     figures = summary.compare_replicates(opened) if len(opened) > 1 else {}
     replication = summary.replication_of(opened, figures, weight[0]) if figures else None
     probed = manifest.heldout.gains[0].mean
-    low_rank = readings.low_rank(run.companion, run.truncation, probed) if options.energy is None else None
+    used = evidence.prompts_used(None if run.controls is None else run.controls.other_prompts)
+    low_rank = (
+        readings.low_rank(run.companion, run.truncation, probed, prompts_used=used) if options.energy is None else None
+    )
     outlook = None if low_rank is None else readings.outlook(run.companion)
     r = rule.r if low_rank is None else readings.with_recall(low_rank, facts.recall)
     failed = None if low_rank is None else evidence.failed_companion(run)

@@ -24,13 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import pairs
 import tasks
 from bakeoff import EVIDENCE, verdict
-from predictors import Record, recalled
+from conditions import worked_out
+from predictors import Record, prompts_used, recalled
 
 from lorarank import runs
-from lorarank.estimate import EstimateOptions, evidence, readings, recommend
-from lorarank.estimate.recommendation import Interval
+from lorarank.estimate import EstimateOptions, recommend
 from lorarank.json_files import write_json
-from lorarank.runs import Companion, Loss, Truncation, TruncationPoint
 from lorarank.sweep import read
 
 OUTPUT = EVIDENCE / "answers.json"
@@ -53,33 +52,17 @@ def said(pair: pairs.Pair, folder: Path) -> dict[str, Any]:
 
 
 def said_anew(record: Record, before: dict[str, Any]) -> dict[str, Any]:
-    """What the tool says now of a probe whose run is gone: rank and interval by its own functions, from the record.
-
-    Whatever rests on neither stays as it was said: refusals, the capacity floor's part of the interval, and doubts.
-    """
-    probed = record["probe"]
-    gain = probed["gain"][0]
-    nothing = Loss(0.0, 0.0)
-    points = tuple(TruncationPoint(k, nothing, Loss(mean, se)) for k, mean, se in record["truncation"])
-    truncation = Truncation(1, "loss", probed["rank"], 1, points, ())
-    rank, mean, se = record["companion"]
-    found = readings.low_rank(Companion(rank, 1, nothing, Loss(mean, se)), truncation, gain)
-    if found is None or before["r"] is None:
-        return before
-    r = readings.with_recall(found, recalled(record))
-    interval = Interval(min(found.low, found.r), max(*before["interval"], found.high, r), ())
-    doubts = [
-        *(doubt for doubt in before["doubts"] if not doubt.startswith(("The interval is", "The keep rank"))),
-        *evidence.wide(interval),
-        *evidence.contradicted(readings.keep_rank(truncation, gain), r),
-    ]
-    unsound = any("took only" in doubt or "is far off" in doubt for doubt in doubts)
+    """What the tool says now of a probe whose run is gone: rank and interval by its own functions, from the record."""
     return {
-        **before,
-        "r": r,
-        "interval": [interval.low, interval.high],
-        "doubts": doubts,
-        "confidence": evidence.level(doubts, unsound=unsound),
+        **worked_out(
+            before,
+            companion=record["companion"],
+            truncation=record["truncation"],
+            probe_rank=record["probe"]["rank"],
+            gain=record["probe"]["gain"][0],
+            prompts_used=prompts_used(record),
+            recall=recalled(record),
+        ),
         "worked_out": True,
     }
 

@@ -8,18 +8,60 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lorarank.capacity import Recall
 from lorarank.errors import LorarankError
-from lorarank.estimate import EstimateOptions, recommend
+from lorarank.estimate import EstimateOptions, evidence, readings, recommend
+from lorarank.estimate.recommendation import Interval
 from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions, probe
+from lorarank.runs import Companion, Loss, Truncation, TruncationPoint
+
+
+def worked_out(
+    before: Mapping[str, Any],
+    *,
+    companion: Sequence[float],
+    truncation: Sequence[Sequence[float]],
+    probe_rank: int,
+    gain: float,
+    prompts_used: bool,
+    recall: Recall | None = None,
+) -> dict[str, Any]:
+    """What the tool says now of a probe whose run is gone: rank and interval by its own functions, from what was kept.
+
+    Whatever rests on neither stays as it was said: refusals, the capacity floor's part of the interval, and doubts.
+    """
+    nothing = Loss(0.0, 0.0)
+    points = tuple(TruncationPoint(int(k), nothing, Loss(mean, se)) for k, mean, se in truncation)
+    curve = Truncation(1, "loss", probe_rank, 1, points, ())
+    rank, mean, se = companion
+    beside = Companion(int(rank), 1, nothing, Loss(mean, se))
+    found = readings.low_rank(beside, curve, gain, prompts_used=prompts_used)
+    if found is None or before["r"] is None:
+        return dict(before)
+    r = readings.with_recall(found, recall)
+    interval = Interval(min(found.low, found.r), max(*before["interval"], found.high, r), ())
+    doubts = [
+        *(doubt for doubt in before["doubts"] if not doubt.startswith(("The interval is", "The keep rank"))),
+        *evidence.wide(interval),
+        *evidence.contradicted(readings.keep_rank(curve, gain), r),
+    ]
+    unsound = any("took only" in doubt or "is far off" in doubt for doubt in doubts)
+    return {
+        **before,
+        "r": r,
+        "interval": [interval.low, interval.high],
+        "doubts": doubts,
+        "confidence": evidence.level(doubts, unsound=unsound),
+    }
 
 
 class Kept:
-    """Results by name in a JSON file; what is there is not done again.
+    """Results by name in a JSON file; what is there is not done again, but answered by the rule as it now is.
 
     ``header`` stands beside them: what was asked, and by which command.
     """
@@ -27,7 +69,22 @@ class Kept:
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path = path
         self.header = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", **header}
-        self.results: dict[str, dict[str, Any]] = json.loads(path.read_text())["results"] if path.is_file() else {}
+        kept: dict[str, dict[str, Any]] = json.loads(path.read_text())["results"] if path.is_file() else {}
+        self.results = {name: self._anew(result) for name, result in kept.items()}
+
+    @staticmethod
+    def _anew(result: dict[str, Any]) -> dict[str, Any]:
+        if result.get("companion") is None:
+            return result
+        lost = (result.get("controls") or {}).get("other_prompts")
+        return worked_out(
+            result,
+            companion=result["companion"],
+            truncation=result["truncation"],
+            probe_rank=2 * result["truncation"][-1][0],  # cuts are made to every power of two below it
+            gain=result["gain"][0],
+            prompts_used=evidence.prompts_used(lost and Loss(**lost)),
+        )
 
     def keep(self, name: str, result: Mapping[str, Any], **summary: Any) -> None:
         self.results[name] = dict(result)

@@ -181,7 +181,7 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
     per_step = manifest.training.trained_tokens / manifest.training.steps
     adapters_trained = manifest.training.replicates + (run.companion is not None)
     tokens = adapters_trained * manifest.training.trained_tokens + searched * per_step
-    companion = run.companion
+    companion, prompts = run.companion, None if run.controls is None else run.controls.other_prompts
     return {
         "schema": 1,
         "name": pair.name,
@@ -207,6 +207,7 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
         },
         "share_of_sweep_tokens": round(tokens / found.trained_tokens, 4),
         "companion": None if companion is None else [companion.rank, companion.excess.mean, companion.excess.se],
+        "other_prompts": None if prompts is None else [prompts.mean, prompts.se],
         "curve": curve(run),
         "shapes": {one.name: [one.out_features, one.in_features] for one in adapters.open(run.adapters[0]).modules},
         "truncation": [[p.k, p.excess.mean, p.excess.se] for p in run.truncation.points],

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.capacity import Recall, capacity_floor, recall
+from lorarank.estimate import evidence
 from lorarank.estimate.constants import CUT_SHARE, KNOWN_TARGETS, LOSS_SHARE, POWER
 from lorarank.heuristics import TASKS
 from lorarank.numerics import criteria, measures
 from lorarank.numerics.allocation import weighted_quantile
 from lorarank.numerics.ladder import LADDER, round_up
+from lorarank.runs import Loss
 
 Record = Mapping[str, Any]
 Rule = Callable[[Record], float]
@@ -139,6 +141,21 @@ def or_recall(rule: Rule) -> Rule:
         return max(rule(record), found.rank) if found is not None and found.binds else rule(record)
 
     return larger
+
+
+def prompts_used(record: Record) -> bool:
+    """Whether the probe predicts held-out completions worse behind the prompts of other rows."""
+    lost = record.get("other_prompts")
+    return evidence.prompts_used(lost and Loss(*lost))
+
+
+def heeding_prompts(rule: Rule, limit: Rule) -> Rule:
+    """No more than ``limit``, and than 1, where prompts are of no use."""
+
+    def limited(record: Record) -> float:
+        return rule(record) if prompts_used(record) else min(rule(record), max(limit(record), 1.0))
+
+    return limited
 
 
 def healed(loss: float) -> Rule:
@@ -286,7 +303,9 @@ def predictors() -> Iterator[tuple[str, Rule]]:
             name = f"companion at 1, power {power:g}, and truncation {loss:.0%}"
             yield f"{name}, the mean", combined(geometric_mean, lost, crossing(loss))
             if (power, loss) == (POWER, CUT_SHARE):
-                yield f"{name}, the mean, or recall", or_recall(combined(geometric_mean, lost, crossing(loss)))
+                mean = combined(geometric_mean, lost, crossing(loss))
+                yield f"{name}, the mean, or recall", or_recall(mean)
+                yield f"{name}, the mean, heeding prompts and recall", or_recall(heeding_prompts(mean, lost))
             yield f"{name}, the larger", combined(max, lost, crossing(loss))
             yield f"{name}, the smaller", combined(min, lost, crossing(loss))
     energy90 = by_module("weight", energy(0.9), "q50 by energy")

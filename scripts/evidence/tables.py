@@ -47,7 +47,7 @@ ASKED_FOR = (
     "capacity floor",
     "companion at 1, power 1",
     "companion at 1, power 1, and truncation 2%, the mean",
-    "companion at 1, power 1, and truncation 2%, the mean, or recall",
+    "companion at 1, power 1, and truncation 2%, the mean, heeding prompts and recall",
     "truncation curve, 2% of the gain",
     "companion at 2, power 1",
     "table, middle",

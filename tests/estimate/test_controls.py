@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import lorarank
 from lorarank import runs
 from lorarank.estimate import Recommendation, recommend
 from lorarank.json_files import SCHEMA, write_json
@@ -48,6 +49,28 @@ def test_labels_that_do_not_follow_from_prompts_are_said(make_run: Make, prompts
     (sentence,) = found.doubts
     assert f"(loss {prompts[0]:+.3f} ± {prompts[1]:.3f} nats)" in sentence
     assert "shuffled labels" in sentence
+
+
+@pytest.mark.parametrize(("lost", "cut", "r"), [(0.0, 8, 1), (0.012, 8, 2), (0.08, 4, 8), (0.04, 16, 4)])
+def test_where_prompts_are_of_no_use_a_cut_cannot_raise_the_answer(
+    make_run: Make, lost: float, cut: int, r: int
+) -> None:
+    excesses = {k: 0.019 if k >= cut else 0.17 for k in (1, 2, 4, 8, 16)}  # the gain is 1, so shares are nats
+    options: dict[str, Any] = {"r": 32, "companion": (lost, 0.001), "excesses": excesses}
+    used = answer(make_run(name="used", **options))
+    found = answer(make_run(name="unused", **options), prompts=(0.001, 0.01))
+    assert used.low_rank is not None
+    assert found.low_rank is not None
+    assert (used.low_rank.prompts_used, found.low_rank.prompts_used) == (True, False)
+    assert used.low_rank.between == found.low_rank.between
+    assert found.r == r == min(r, used.r or 0)
+    assert found.interval is not None
+    assert found.interval.low <= r <= found.interval.high
+    words = f"asked to keep that part too. So what r = 1 loses answers alone, no less than 1: r = {r}."
+    assert any(words in reason for reason in found.reasons) == (r < (used.r or 0))
+    (chapter,) = (one for one in lorarank.report(found.sources[0]).chapters if one.key == "low-rank")
+    assert any(words in str(block) for block in chapter.blocks) == (r < (used.r or 0))
+    assert not any(words in reason for reason in used.reasons)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_below_the_customary_rank_it_says_what_that_would_do(make_run: Make) -> 
     scores = {one["name"]: one for one in found}
     companion = f"companion at 1, power {constants.POWER:g}"
     rule, constant = (
-        scores[f"{companion}, and truncation 2%, the mean, or recall"],
+        scores[f"{companion}, and truncation 2%, the mean, heeding prompts and recall"],
         scores[f"always {constants.CONSTANT}"],
     )
     assert constant["mean_regret"] < rule["mean_regret"]
@@ -164,7 +164,7 @@ def test_halfway_lost_less_than_either_on_the_measured_pairs() -> None:
         assert both["within_octave"] >= scores[one]["within_octave"]
     cuts = [one for name, one in scores.items() if name.startswith("truncation curve")]
     assert max(cuts, key=lambda one: one["within_octave"])["name"] == cut
-    assert found[0]["name"] == f"{both['name']}, or recall"  # the first of the table is the default
+    assert found[0]["name"] == f"{both['name']}, heeding prompts and recall"  # the first of the table is the default
 
 
 def test_the_page_is_what_it_was(

@@ -10,6 +10,7 @@ from lorarank.errors import printable
 from lorarank.estimate import reasons
 from lorarank.estimate.constants import CUT_SHARE, LOSS_SHARE
 from lorarank.estimate.recommendation import Recommendation
+from lorarank.numerics.ladder import round_up
 from lorarank.report import content, export, table
 from lorarank.report.chapters import measured, shared
 from lorarank.report.chapters.blocks import (
@@ -89,10 +90,11 @@ def _low_rank(answer: Recommendation) -> Chapter | None:
         f"the gain that it loses on held-out text: {percent(found.lost, 1)} ± {percent(found.lost_se, 1)}. In trained "
         f"sweeps that loss falls about in proportion to 1/r, so {limit} is lost at r = {found.needed:.1f}. The probe "
         f"cut to r = {found.cut}, and not trained on, loses at most {percent(CUT_SHARE)}. The answer is the geometric "
-        f"mean of the two, {found.between:.1f}, rounded up to the ladder: r = {found.r}. The band is what 95 % of the "
-        "errors and the powers of r that were measured leave open."
+        f"mean of the two, {found.between:.1f}, rounded up to the ladder: r = {round_up(found.between)}."
     )
+    band = "The band is what 95 % of the errors and the powers of r that were measured leave open."
     caption = "The point is measured, the line is the law, the ring the rank to train at."
+    text = " ".join((text, *reasons.about_prompts(found), band))
     blocks: list[Block] = [Paragraph(text), Picture(charts.low_rank("low", found, answer.r, LOSS_SHARE), caption)]
     longer = reasons.about_outlook(answer.outlook)
     if longer:
