@@ -53,7 +53,7 @@ def about_prompts(found: LowRank) -> list[str]:
     return [
         "But held-out completions go as well with the prompts of other rows: part of the probe is rows of training "
         f"learned by heart, and the cut is asked to keep that part too. So what r = {found.rank} loses answers alone, "
-        f"no less than 1: r = {found.r}. A longer run may come to use the prompts, and ask for more then."
+        f"no less than 1: r = {found.r}."
     ]
 
 
