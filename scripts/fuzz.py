@@ -106,6 +106,8 @@ def seeds() -> list[Seed]:
     hub |= {"model_name": "bert-base-uncased", "model_type": "bert", "name": "sst"}
     xlabs = {f"double_blocks.0.processor.qkv_lora1.{side}.weight": x for side, x in (("down", A), ("up", B))}
     processors = {"a.processor.to_q_lora.down.weight": A, "a.processor.to_q_lora.up.weight": B}
+    trained = {"layers.0.attention.wq.lora_A.weight": A, "layers.0.attention.wq.lora_B.weight": B}
+    trainer = json.dumps({"dim": 6, "lora": {"rank": 4, "scaling": 2.0}}).encode()  # beside the file of the factors
     return [
         Seed("peft", {"adapter_config.json": plain, "adapter_model.safetensors": save(named, {"format": "pt"})}),
         Seed("peft", {"adapter_config.json": plain, "adapter_model.bin": archive(tensors)}),
@@ -154,6 +156,7 @@ def seeds() -> list[Seed]:
                 "adapter.safetensors": save({"q.loras.sst.lora_A": A, "q.loras.sst.lora_B": B}),
             },
         ),
+        Seed("pairs", {"lora.safetensors": save(trained), "params.json": trainer}, "lora.safetensors"),
         Seed("pairs", {"w.safetensors": save({"w_a_0": np.ones((2, 6)), "w_b_0": np.ones((6, 2))})}),
     ]
 
