@@ -41,7 +41,7 @@ def test_the_missed_aims_are_counted_where_people_read(scripts: Any) -> None:
     missed = sum("**missed**" in row for row in rows)
     for path in (ROOT / "README.md", ROOT / "lorarank" / "topics" / "evidence.md"):
         text = path.read_text(encoding="utf-8")
-        assert re.search(rf"Of {len(rows)} aims set before\w*( anything was measured)? {missed} are missed", text)
+        assert re.search(rf"Of {len(rows)} aims, 17 of them set before[^,]*, {missed} are missed", text)
 
 
 def test_every_pair_with_a_record_is_in_the_bake_off(scripts: Any) -> None:
@@ -87,6 +87,16 @@ def test_on_a_flat_spectrum_the_spectral_rules_agree(scripts: Any, rank: int) ->
     assert rules["table, low"](record) < rules["table, high"](record)
 
 
+def test_where_prompts_are_of_no_use_the_rule_asks_for_no_more_than_the_companion(scripts: Any) -> None:
+    rules = dict(scripts("predictors").predictors())
+    rule = rules["companion at 1, power 1, and truncation 2%, the mean, heeding prompts and recall"]
+    record = {**flat(16), "companion": [1, 0.02, 0.001]}
+    halfway = (2 * 16) ** 0.5
+    for prompts, rank in ((None, halfway), ([0.5, 0.1], halfway), ([0.01, 0.1], 2.0), ([0.01, float("nan")], halfway)):
+        assert rule({**record, "other_prompts": prompts}) == pytest.approx(rank)
+    assert rule({**record, "companion": [1, -0.01, 0.001], "other_prompts": [0.0, 0.1]}) == 1.0
+
+
 def test_regret_is_the_share_of_the_gain_lost(scripts: Any) -> None:
     from lorarank.sweep.outcome import Trained, outcome
 
@@ -98,11 +108,12 @@ def test_regret_is_the_share_of_the_gain_lost(scripts: Any) -> None:
     assert bakeoff.regret(answer, 1) == pytest.approx(0.2)
     assert bakeoff.regret(answer, 3) == pytest.approx(0.02)  # of the nearest rank below
     assert bakeoff.verdict(answer, 64).rank == 8
+    assert bakeoff.verdict(answer, 4).parameters == 4 * 10
 
 
 def test_a_rule_is_chosen_without_the_pair_it_is_judged_on(scripts: Any) -> None:
     bakeoff = scripts("bakeoff")
-    good, bad = bakeoff.Verdict(4, 0.0, 0.0), bakeoff.Verdict(32, 3.0, 0.5)
+    good, bad = bakeoff.Verdict(4, 0.0, 0.0, 40), bakeoff.Verdict(32, 3.0, 0.5, 320)
     # each predictor is right on all pairs but one: chosen on the others, it is judged where it fails
     table = {f"fails on {pair}": {p: bad if p == pair else good for p in "abc"} for pair in "abc"}
     assert bakeoff.left_out(table, list("abc"), "left out", str).within_octave == 0.0

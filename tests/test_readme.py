@@ -162,8 +162,9 @@ def test_what_the_constant_costs_is_what_was_measured() -> None:
     found = json.loads((RUNS.parent / "bakeoff.json").read_text())
     rule = found["predictors"][0]
     (constant,) = (one for one in found["predictors"] if one["name"] == "always 16")
-    assert f"at {constant['mean_rank'] / rule['mean_rank']:.1f} times the parameters on average" in README
-    assert f"on average and up to {16 // min(rule['ranks'].values())} times" in README
+    rank, parameters = (constant[name] / rule[name] for name in ("mean_rank", "mean_parameters"))
+    assert f"at {rank:.1f} times the rank on average, {parameters:.1f} times the parameters in all" in README
+    assert f"in all, and up to {16 // min(rule['ranks'].values())} times on one pair" in README
     assert f"without all that are like it on {found['families_left_out']['within_octave']:.0%}" in README
     planted = sum(name.startswith("planted-") for name in found["pairs"])
     assert planted == 18

@@ -124,7 +124,7 @@ def statements() -> dict[str, list[str]]:
     return {
         "choosing-r": [
             f"r = 16 lost {sixteen['mean_regret']:.2%} of the gain, the answer {low['mean_regret']:.2%}, "
-            f"at {low['mean_rank'] / sixteen['mean_rank']:.0%} of the parameters",
+            f"at {low['mean_parameters'] / sixteen['mean_parameters']:.0%} of the parameters",
         ],
         "alpha": [f"`lora_alpha = {one.name}`" for one in ALPHA_CONVENTIONS]
         + [f"at most by a factor of {constants.RATE_CHANGE:g}"],

@@ -332,7 +332,9 @@ def prompts_used(lost: Loss | None) -> bool:
     >>> prompts_used(None), prompts_used(Loss(0.5, 0.1)), prompts_used(Loss(0.1, 0.1))
     (True, True, False)
     """
-    return lost is None or lost.mean > constants.REFUSED_GAIN * lost.se
+    if lost is None or not (math.isfinite(lost.mean) and math.isfinite(lost.se)):
+        return True
+    return lost.mean > constants.REFUSED_GAIN * lost.se
 
 
 def confidence(evidence: Evidence, found: Sequence[str]) -> str:

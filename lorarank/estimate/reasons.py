@@ -25,13 +25,13 @@ from lorarank.wording import directions, percent
 LOSS = percent(constants.LOSS_SHARE)
 
 
-def about_low_rank(found: LowRank | None) -> list[str]:
-    """The number, from what the companion and a cut lose."""
+def about_low_rank(found: LowRank | None, r: int) -> list[str]:
+    """The number, from what the companion and a cut lose; ``r`` is the answer."""
     if found is None:
         return []
     spared = [
         f"On the measured pairs a constant r = {constants.CONSTANT} lost less of the gain than this rule, at "
-        f"{constants.CONSTANT // found.r} times the parameters of r = {found.r}: where they are no matter, "
+        f"{constants.CONSTANT // r} times the parameters of r = {r}: where they are no matter, "
         f"{constants.CONSTANT} is a fair answer without a probe."
     ]
     law = "in proportion to 1/r" if constants.POWER == 1 else f"as r to the power of -{constants.POWER:g}"
@@ -42,7 +42,7 @@ def about_low_rank(found: LowRank | None) -> list[str]:
         "On the measured pairs the geometric mean of the two, no less than 1 each, lost less of the gain than either: "
         f"here {found.between:.1f}, rounded up to the ladder r = {round_up(found.between)}.",
         *about_prompts(found),
-        *(spared if found.r < constants.CONSTANT else ()),
+        *(spared if r < constants.CONSTANT else ()),
     ]
 
 
@@ -51,9 +51,9 @@ def about_prompts(found: LowRank) -> list[str]:
     if found.r == round_up(found.between):
         return []
     return [
-        "But held-out completions go as well with the prompts of other rows: part of the probe is rows of training "
-        f"learned by heart, and the cut is asked to keep that part too. So what r = {found.rank} loses answers alone, "
-        f"no less than 1: r = {found.r}."
+        "But held-out completions go as well with the prompts of other rows, so whatever the probe learned of prompts "
+        f"is of rows of training alone, and the cut is asked to keep that too. So what r = {found.rank} loses answers "
+        f"alone, no less than 1: r = {found.r}."
     ]
 
 

@@ -137,7 +137,7 @@ def _answer(
         doubts=doubts,
         confidence=evidence.confidence(facts, doubts),
         reasons=(
-            *reasons.about_low_rank(low_rank),
+            *reasons.about_low_rank(low_rank, r),
             *reasons.about_recall(facts.recall, low_rank, r),
             *reasons.about_outlook(outlook),
             *reasons.about_rule(rule, len(modules), options.metric, alone=low_rank is None),

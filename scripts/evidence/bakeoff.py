@@ -34,11 +34,13 @@ MADE_HERE = ("demo-", "long-", "planted-", "recall-")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One prediction: the rank, doublings from ``r_sufficient``, and the share of the best gain that it loses."""
+    """One prediction: the rank, doublings from ``r_sufficient``, the share of the best gain that it loses, and what it
+    trains."""
 
     rank: int
     octaves: float
     regret: float
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Score:
     mean_regret: float
     worst_regret: float
     mean_rank: float
+    mean_parameters: float
     pairs: int
     ranks: dict[str, int]
     pretrained: dict[str, float] | None = None
@@ -68,7 +71,9 @@ def regret(answer: Outcome, rank: int) -> float:
 
 def verdict(answer: Outcome, rank: int) -> Verdict:
     rank = min(rank, answer.ranks[-1].rank)
-    return Verdict(rank, octaves(rank, answer.r_sufficient), regret(answer, rank))
+    first = answer.ranks[0]
+    parameters = rank * (first.parameters // first.rank)
+    return Verdict(rank, octaves(rank, answer.r_sufficient), regret(answer, rank), parameters)
 
 
 def score(name: str, verdicts: dict[str, Verdict]) -> Score:
@@ -79,6 +84,7 @@ def score(name: str, verdicts: dict[str, Verdict]) -> Score:
         float(np.mean([one.regret for one in found])),
         max(one.regret for one in found),
         float(np.mean([one.rank for one in found])),
+        float(np.mean([one.parameters for one in found])),
         len(found),
         {pair: one.rank for pair, one in verdicts.items()},
     )
@@ -90,7 +96,7 @@ def on_pretrained(found: Score, verdicts: dict[str, Verdict]) -> Score:
     if not real:
         return found
     part = score(found.name, real)
-    beside = ("within_octave", "mean_regret", "worst_regret", "mean_rank", "pairs")
+    beside = ("within_octave", "mean_regret", "worst_regret", "mean_rank", "mean_parameters", "pairs")
     return replace(found, pretrained={name: getattr(part, name) for name in beside})
 
 

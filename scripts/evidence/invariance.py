@@ -94,7 +94,7 @@ def main() -> None:
         answers = json.loads((HERE / "data" / "evidence" / "answers.json").read_text(encoding="utf-8"))["answers"]
         wanted = pairs.Asked(given.work, dict([given.model.split("=", 1)]), given.data, frozenset(REAL))
         for pair in wanted:
-            kept.results[f"{pair.name}/plain"] = answers[pair.name]
+            kept.results.setdefault(f"{pair.name}/plain", answers[pair.name])
             name = f"{pair.name}/R {REAL_RANK}"
             if name not in kept.results:
                 output = given.work / "invariance" / name.replace("/", "-")

@@ -80,7 +80,7 @@ REAL_TOKENS = 32_768
 SHORTER = {"facts-32": 57_344}
 """Tokens of the probe where a sweep ends after so few points that one as long as a point would take more than an
 eighth."""
-LONG_ALONE = ("facts-2048", "recall-8", "recall-32", "recall-128")
+LONG_ALONE = ("facts-2048", "recall-8", "recall-32", "recall-128", "recall-256")
 """Tasks that no short pair is made of."""
 
 KINDS = {
@@ -106,8 +106,8 @@ PAIRS = (
         for many in (32, 128, 512, 2048)
     ),
     *(  # the same where facts are really recalled: a fact is seen some 1,600, 400 or 100 times
-        Pair(f"recall-{many}", "demo", f"recall-{many}", "domain", 262_144, DEMO_RANKS, 32, 3, 32_768)
-        for many in (8, 32, 128)
+        Pair(f"recall-{many}", "demo", f"recall-{many}", "domain", tokens, DEMO_RANKS, 32, 3, tokens // 8)
+        for many, tokens in ((8, 262_144), (32, 262_144), (128, 262_144), (256, 524_288))
     ),
     *(
         Pair(f"planted-r{rank:02}-s{seed}", "demo", f"planted {rank} {seed}", "domain", 65_536, DEMO_RANKS, 32)

@@ -21,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bakeoff import MADE_HERE
 
+from lorarank.sweep import read as read_sweep
+from lorarank.sweep.outcome import Outcome
+
 ROOT = Path(__file__).resolve().parents[2]
 EVIDENCE = ROOT / "data" / "evidence"
 DOCUMENTS = (ROOT / "README.md", EVIDENCE / "README.md")
@@ -28,7 +31,7 @@ DOCUMENTS = (ROOT / "README.md", EVIDENCE / "README.md")
 SHOWN = 12
 """Predictors at the head of the bake-off that the README shows, before those that people ask for by name."""
 
-FACTS = ("8", "32", "128")
+FACTS = ("8", "32", "128", "256")
 """How many facts are recalled, where capacity is to bind."""
 
 LINEAR_EDGE = 1.25
@@ -82,6 +85,12 @@ def table(heads: str, rows: Iterable[Iterable[object]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
 
 
+def sufficient(outcome: Outcome) -> str:
+    """What a sweep says suffices, and how sure that is."""
+    found = span(outcome.low, outcome.r_sufficient, outcome.high)
+    return ("≥ " if outcome.censored else "") + found + (" flat" if outcome.flat else "")
+
+
 def span(low: int, r: int, high: int) -> str:
     """A rank and its interval."""
     return f"{r}" if low == high else f"{r} ({low}–{high})"
@@ -93,18 +102,18 @@ def pairs() -> str:
     rows = []
     for path in sorted((EVIDENCE / "pairs").glob("*/record.json")):
         name = path.parent.name
-        found = json.loads((path.parent / "sweep.json").read_text(encoding="utf-8"))
-        outcome = found["outcome"]
-        shares = {one["rank"]: one["share"] for one in outcome["ranks"]}
+        found = read_sweep(path.parent)
+        outcome = found.outcome
+        shares = {one.rank: one.share for one in outcome.ranks}
         said = answers.get(name)
         told = "" if said is None else "refused" if said["r"] is None else f"{said['r']}, {said['confidence']}"
         rows.append(
             [
                 name,
-                f"{found['tokens']:,}",
-                f"{outcome['gain']['mean']:.3f} ± {outcome['gain']['se']:.3f}",
+                f"{found.tokens:,}",
+                f"{outcome.gain.mean:.3f} ± {outcome.gain.se:.3f}",
                 *(f"{shares[rank]:.3f}" if rank in shares else "" for rank in (1, 2, 4, 8, 16)),
-                span(outcome["low"], outcome["r_sufficient"], outcome["high"]) + (" flat" if outcome["flat"] else ""),
+                sufficient(outcome),
                 told,
             ]
         )
@@ -120,7 +129,8 @@ def bakeoff() -> str:
     named.sort(key=lambda one: one["within_octave"], reverse=True)  # in the file, those of fewer pairs stand last
     chosen = [found["left_out"], found["families_left_out"], *every[:SHOWN], *named]
     return table(
-        "predictor | within a doubling | mean regret | worst regret | mean r | pretrained: within | regret",
+        "predictor | within a doubling | mean regret | worst regret | mean r | mean parameters | pretrained: within | "
+        "regret",
         [
             [
                 one["name"] if one.get("pairs", pairs) == pairs else f"{one['name']} ({one['pairs']} pairs)",
@@ -128,6 +138,7 @@ def bakeoff() -> str:
                 f"{one['mean_regret']:.2%}",
                 f"{one['worst_regret']:.2%}",
                 f"{one['mean_rank']:.1f}",
+                f"{one['mean_parameters']:,.0f}",
                 *([f"{real['within_octave']:.0%}", f"{real['mean_regret']:.2%}"] if real else ["", ""]),
             ]
             for one in chosen
@@ -304,7 +315,8 @@ def aims() -> str:
         (
             "memorising more facts asks for a higher rank, and the answer follows",
             ", ".join(f"{truth} (says {said})" for truth, said in facts) + f" for {', '.join(FACTS)} facts",
-            all(one < other for (one, _), (other, _) in itertools.pairwise(facts))
+            facts[0][0] < facts[-1][0]  # on a ladder of doublings neighbours may stand on one rung
+            and all(one <= other for pair in itertools.pairwise(facts) for one, other in zip(*pair, strict=True))
             and all(abs(math.log2(said / truth)) <= 1 for truth, said in facts),
         ),
         (

@@ -182,7 +182,7 @@ TASKS: dict[str, Callable[[random.Random], Row]] = {
     "notes": notes,
     "counting": counting,
     **{f"facts-{many}": facts(many) for many in (32, 128, 512, 2048)},
-    **{f"recall-{many}": recall(many) for many in (8, 32, 128)},
+    **{f"recall-{many}": recall(many) for many in (8, 32, 128, 256)},
     **LATER,
 }
 

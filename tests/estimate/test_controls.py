@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ def test_labels_that_do_not_follow_from_prompts_are_said(make_run: Make, prompts
     assert "shuffled labels" in sentence
 
 
+@pytest.mark.parametrize("prompts", [(math.nan, math.nan), (1.0, math.nan), (math.inf, math.nan), (-math.inf, 0.1)])
+def test_what_other_prompts_lose_may_be_no_number(make_run: Make, prompts: tuple[float, float]) -> None:
+    found = answer(make_run(r=32, companion=(0.0, 0.001)), prompts=prompts)
+    assert found.low_rank is not None
+    assert found.low_rank.prompts_used
+    assert not any("prompt" in doubt for doubt in found.doubts)
+
+
 @pytest.mark.parametrize(("lost", "cut", "r"), [(0.0, 8, 1), (0.012, 8, 2), (0.08, 4, 8), (0.04, 16, 4)])
 def test_where_prompts_are_of_no_use_a_cut_cannot_raise_the_answer(
     make_run: Make, lost: float, cut: int, r: int
@@ -66,7 +75,7 @@ def test_where_prompts_are_of_no_use_a_cut_cannot_raise_the_answer(
     assert found.r == r == min(r, used.r or 0)
     assert found.interval is not None
     assert found.interval.low <= r <= found.interval.high
-    words = f"asked to keep that part too. So what r = 1 loses answers alone, no less than 1: r = {r}."
+    words = f"asked to keep that too. So what r = 1 loses answers alone, no less than 1: r = {r}."
     assert any(words in reason for reason in found.reasons) == (r < (used.r or 0))
     (chapter,) = (one for one in lorarank.report(found.sources[0]).chapters if one.key == "low-rank")
     assert any(words in str(block) for block in chapter.blocks) == (r < (used.r or 0))

@@ -89,8 +89,8 @@ def _low_rank(answer: Recommendation) -> Chapter | None:
         f"The same probe, trained once more at r = {found.rank} on the same rows at the same rate, and the share of "
         f"the gain that it loses on held-out text: {percent(found.lost, 1)} ± {percent(found.lost_se, 1)}. In trained "
         f"sweeps that loss falls about in proportion to 1/r, so {limit} is lost at r = {found.needed:.1f}. The probe "
-        f"cut to r = {found.cut}, and not trained on, loses at most {percent(CUT_SHARE)}. The answer is the geometric "
-        f"mean of the two, {found.between:.1f}, rounded up to the ladder: r = {round_up(found.between)}."
+        f"cut to r = {found.cut}, and not trained on, loses at most {percent(CUT_SHARE)}. The geometric mean of "
+        f"the two, {found.between:.1f}, rounded up to the ladder, is r = {round_up(found.between)}."
     )
     band = "The band is what 95 % of the errors and the powers of r that were measured leave open."
     caption = "The point is measured, the line is the law, the ring the rank to train at."
