@@ -34,6 +34,9 @@ SHOWN = 12
 FACTS = ("8", "32", "128", "256")
 """How many facts are recalled, where capacity is to bind."""
 
+LEVELS = ("high", "medium", "low")
+"""Of confidence."""
+
 LINEAR_EDGE = 1.25
 """Times the detectable edge from which a planted direction counts as above it."""
 
@@ -151,7 +154,7 @@ def confidence() -> str:
     """How often an answer of each confidence was right, and its interval held the truth."""
     found = read("answers.json")
     rows = []
-    for level, one in [*found["by_confidence"].items(), ("all", found["all"])]:
+    for level, one in [*((level, found["by_confidence"][level]) for level in LEVELS), ("all", found["all"])]:
         if one.get("answered"):
             rows.append(
                 [
