@@ -7,6 +7,8 @@ Adds ``replicated`` to every data/evidence/pairs/NAME/record.json: per module th
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -18,22 +20,35 @@ from lorarank import adapters, runs
 from lorarank.errors import LorarankError
 from lorarank.estimate.summary import compare_replicates
 from lorarank.json_files import write_json
-from lorarank.probe import probe
+from lorarank.probe import ProbeOptions
+from lorarank.probe.pipeline import prepared
+from lorarank.probe.progress import Report
+from lorarank.probe.stages import Stages, check_output, planned_tokens
+from lorarank.probe.unfinished import UnfinishedProbe
+
+
+def halves(options: ProbeOptions, report: Report) -> list[Path]:
+    """Train both and measure neither: cuts and held-out losses take longer, and are not asked for."""
+    found = [options.output / runs.adapter_name(replicate) for replicate in range(options.replicates)]
+    if not (options.output / runs.MANIFEST).is_file():
+        options = dataclasses.replace(options, resume=(options.output / runs.PROGRESS).is_dir())
+        material, plan = prepared(options, planned_tokens(options) if check_output(options) else None)
+        probe = UnfinishedProbe(options, material, plan, Stages.open(options, material, writes=True), report, ())
+        for replicate in range(options.replicates):
+            probe.ready(replicate)
+    return found
+
 
 if __name__ == "__main__":
     given = pairs.asked(__doc__)
-    for pair, path, record in given.lacking("replicated"):
+    for pair, path, _ in given.lacking("replicated"):
         output = given.work / f"{pair.name}-replicates"
         options = given.options(pair, replicates=2, companion=False, tokens=pair.probed_tokens // 2, output=output)
         try:
-            done = (output / runs.MANIFEST).is_file()
-            run = runs.read(output) if done else probe(options, report=pairs.say(pair.name))
+            figures = compare_replicates([adapters.open(folder) for folder in halves(options, pairs.say(pair.name))])
         except LorarankError as error:
             print(f"{pair.name}: {error}", flush=True)
             continue
-        figures = compare_replicates([adapters.open(folder) for folder in run.adapters])
-        record["replicated"] = {
-            name: [one.replicated_rank, float(f"{one.agreement:.4g}")] for name, one in figures.items()
-        }
-        write_json(path, record)
-        print(pair.name, record["replicated"], flush=True)
+        replicated = {name: [one.replicated_rank, float(f"{one.agreement:.4g}")] for name, one in figures.items()}
+        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "replicated": replicated})
+        print(pair.name, replicated, flush=True)
