@@ -21,7 +21,7 @@ from lorarank.errors import LorarankError
 from lorarank.estimate.summary import compare_replicates
 from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions
-from lorarank.probe.pipeline import prepared
+from lorarank.probe.planning import prepared
 from lorarank.probe.progress import Report
 from lorarank.probe.stages import Stages, check_output, planned_tokens
 from lorarank.probe.unfinished import UnfinishedProbe
