@@ -318,8 +318,7 @@ def aims() -> str:
         (
             "memorising more facts asks for a higher rank, and the answer follows",
             ", ".join(f"{truth} (says {said})" for truth, said in facts) + f" for {', '.join(FACTS)} facts",
-            facts[0][0] < facts[-1][0]  # on a ladder of doublings neighbours may stand on one rung
-            and all(one <= other for pair in itertools.pairwise(facts) for one, other in zip(*pair, strict=True))
+            all(one < other for (one, _), (other, _) in itertools.pairwise(facts))
             and all(abs(math.log2(said / truth)) <= 1 for truth, said in facts),
         ),
         (
