@@ -14,7 +14,7 @@ MOST_TRIALS = 5
 """Learning rates tried at either end: the start, its neighbours, and two further steps."""
 
 AROUND = 1
-"""Ranks on either side of the answer that get more seeds."""
+"""Ranks on either side of the answer, and of the best, that get more seeds."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,14 @@ def search(points: Points, options: SweepOptions, parameters_per_rank: int) -> t
 
 
 def around(found: Outcome, ranks: Sequence[int]) -> tuple[int, ...]:
-    """The ranks whose order decides: the answer, its neighbours, and the best.
+    """The ranks whose order decides: the answer, the best, and the neighbours of both.
+
+    The answer is measured against the best, and among ranks of one seed each the luckiest passes for that.
 
     >>> from lorarank.runs import Loss
     >>> zero = Loss(0.0, 0.0)
-    >>> around(Outcome(zero, zero, (), 32, 4, 4, 4, None, 0.0, False, False), (1, 2, 4, 8, 16, 32))
-    (2, 4, 8, 32)
+    >>> around(Outcome(zero, zero, (), 32, 2, 2, 2, None, 0.0, False, False), (1, 2, 4, 8, 16, 32))
+    (1, 2, 4, 16, 32)
     """
-    at = ranks.index(found.r_sufficient)
-    return tuple(sorted({*ranks[max(0, at - AROUND) : at + AROUND + 1], found.best}))
+    positions = (ranks.index(found.r_sufficient), ranks.index(found.best))
+    return tuple(sorted({rank for at in positions for rank in ranks[max(0, at - AROUND) : at + AROUND + 1]}))
