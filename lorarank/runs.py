@@ -155,7 +155,10 @@ class TypeWithout:
 
 @dataclass(frozen=True)
 class Truncation:
-    """``truncation.json``: held-out loss against k in one metric, and what each module type is worth."""
+    """``truncation.json``: held-out loss against k in one metric, and what each module type is worth.
+
+    ``documents`` is on how many of the held-out documents the cuts were measured, the types being left out on no more.
+    """
 
     schema: int
     metric: str

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lorarank import runs
+from lorarank.probe.options import CUTS_SHARE, PARTS_SHARE
+
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "data" / "evidence"
 
@@ -177,7 +180,15 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
     record = json.loads((kept / "record.json").read_text(encoding="utf-8"))
     sweep = json.loads((kept / "sweep.json").read_text(encoding="utf-8"))
     assert (sweep["model"], sweep["data"]) == ("demo", "guilds")  # no folder of this machine
-    assert record["share_of_sweep_tokens"] == round(record["probe"]["tokens"] / sweep["trained_tokens"], 4)
+    run, cost = runs.read(options.output), record["cost"]
+    assert cost["trained"] == 2 * run.manifest.training.trained_tokens  # the rate was given: no search
+    heldout = run.manifest.data.heldout_tokens
+    halves_and_quarters = 3 + CUTS_SHARE * len(run.truncation.points) + PARTS_SHARE * (len(run.truncation.without) + 1)
+    assert cost["measured"] == pytest.approx(halves_and_quarters * heldout, rel=0.05)
+    assert cost["point"] == pytest.approx(2 * heldout, rel=0.02)
+    swept = sweep["trained_tokens"] + 0.5 * (sweep["points"] + 1) * cost["point"]
+    found = pairs.share_of_sweep(cost, pairs.read(kept))
+    assert found == pytest.approx((cost["trained"] + 0.5 * cost["measured"]) / swept, abs=1e-4)
     assert all(
         np.isfinite(rule(record)) for name, rule in scripts("predictors").predictors() if name.startswith("energy")
     )

@@ -7,7 +7,8 @@ from typing import Any
 from lorarank import json_files, runs
 from lorarank.corpus import frequency_losses, with_other_prompts
 from lorarank.numerics.paired import paired_difference
-from lorarank.probe.unfinished import UnfinishedProbe
+from lorarank.probe.options import PARTS_SHARE
+from lorarank.probe.unfinished import UnfinishedProbe, excess
 
 
 def controls(probe: UnfinishedProbe) -> runs.Controls:
@@ -22,22 +23,23 @@ def controls(probe: UnfinishedProbe) -> runs.Controls:
         json_files.SCHEMA,
         () if probe.options.lr is None else runs.trials(probe.rate["trials"]),
         runs.Loss(*paired_difference(frequencies, whole["sums"], whole["counts"])),
-        None if others is None else runs.Loss(*paired_difference(others["sums"], whole["sums"], whole["counts"])),
+        None if others is None else excess(others, whole),
     )
 
 
 def other_prompts(probe: UnfinishedProbe) -> dict[str, Any] | None:
-    """Held-out losses with each completion behind another row's prompt; ``None`` where rows have no prompts."""
+    """Losses of some held-out documents, each completion behind another row's prompt; ``None`` where rows have no
+    prompts."""
     material = probe.material
     if material.kind == "text":
         return None
-    dealt = with_other_prompts(material.heldout_pieces, row_length=material.row_length)
+    dealt = with_other_prompts(material.heldout_part(PARTS_SHARE), row_length=material.row_length)
     if dealt is None:
         return None
 
     def measured() -> dict[str, Any]:
         probe.ready(0)
-        return probe.measure("held-out loss with other prompts", rows=material.heldout(probe.packed, dealt).rows)
+        return probe.measure("held-out loss with other prompts", heldout=material.heldout(probe.packed, dealt))
 
     found: dict[str, Any] = probe.stages.once("other-prompts", measured)
     return found

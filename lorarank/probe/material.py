@@ -18,6 +18,7 @@ from lorarank.probe import model as models
 from lorarank.probe.options import (
     HELDOUT_SHARE,
     LONGEST_ROW,
+    PART_DOCUMENTS,
     ProbeOptions,
     batch_tokens_for,
     heldout_tokens_for,
@@ -105,7 +106,11 @@ class Material:
     @property
     def heldout_pieces(self) -> tuple[TokenDocument, ...]:
         """The held-out documents that are measured."""
-        return _some(self.heldout_documents, self.heldout_tokens)
+        return _some(self.heldout_documents, self.heldout_tokens, least=2)
+
+    def heldout_part(self, share: float) -> tuple[TokenDocument, ...]:
+        """The first of :attr:`heldout_pieces`: a ``share`` of their tokens, or a few documents if these are more."""
+        return _some(self.heldout_pieces, share * self.heldout_tokens, least=PART_DOCUMENTS)
 
     def repeated(self) -> tuple[int, float]:
         """Tokens of the distinct targets of training, and the share of the held-out pieces whose target is one."""
@@ -181,12 +186,12 @@ def _row_length(documents: Sequence[Document], tokenizer: Any, config: Any) -> i
     return min(wanted, LONGEST_ROW, int(longest))
 
 
-def _some(pieces: Sequence[TokenDocument], most: int) -> tuple[TokenDocument, ...]:
-    """Whole documents in the order of their hash, up to ``most`` tokens and at least two documents."""
+def _some(pieces: Sequence[TokenDocument], most: float, *, least: int) -> tuple[TokenDocument, ...]:
+    """Whole documents in the order of their hash, up to ``most`` tokens and at least ``least`` documents."""
     kept: list[TokenDocument] = []
     total, keys = 0, set[str]()
     for piece in sorted(pieces, key=lambda p: p.key):  # stable: pieces of one document stay together, in order
-        if piece.key not in keys and total + piece.input_ids.size > most and len(keys) >= 2:
+        if piece.key not in keys and total + piece.input_ids.size > most and len(keys) >= least:
             break
         kept.append(piece)
         keys.add(piece.key)

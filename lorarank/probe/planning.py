@@ -11,7 +11,14 @@ from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
 from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.material import Material, gather
-from lorarank.probe.options import COMPANION_RANK, SEARCH_SHARE, ProbeOptions, tokens_within
+from lorarank.probe.options import (
+    COMPANION_RANK,
+    CUTS_SHARE,
+    PARTS_SHARE,
+    SEARCH_SHARE,
+    ProbeOptions,
+    tokens_within,
+)
 from lorarank.probe.rate import AROUND, CHECK_STEPS, TRIALS, trial_steps
 from lorarank.probe.stages import agreed, check_output, planned_tokens
 from lorarank.probe.training import schedule_for
@@ -24,7 +31,8 @@ EFFICIENCY = 0.5
 class Plan:
     """The plan of a probe. Counts are exact; ``memory_bytes`` and ``seconds`` are estimates.
 
-    ``tokens`` and ``steps`` are per replicate; ``search_steps`` is the most the learning-rate search may take.
+    ``tokens`` and ``steps`` are per replicate; ``search_steps`` is the most the learning-rate search may take;
+    ``evaluations`` counts passes over all held-out tokens, those over some of them as a part.
     """
 
     model: str
@@ -47,7 +55,7 @@ class Plan:
     row_length: int
     epochs: float
     search_steps: int
-    evaluations: int
+    evaluations: float
     device: str
     precision: str
     memory_bytes: int
@@ -106,13 +114,8 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     trainable = options.rank * sum(out + inner for out, inner in chosen.values())
     rows = material.rows(0, options.seed, packed=True)
     heldout = material.heldout(packed=True)
-    evaluations = (
-        1
-        + (material.kind != "text")
-        + options.adapters
-        + len(truncation_ranks(options.rank))
-        + len({models.leaf(n) for n in chosen})
-    )
+    parts = (material.kind != "text") + len({models.leaf(n) for n in chosen})
+    evaluations = 1 + options.adapters + CUTS_SHARE * len(truncation_ranks(options.rank)) + PARTS_SHARE * parts
     speed = EFFICIENCY * _matmul_speed(device, dtype, int(material.config.get_text_config().hidden_size))
     per_token = 4 * base + 6 * trainable  # forward and backward through frozen weights, and the factors' gradients
     evaluation = evaluations * 2 * base

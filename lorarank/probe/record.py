@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,20 +23,20 @@ from lorarank.probe import companion
 from lorarank.probe import model as models
 from lorarank.probe.controls import controls
 from lorarank.probe.cut import truncated
-from lorarank.probe.options import COMPANION_RANK, OPTIMISER, SCHEDULE
+from lorarank.probe.options import COMPANION_RANK, CUTS_SHARE, OPTIMISER, PARTS_SHARE, SCHEDULE
 from lorarank.probe.planning import truncation_ranks
 from lorarank.probe.training import read_log
-from lorarank.probe.unfinished import UnfinishedProbe
+from lorarank.probe.unfinished import UnfinishedProbe, excess
 
 
 def truncation(probe: UnfinishedProbe) -> runs.Truncation:
-    """The first replicate cut to each rank, and with each module type switched off."""
+    """The first replicate cut to each rank, and with each module type switched off, on some of the held-out documents.
+
+    A cut's loss is that of the whole probe and what the cut adds to it.
+    """
     whole = probe.trained(0)
-    counts = whole["counts"]
-
-    def excess(losses: dict[str, Any]) -> runs.Loss:
-        return runs.Loss(*paired_difference(losses["sums"], whole["sums"], counts))
-
+    mean, se = ratio_mean(whole["sums"], whole["counts"])
+    some, few = probe.heldout_part(CUTS_SHARE), probe.heldout_part(PARTS_SHARE)
     ranks = truncation_ranks(probe.options.rank)
     layers = {name: models.leaf(name) for name in models.lora_layers(probe.model)}
     types = sorted(set(layers.values()))
@@ -45,22 +46,22 @@ def truncation(probe: UnfinishedProbe) -> runs.Truncation:
         def cut(rank: int = rank) -> dict[str, Any]:
             probe.ready(0)
             with truncated(probe.model, rank):
-                return probe.measure(f"cut to rank {rank}")
+                return probe.measure(f"cut to rank {rank}", heldout=some)
 
-        losses = probe.stages.once(f"cut-{rank:03}", cut)
-        points.append(runs.TruncationPoint(rank, runs.Loss(*ratio_mean(losses["sums"], counts)), excess(losses)))
+        added = excess(probe.stages.once(f"cut-{rank:03}", cut), whole)
+        points.append(runs.TruncationPoint(rank, runs.Loss(mean + added.mean, math.hypot(se, added.se)), added))
     for kind in types:
 
         def off(kind: str = kind) -> dict[str, Any]:
             probe.ready(0)
             found = {n: x for n, x in models.lora_layers(probe.model).items() if layers[n] == kind}
             with models.scaled(found, 0.0):
-                return probe.measure(f"without {kind}")
+                return probe.measure(f"without {kind}", heldout=few)
 
         losses = probe.stages.once(f"without-{types.index(kind):03}", off)
-        without.append(runs.TypeWithout(kind, list(layers.values()).count(kind), excess(losses)))
+        without.append(runs.TypeWithout(kind, list(layers.values()).count(kind), excess(losses, whole)))
     return runs.Truncation(
-        json_files.SCHEMA, "weight", probe.options.rank, len(probe.heldout.keys), tuple(points), tuple(without)
+        json_files.SCHEMA, "weight", probe.options.rank, len(some.keys), tuple(points), tuple(without)
     )
 
 
@@ -81,7 +82,7 @@ def companion_of(probe: UnfinishedProbe) -> runs.Companion:
         json_files.SCHEMA,
         COMPANION_RANK,
         runs.Loss(*ratio_mean(losses["sums"], whole["counts"])),
-        runs.Loss(*paired_difference(losses["sums"], whole["sums"], whole["counts"])),
+        excess(losses, whole),
         behind_by_quarter(
             [line["loss"] for line in read_log(probe.stages.folder / companion.LOG)],
             [line["loss"] for line in read_log(probe.options.output / runs.LOG) if line["replicate"] == 0],

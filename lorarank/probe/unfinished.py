@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from safetensors.torch import load_file
 from lorarank import json_files, runs
 from lorarank.corpus import Rows
 from lorarank.errors import OptionError
+from lorarank.numerics.paired import paired_difference
 from lorarank.probe import model as models
 from lorarank.probe import rate
 from lorarank.probe.batches import largest_batch
@@ -95,6 +97,10 @@ class UnfinishedProbe:
     def heldout(self) -> Heldout:
         """The held-out rows."""
         return self.material.heldout(self.packed)
+
+    def heldout_part(self, share: float) -> Heldout:
+        """Rows of the first of the held-out documents, see :meth:`Material.heldout_part`."""
+        return self.material.heldout(self.packed, self.material.heldout_part(share))
 
     @cached_property
     def micro_rows(self) -> int:
@@ -174,23 +180,22 @@ class UnfinishedProbe:
         found: dict[str, list[float]] = self.stages.once("heldout-base", measured)
         return found
 
-    def measure(self, stage: str, moments: Moments | None = None, rows: Rows | None = None) -> dict[str, Any]:
-        """Loss totals and target tokens per held-out document of the model as it is; ``rows`` hold the documents in
-        another form."""
-        rows = self.heldout.rows if rows is None else rows
+    def measure(self, stage: str, moments: Moments | None = None, heldout: Heldout | None = None) -> dict[str, Any]:
+        """Loss totals and target tokens per document of the model as it is: of all held-out ones, or of ``heldout``."""
+        heldout = heldout or self.heldout
         losses = evaluate(
             self.model,
-            rows,
-            documents=self.heldout.pieces,
+            heldout.rows,
+            documents=heldout.pieces,
             rows_at_once=self.micro_rows,
             dtype=self.dtype,
             moments=moments,
             gradient_tokens=round(MOMENT_SHARE * self.tokens),
-            tick=lambda done: self.report(Progress(stage, done, len(rows.input_ids))),
+            tick=lambda done: self.report(Progress(stage, done, len(heldout.rows.input_ids))),
         )
         return {
-            "sums": self.heldout.per_document(losses.sums).tolist(),
-            "counts": self.heldout.per_document(losses.counts).tolist(),
+            "sums": heldout.per_document(losses.sums).tolist(),
+            "counts": heldout.per_document(losses.counts).tolist(),
         }
 
     def trained(self, replicate: int) -> dict[str, Any]:
@@ -287,3 +292,15 @@ class UnfinishedProbe:
             temporary.replace(folder)
         except OSError as error:
             raise json_files.disk_error(folder, error, again="go on with --resume") from None
+
+
+def excess(losses: Mapping[str, Sequence[float]], whole: Mapping[str, Sequence[float]]) -> runs.Loss:
+    """What some or all of the held-out documents lose beyond the ``whole`` probe, paired document by document.
+
+    Both hold ``sums`` and ``counts`` a document, those of ``losses`` for the first documents of ``whole``.
+
+    >>> excess({"sums": [2.0, 3.0]}, {"sums": [1.0, 2.0, 9.0], "counts": [1, 1, 1]})
+    Loss(mean=1.0, se=0.0)
+    """
+    first = len(losses["sums"])
+    return runs.Loss(*paired_difference(losses["sums"], whole["sums"][:first], whole["counts"][:first]))

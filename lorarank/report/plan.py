@@ -35,7 +35,7 @@ def plan_text(plan: Plan) -> str:
             f"{plan.tokens:,} tokens in {plan.steps:,} steps of {plan.rows_per_step} × {plan.row_length} "
             f"({plan.epochs:.2g} passes){replicates}{companion}{search}",
         ),
-        ("measuring", f"{plan.evaluations} passes over the held-out tokens"),
+        ("measuring", f"about {plan.evaluations:.0f} passes over the held-out tokens"),
         ("device", f"{plan.device}, {plan.precision}"),
         ("memory", f"about {plan.memory_bytes / 2**30:.1f} GiB"),
         ("time", f"about {duration(plan.seconds)}"),

@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
+from pairs import share_of_sweep
 from predictors import Record, on_ladder, predictors
 
 from lorarank.json_files import write_json
@@ -163,7 +164,7 @@ def main() -> None:
             "high": one.outcome.high,
             "best": one.outcome.best,
             "flat": one.outcome.flat,
-            "probe_share_of_sweep": records[pair]["share_of_sweep_tokens"],
+            "probe_share_of_sweep": share_of_sweep(records[pair]["cost"], one),
         }
         for pair, one in answers.items()
     }

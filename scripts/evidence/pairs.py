@@ -19,7 +19,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,15 @@ import numpy as np
 import tasks
 
 from lorarank import adapters, runs
+from lorarank.corpus import TokenDocument
 from lorarank.errors import LorarankError
 from lorarank.json_files import read_json, write_json
 from lorarank.probe import ProbeOptions, probe
+from lorarank.probe.material import gather
+from lorarank.probe.options import CUTS_SHARE, PARTS_SHARE
+from lorarank.probe.point import HELDOUT_FACTOR
 from lorarank.probe.progress import Progress, Report
+from lorarank.probe.rate import CHECK_STEPS
 from lorarank.probe.training import read_log
 from lorarank.spectrum import METRICS, measure
 from lorarank.sweep import SWEEP, Sweep, SweepOptions, read, sweep
@@ -46,6 +51,10 @@ KEPT = HERE / "data" / "evidence" / "pairs"
 
 CURVE = 20
 """Points kept of the curve of the training loss."""
+
+MEASURED = 0.5
+"""Price of a token that is only measured, beside one that is trained on: a forward pass is half of the operations of a
+step through frozen weights. By the clock it is less: a third with SmolLM2 and Gemma, a quarter with the demo model."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,10 @@ PLANTED_RANKS = (*DEMO_RANKS, 64)
 """Higher than any planted rank, and as high as the demo model's smallest matrix has room for: at 32 most of these
 sweeps still lost least at their highest rank."""
 REAL_RANKS = (1, 2, 4, 8, 16, 64)
-"""Of SmolLM2's sweeps. Gemma's have 32 besides, as a sweep has by default: without it the probe of Banking77, whose
-sweep ends after few points and which can be no shorter, took a little more than an eighth of it."""
+"""Of SmolLM2's sweeps. Gemma's have 32 besides, as a sweep has by default."""
 REAL = (64, 3, 30_720)
 """The probe's rank, seeds around the answer, and tokens of the probe: the 60 steps that its search for a learning rate
-needs; with companion and search it takes about an eighth of the sweep at most."""
+needs; with companion, search and measuring it takes an eighth of the sweep at most."""
 REAL_TOKENS = 32_768
 """Of a point."""
 SHORTER = {"facts-32": 57_344}
@@ -175,7 +183,39 @@ def curve(run: runs.Run) -> list[list[float]]:
     return [[round(float(end), 4), round(float(part.mean()), 4)] for end, part in zip(ends, parts, strict=True)]
 
 
-def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
+def tokens_of(pieces: Sequence[TokenDocument]) -> int:
+    """Tokens of some documents."""
+    return sum(piece.input_ids.size for piece in pieces)
+
+
+def cost(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, int]:
+    """Tokens that the probe trained on and that it measured, all passes counted, and that a point of the sweep does."""
+    training = run.manifest.training
+    trials = [trial for trial in training.learning_rate_trials if trial.steps]
+    adapters_trained = training.replicates + (run.companion is not None)
+    per_step = training.trained_tokens / training.steps
+    probed = adapters_trained * training.trained_tokens + sum(trial.steps for trial in trials) * per_step
+    material = gather(options)
+    cuts, parts = (tokens_of(material.heldout_part(share)) for share in (CUTS_SHARE, PARTS_SHARE))
+    dealt = run.controls is not None and run.controls.other_prompts is not None
+    measured = (
+        (1 + adapters_trained) * run.manifest.data.heldout_tokens
+        + len(run.truncation.points) * cuts
+        + (len(run.truncation.without) + dealt) * parts
+        + len(trials) * CHECK_STEPS * per_step
+    )
+    point = gather(dataclasses.replace(options, tokens=pair.tokens))
+    point = dataclasses.replace(point, heldout_tokens=HELDOUT_FACTOR * point.heldout_tokens)
+    return {"trained": round(probed), "measured": round(measured), "point": tokens_of(point.heldout_pieces)}
+
+
+def share_of_sweep(kept: Mapping[str, int], found: Sweep) -> float:
+    """What the probe took, as :func:`cost` says, as a share of what the sweep did, which measured the base as well."""
+    swept = found.trained_tokens + MEASURED * (found.points + 1) * kept["point"]
+    return round((kept["trained"] + MEASURED * kept["measured"]) / swept, 4)
+
+
+def record(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, object]:
     """All that a predictor may look at, and what it costs."""
     manifest = run.manifest
     spectra = {}
@@ -185,10 +225,6 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
             one.module: [float(f"{value:.4g}") for value in one.singular_values]
             for one in measure(adapter, metric=metric, moments=run.moments)
         }
-    searched = sum(trial.steps for trial in manifest.training.learning_rate_trials)
-    per_step = manifest.training.trained_tokens / manifest.training.steps
-    adapters_trained = manifest.training.replicates + (run.companion is not None)
-    tokens = adapters_trained * manifest.training.trained_tokens + searched * per_step
     companion, prompts = run.companion, None if run.controls is None else run.controls.other_prompts
     return {
         "schema": 1,
@@ -203,7 +239,6 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
             "steps": manifest.training.steps,
             "learning_rate": manifest.training.learning_rate,
             "trials": [[t.learning_rate, t.steps, t.loss] for t in manifest.training.learning_rate_trials],
-            "tokens": round(tokens),
             "seconds": round(sum(manifest.wall_seconds.values()), 1),
             "epochs": manifest.training.epochs,
             "gain": [manifest.heldout.gains[0].mean, manifest.heldout.gains[0].se],
@@ -213,7 +248,7 @@ def record(pair: Pair, found: Sweep, run: runs.Run) -> dict[str, object]:
             "distinct_target_tokens": manifest.data.distinct_target_tokens,
             "known_targets": manifest.data.known_targets,
         },
-        "share_of_sweep_tokens": round(tokens / found.trained_tokens, 4),
+        "cost": cost(pair, run, options),
         "companion": None if companion is None else [companion.rank, companion.excess.mean, companion.excess.se],
         "other_prompts": None if prompts is None else [prompts.mean, prompts.se],
         "curve": curve(run),
@@ -279,9 +314,6 @@ def work_on(pair: Pair, options: ProbeOptions) -> None:
     found = dataclasses.replace(found, model=pair.model, data=pair.data)  # names, not the folders of this machine
     write_json(kept / SWEEP, found)
     if before.is_file():  # the probe is as it was, and the sweep has points more
-        old = json.loads(before.read_text())
-        share = round(old["probe"]["tokens"] / found.trained_tokens, 4)
-        write_json(before, {**old, "share_of_sweep_tokens": share})
         return
     if (options.output / runs.MANIFEST).is_file():
         run = runs.read(options.output)
@@ -292,7 +324,7 @@ def work_on(pair: Pair, options: ProbeOptions) -> None:
             report=report,
             command=("scripts/evidence/pairs.py", "--only", pair.name),
         )
-    write_json(kept / "record.json", record(pair, found, run))
+    write_json(kept / "record.json", record(pair, run, options))
 
 
 @dataclass(frozen=True)

@@ -286,7 +286,7 @@ def aims() -> str:
             every["mean_r"] < 16 and every["mean_regret"] <= sixteen["mean_regret"],
         ),
         (
-            "probe at most 1/8 of the sweep's tokens",
+            "probe at most 1/8 of all that its sweep computes",
             f"{min(shares):.3f} to {max(shares):.3f}; at most 1/8 on {sum(s <= 0.125 for s in shares)} of {count}",
             max(shares) <= 0.125,
         ),

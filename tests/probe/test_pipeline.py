@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,13 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
 from lorarank import runs
+from lorarank.corpus import TokenDocument
 from lorarank.errors import CorpusError, LorarankError, ModelError, OptionError, ResourceError, RunError
 from lorarank.probe import ProbeOptions, plan, probe
+from lorarank.probe.cut import truncated
+from lorarank.probe.material import gather
+from lorarank.probe.model import ADAPTER, lora_layers, scaled
+from lorarank.probe.options import PART_DOCUMENTS
 
 TOKENS = 13_500
 FILES = (
@@ -124,6 +130,52 @@ def test_the_controls_are_measured_on_the_same_documents(
     assert found.over_frequencies.se > 0
     assert found.other_prompts is not None
     assert abs(found.other_prompts.mean) < gain.mean
+
+
+def test_cuts_and_parts_are_measured_on_the_first_of_the_held_out_documents(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Document by document, each alone in its row, a cut adds there what the run says, but for rounding to bfloat16."""
+    monkeypatch.setattr("lorarank.probe.options.HELDOUT_TOKENS_LEAST", 400)
+    monkeypatch.setattr("lorarank.probe.options.HELDOUT_TOKENS_SHARE", 0.0)
+    options = options_for(tiny_model, tiny_data, tmp_path / "run", tokens=2_000, lr=1e-2, companion=False)
+    run, material = probe(options), gather(options)
+    whole, half, quarter = material.heldout_pieces, material.heldout_part(0.5), material.heldout_part(0.25)
+    tokens = [sum(piece.input_ids.size for piece in pieces) for pieces in (whole, half, quarter)]
+    assert half == whole[: len(half)]
+    assert quarter == whole[: len(quarter)]
+    assert 0.4 < tokens[1] / tokens[0] <= 0.55
+    assert tokens[2] < tokens[1]
+    assert len({piece.key for piece in quarter}) >= PART_DOCUMENTS
+    assert run.truncation.documents == len({piece.key for piece in half}) < run.manifest.data.heldout_documents
+
+    model = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tiny_model), run.folder / "adapter", adapter_name=ADAPTER
+    )
+
+    def losses(pieces: Sequence[TokenDocument]) -> list[float]:
+        found = []
+        for piece in pieces:
+            ids = torch.from_numpy(piece.input_ids.astype(np.int64))
+            with torch.no_grad():
+                logits = model(input_ids=ids[None]).logits[0, :-1]
+            targets = torch.from_numpy(piece.loss_mask[1:])
+            lost = torch.nn.functional.cross_entropy(logits[targets].float(), ids[1:][targets], reduction="sum")
+            found.append(float(lost))
+        return found
+
+    uncut = losses(half)
+    point = next(point for point in run.truncation.points if point.k == 2)
+    with truncated(model, 2):
+        added = np.subtract(losses(half), uncut)
+    counts = [int(piece.loss_mask[1:].sum()) for piece in half]
+    assert point.excess.mean == pytest.approx(added.sum() / sum(counts), abs=3e-4)
+    assert point.loss.mean == pytest.approx(run.manifest.heldout.probes[0].mean + point.excess.mean)
+    kind = run.truncation.without[0]
+    layers = {name: layer for name, layer in lora_layers(model).items() if name.endswith(kind.type)}
+    with scaled(layers, 0.0):
+        added = np.subtract(losses(quarter), uncut[: len(quarter)])
+    assert kind.excess.mean == pytest.approx(added.sum() / sum(counts[: len(quarter)]), abs=3e-4)
 
 
 def test_a_rate_that_is_given_is_tried_beside_others(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:

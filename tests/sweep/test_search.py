@@ -112,6 +112,21 @@ def test_more_seeds_go_to_the_ranks_around_the_answer(tmp_path):
     assert found.measured_spread
 
 
+def test_more_seeds_go_to_the_ranks_around_the_best_too(tmp_path):
+    """Where r = 1 suffices and r = 16 is the best by a little, its neighbours may be better by their other seeds."""
+
+    class Little(Formula):
+        def point(self, rank, learning_rate, seed, folder, on_step):
+            super().point(rank, learning_rate, seed, folder, on_step)
+            off = abs(math.log10(learning_rate / 1e-3))
+            return self._losses(2.001 - 1e-4 * (rank == 16) + off)
+
+    bench = Little()
+    found, _ = search(points_of(bench, tmp_path), options(tmp_path, seeds=2), 10)
+    assert (found.r_sufficient, found.best) == (1, 16)
+    assert [len(one.seeds) for one in found.ranks] == [2, 2, 1, 2, 2, 2, 1]
+
+
 def test_where_more_seeds_move_the_answer_the_ranks_around_the_new_one_get_them_too(tmp_path):
     """With one seed r = 32 looks as needed; its other seeds say it was chance."""
 
