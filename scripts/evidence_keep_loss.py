@@ -31,7 +31,7 @@ from lorarank.numerics.paired import paired_difference
 from lorarank.probe import model as models
 from lorarank.probe.heldout import DocumentLosses, evaluate
 from lorarank.probe.material import gather
-from lorarank.probe.options import ProbeOptions
+from lorarank.probe.options import CUTS_SHARE, ProbeOptions
 from lorarank.resize import Resized, ResizeOptions, resize
 from lorarank.spectrum import METRICS
 
@@ -47,7 +47,7 @@ options = ProbeOptions(model, data, Path("unused"), val=val, rank=RANK, tokens=T
 run = runs.read(given.run)
 packed = run.manifest.data.packed
 material = gather(options)
-heldout = material.heldout(packed)
+heldout = material.heldout(packed, material.heldout_part(CUTS_SHARE))  # what cuts are measured on
 seen = material.parts[0][: heldout.pieces]
 texts = {
     "heldout": (heldout.rows, heldout.pieces),

@@ -233,7 +233,7 @@ def about_allocation(allocation: Allocation | None) -> list[str]:
         f"Within {allocation.budget:,} parameters, ranks by energy per parameter in the loss metric use "
         f"{allocation.parameters:,} and keep {percent(allocation.kept, 1)} of it; {uniform}."
         + (f" {without} modules get no adapter." if without else "")
-        + " Cut so, the embedded demo's probe lost less than at one rank for all or by plain energy "
+        + " Cut so, the embedded demo's probe mostly lost less than at one rank for all or by plain energy "
         "(data/evidence/keep-loss.json); whether it trains better was not measured."
     ]
 

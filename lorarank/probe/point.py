@@ -24,7 +24,7 @@ from lorarank.probe.options import OPTIMISER, SCHEDULE, ProbeOptions
 from lorarank.probe.training import StepLog, TrainingRun, schedule_for, train
 
 HELDOUT_FACTOR = 2
-"""A point is one pass over the held-out rows where a probe is a dozen, so it can afford twice as many of them."""
+"""A point is one pass over the held-out rows where a probe makes eight, so it can afford twice as many of them."""
 
 ENDS = 2**20
 """Bytes at either end of a weight file that go into the names of points. They tell one model from another in no time,

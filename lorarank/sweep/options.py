@@ -26,8 +26,8 @@ class SweepOptions:
         sweep, whose points are used again where nothing that matters has changed.
     ranks : to train at, ascending; ``None`` is :data:`RANKS`, as far as the smallest matrix has room for.
     lrs : learning rates that every rank is trained with; ``None`` finds one on a grid at the two ends of the ranks.
-    seeds : how many seeds for the ranks around the answer, at their best learning rate and at those that the first seed
-        does not tell from it; the others get one.
+    seeds : how many seeds for the ranks around the answer and around the best, at their best learning rate and at those
+        that the first seed does not tell from it; the others get one.
     tokens : training tokens of every point; ``None`` is the probe's default.
     alpha : ``lora_alpha`` at every rank, so that a good learning rate hardly depends on it.
     target, batch_tokens, row_length, load_in_4bit, gradient_checkpointing, seed, device, checkpoint_seconds : as in

@@ -88,7 +88,7 @@ REAL = (64, 3, 30_720)
 needs; with companion, search and measuring it takes an eighth of the sweep at most."""
 REAL_TOKENS = 32_768
 """Of a point."""
-SHORTER = {"facts-32": 57_344}
+SHORTER = {"facts-32": 49_152, "spelling": 57_344}
 """Tokens of the probe where a sweep ends after so few points that one as long as a point would take more than an
 eighth."""
 LONG_ALONE = ("facts-2048", "recall-8", "recall-32", "recall-128", "recall-256")
