@@ -61,7 +61,9 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
     callback=_rates,
     help="Learning rates; auto finds one at both ends of the ranks.",
 )
-@click.option("--seeds", default=DEFAULT["seeds"], show_default=True, help="Seeds for the ranks around the answer and the best.")
+@click.option(
+    "--seeds", default=DEFAULT["seeds"], show_default=True, help="Seeds for the ranks around the answer and the best."
+)
 @on_cluster("Train points side by side on a Ray cluster; without an address, on this machine.")
 @click.option(
     "--format", "kind", type=Choice(("table", "json")), default="table", show_default=True, help="Of the report."

@@ -308,8 +308,8 @@ def _doubts(options: ConvertOptions) -> list[str]:
     if options.criterion == "threshold_global" or (options.criterion == "params" and options.per_module):
         return [
             f"Singular values of different modules are compared here in the metric {options.metric}, which is no "
-            "common currency: where it was measured, one rank for all mostly lost less at the same parameters, and ranks "
-            "by --metric loss, which needs a run, least."
+            "common currency: where it was measured, one rank for all mostly lost less at the same parameters, and "
+            "ranks by --metric loss, which needs a run, least."
         ]
     return []
 
