@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -186,9 +187,10 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
     halves_and_quarters = 3 + CUTS_SHARE * len(run.truncation.points) + PARTS_SHARE * (len(run.truncation.without) + 1)
     assert cost["measured"] == pytest.approx(halves_and_quarters * heldout, rel=0.05)
     assert cost["point"] == pytest.approx(2 * heldout, rel=0.02)
-    swept = sweep["trained_tokens"] + 0.5 * (sweep["points"] + 1) * cost["point"]
+    assert 0.01 < cost["price"] < 10  # of a few seconds
+    swept = sweep["trained_tokens"] + pairs.MEASURED * (sweep["points"] + 1) * cost["point"]
     found = pairs.share_of_sweep(cost, pairs.read(kept))
-    assert found == pytest.approx((cost["trained"] + 0.5 * cost["measured"]) / swept, abs=1e-4)
+    assert found == pytest.approx((cost["trained"] + pairs.MEASURED * cost["measured"]) / swept, abs=1e-4)
     assert all(
         np.isfinite(rule(record)) for name, rule in scripts("predictors").predictors() if name.startswith("energy")
     )
@@ -198,6 +200,23 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
     assert sorted((kept / "points").iterdir()) == points
     monkeypatch.setattr(scripts("heal"), "STEPS", 2)
     heals(scripts("heal"), options, tmp_path / "scratch")
+
+
+def test_the_price_of_measuring_is_what_it_was_with_pretrained_models(
+    scripts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (EVIDENCE / "pairs").glob("*/record.json")]
+    prices = [one["cost"]["price"] for one in records if one["model"] != "demo"]
+    assert len(prices) == 7
+    pairs, text = scripts("pairs"), (EVIDENCE / "README.md").read_text(encoding="utf-8")
+    assert round(statistics.median(prices), 2) == pairs.MEASURED
+    assert f"counts as {pairs.MEASURED} of one that is trained on" in text
+    monkeypatch.setattr(pairs, "MEASURED", 0.5)
+    folders = [path.parent for path in (EVIDENCE / "pairs").glob("*/record.json")]
+    costs = [json.loads((folder / "record.json").read_text(encoding="utf-8"))["cost"] for folder in folders]
+    shares = [pairs.share_of_sweep(cost, pairs.read(folder)) for cost, folder in zip(costs, folders, strict=True)]
+    more = sum(share > 1 / 8 for share in shares)
+    assert f"then {more} of {len(shares)} take more than an eighth, {max(shares):.3f} at most" in text
 
 
 def test_the_kept_sweeps_are_judged_as_a_sweep_judges_now(scripts: Any) -> None:

@@ -109,7 +109,8 @@ class Material:
         return _some(self.heldout_documents, self.heldout_tokens, least=2)
 
     def heldout_part(self, share: float) -> tuple[TokenDocument, ...]:
-        """The first of :attr:`heldout_pieces`: a ``share`` of their tokens, or a few documents if these are more."""
+        """The first of :attr:`heldout_pieces`: a ``share`` of the tokens that are asked for, or a few documents if
+        these are more. Where there are fewer held-out tokens than that, they are all of them."""
         return _some(self.heldout_pieces, share * self.heldout_tokens, least=PART_DOCUMENTS)
 
     def repeated(self) -> tuple[int, float]:

@@ -30,9 +30,9 @@ them is a third of the price of training on them. Where minutes are counted, the
 training tokens."""
 
 CUTS_SHARE, PARTS_SHARE, PART_DOCUMENTS = 0.5, 0.25, 8
-"""Shares of the held-out tokens that the probe is measured on when it is cut, and when a module type is left out or
-prompts are dealt out anew, and how many documents these are at least. Each is compared with the whole probe document by
-document, which leaves little to chance: the probe, its companion and the base are measured on all."""
+"""Shares of the held-out tokens asked for that the probe is measured on when it is cut, and when a module type is left
+out or prompts are dealt out anew, and how many documents these are at least. Each is compared with the whole probe
+document by document, which leaves little to chance: the probe, its companion and the base are measured on all."""
 
 COMPANION_RANK = 1
 """Rank of the companion, the same probe at a low rank. What it loses says what every rank loses: see

@@ -117,7 +117,7 @@ if __name__ == "__main__":
     }
     content = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "command": "python scripts/evidence/answers.py",
+        "command": "python scripts/evidence/answers.py --work WORK --model NAME=FOLDER",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "seconds": round(time.monotonic() - begun, 1),
         "all": rates(list(answers.values())),

@@ -66,7 +66,7 @@ def main() -> None:
     kept = Kept(
         given.output,
         {
-            "command": "python scripts/evidence/invariance.py",
+            "command": "python scripts/evidence/invariance.py --work WORK --model smollm2=FOLDER --data FOLDER",
             "model": "the demo model, but where SmolLM2-135M is named",
         },
     )

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import sys
 import time
 import warnings
@@ -52,9 +53,10 @@ KEPT = HERE / "data" / "evidence" / "pairs"
 CURVE = 20
 """Points kept of the curve of the training loss."""
 
-MEASURED = 0.5
-"""Price of a token that is only measured, beside one that is trained on: a forward pass is half of the operations of a
-step through frozen weights. By the clock it is less: a third with SmolLM2 and Gemma, a quarter with the demo model."""
+MEASURED = 0.33
+"""Price of a token that is only measured, beside one that is trained on: by the clock, in the median of the pairs of
+pretrained models (``price`` in their records; with the demo model it is a quarter). By operations it is at most a half.
+"""
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,10 @@ def tokens_of(pieces: Sequence[TokenDocument]) -> int:
     return sum(piece.input_ids.size for piece in pieces)
 
 
-def cost(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, int]:
-    """Tokens that the probe trained on and that it measured, all passes counted, and that a point of the sweep does."""
-    training = run.manifest.training
+def cost(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, float]:
+    """Tokens that the probe trained on and that it measured, all passes counted, and that a point of the sweep does;
+    and the seconds that a token cost in the probe's cuts, over those in its training."""
+    training, seconds = run.manifest.training, run.manifest.wall_seconds
     trials = [trial for trial in training.learning_rate_trials if trial.steps]
     adapters_trained = training.replicates + (run.companion is not None)
     per_step = training.trained_tokens / training.steps
@@ -206,10 +209,17 @@ def cost(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, int]:
     )
     point = gather(dataclasses.replace(options, tokens=pair.tokens))
     point = dataclasses.replace(point, heldout_tokens=HELDOUT_FACTOR * point.heldout_tokens)
-    return {"trained": round(probed), "measured": round(measured), "point": tokens_of(point.heldout_pieces)}
+    of_a_cut = statistics.median(took for stage, took in seconds.items() if stage.startswith("cut-")) / cuts
+    price = of_a_cut * training.trained_tokens / seconds["training-0"]
+    return {
+        "trained": round(probed),
+        "measured": round(measured),
+        "point": tokens_of(point.heldout_pieces),
+        "price": round(price, 3),
+    }
 
 
-def share_of_sweep(kept: Mapping[str, int], found: Sweep) -> float:
+def share_of_sweep(kept: Mapping[str, float], found: Sweep) -> float:
     """What the probe took, as :func:`cost` says, as a share of what the sweep did, which measured the base as well."""
     swept = found.trained_tokens + MEASURED * (found.points + 1) * kept["point"]
     return round((kept["trained"] + MEASURED * kept["measured"]) / swept, 4)

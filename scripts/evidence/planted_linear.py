@@ -15,6 +15,7 @@ import argparse
 import datetime
 import json
 import math
+import os
 import platform
 import time
 from pathlib import Path
@@ -105,7 +106,7 @@ if __name__ == "__main__":
             {
                 "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
                 "command": "python scripts/evidence/planted_linear.py",
-                "machine": f"{platform.machine()}, {platform.python_version()}",
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
                 "setting": {"out": OUT, "in": IN, "samples": SAMPLES, "R": R, "steps": STEPS},
                 "edge": "the planted size at which the observed singular value meets Gavish & Donoho's threshold",
                 "cells": sorted(cells, key=lambda cell: (cell["rank"], cell["strength"])),

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "data" / "evidence" / "refusals.json")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    kept = Kept(given.output, {"command": "python scripts/evidence/refusals.py", "model": "the demo model"})
+    kept = Kept(given.output, {"command": "python scripts/evidence/refusals.py --work WORK", "model": "the demo model"})
 
     def condition(name: str, train: Path, val: Path, **more: Any) -> dict[str, object]:
         if name not in kept.results:

@@ -36,7 +36,13 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     folders = dict(one.split("=", 1) for one in given.model)
-    kept = Kept(given.output, {"command": "python scripts/evidence/settled_rate.py", "notch": "half a decade"})
+    kept = Kept(
+        given.output,
+        {
+            "command": "python scripts/evidence/settled_rate.py --work WORK --model demo=data/demo/model",
+            "notch": "half a decade",
+        },
+    )
     for pair in pairs.PAIRS:
         path = pairs.KEPT / pair.name / "record.json"
         if pair.model not in folders or not path.is_file() or pair.name in kept.results:

@@ -41,7 +41,10 @@ def summary(kept: Kept) -> dict[str, Any]:
 
 if __name__ == "__main__":
     given = pairs.asked(__doc__)
-    kept = Kept(EVIDENCE / "short-probes.json", {"command": "python scripts/evidence/short_probes.py"})
+    kept = Kept(
+        EVIDENCE / "short-probes.json",
+        {"command": "python scripts/evidence/short_probes.py --work WORK --model demo=data/demo/model"},
+    )
     for pair in given:
         for way, rate in WAYS.items() if pair.name in NAMES else ():
             name = f"{pair.name}/{way}"
