@@ -291,6 +291,8 @@ def doubts(
         found.append(f"The replicates agree weakly ({replication.agreement:.2f}).")
     if low_rank is not None and r != low_rank.r:
         found.append("The answer is what recall takes, by a law that was measured on facts in one small model alone.")
+    elif low_rank is not None:
+        found.extend(unsettled(low_rank))
     found.extend(wide(interval))
     if trials and all(trial.steps == 0 for trial in trials):
         found.append(
@@ -310,6 +312,16 @@ def doubts(
         row = heuristics.row
         found.append(f"The reference table says {row.low}–{row.high} for {row.task}, more than one doubling away.")
     return tuple(found)
+
+
+def unsettled(low_rank: LowRank) -> list[str]:
+    """Says of an answer that it turns on the errors of the cut."""
+    if low_rank.at_cuts is None or len(set(low_rank.at_cuts)) == 1:
+        return []
+    low, high = low_rank.at_cuts
+    return [
+        f"The answer turns on the error of the cut: a standard error less or more of its loss says {low} or {high}."
+    ]
 
 
 def wide(interval: Interval) -> list[str]:

@@ -66,18 +66,25 @@ def low_rank(
     slow, fast = constants.POWER_RANGE
     errors = constants.STANDARD_ERRORS * se
     enough = needed(lost, constants.POWER)
-    between = math.sqrt(max(enough, 1.0) * cut.r)
+
+    def halfway(k: int) -> float:
+        return math.sqrt(max(enough, 1.0) * k)
+
+    def answer_at(k: int) -> int:
+        return round_up(halfway(k) if prompts_used else min(halfway(k), max(enough, 1.0)))
+
     return LowRank(
         companion.rank,
         lost,
         se,
         enough,
         cut.r,
-        between,
-        round_up(between if prompts_used else min(between, max(enough, 1.0))),
+        halfway(cut.r),
+        answer_at(cut.r),
         round_up(needed(lost - errors, fast)),
         round_up(needed(lost + errors, slow)),
         prompts_used,
+        None if cut.low is None or cut.high is None else (answer_at(cut.low), answer_at(cut.high)),
     )
 
 

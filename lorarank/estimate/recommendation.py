@@ -57,6 +57,7 @@ class LowRank:
     rank to which the probe can be cut and lose at most :data:`~lorarank.estimate.constants.CUT_SHARE` of the gain,
     ``between`` the geometric mean of both, and ``r`` that on the ladder; or ``needed`` on the ladder, if that is less
     and ``prompts_used`` is false: held-out completions go as well with the prompts of other rows.
+    ``at_cuts`` is what ``r`` would be were the loss of every cut a standard error less, and more.
     """
 
     rank: int
@@ -69,6 +70,7 @@ class LowRank:
     low: int
     high: int
     prompts_used: bool = True
+    at_cuts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

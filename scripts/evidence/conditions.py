@@ -20,6 +20,9 @@ from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions, probe
 from lorarank.runs import Companion, Loss, Truncation, TruncationPoint
 
+TOLD_ANEW = ("The answer turns on", "The interval is", "The keep rank")
+"""How doubts begin that are worked out from what was kept."""
+
 
 def worked_out(
     before: Mapping[str, Any],
@@ -46,7 +49,8 @@ def worked_out(
     r = readings.with_recall(found, recall)
     interval = Interval(min(found.low, found.r), max(*before["interval"], found.high, r), ())
     doubts = [
-        *(doubt for doubt in before["doubts"] if not doubt.startswith(("The interval is", "The keep rank"))),
+        *(doubt for doubt in before["doubts"] if not doubt.startswith(TOLD_ANEW)),
+        *(evidence.unsettled(found) if r == found.r else ()),
         *evidence.wide(interval),
         *evidence.contradicted(readings.keep_rank(curve, gain), r),
     ]

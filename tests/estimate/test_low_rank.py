@@ -191,3 +191,18 @@ def test_the_reference_table_is_said_and_not_a_doubt(make_run: Make) -> None:
     assert "32–64" in table.render(answer)
     plain = recommend(run, EstimateOptions(task="reasoning", energy=0.9))
     assert any("reference table" in doubt for doubt in plain.doubts)
+
+
+def test_an_answer_that_turns_on_the_error_of_the_cut_says_so(make_run: Make) -> None:
+    """The cut to 4 loses 2.1 % of the gain: with an error of 0.2 % it may be 4 or 8, with 0.02 % it is 8."""
+    excesses = {1: 0.2, 2: 0.06, 4: 0.021, 8: 0.005, 16: 0.001}
+    sure = recommend(make_run(name="sure", r=32, companion=(0.01, 0.0), excesses=excesses, excess_se=0.0002))
+    torn = recommend(make_run(name="torn", r=32, companion=(0.01, 0.0), excesses=excesses, excess_se=0.002))
+    assert sure.low_rank is not None
+    assert torn.low_rank is not None
+    assert (sure.r, torn.r) == (4, 4)  # halfway from 1 to 8
+    assert (sure.low_rank.at_cuts, torn.low_rank.at_cuts) == ((4, 4), (2, 4))
+    assert not any("error of the cut" in doubt for doubt in sure.doubts)
+    assert [doubt for doubt in torn.doubts if "error of the cut" in doubt] == [
+        "The answer turns on the error of the cut: a standard error less or more of its loss says 2 or 4."
+    ]
