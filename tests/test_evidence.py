@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lorarank import runs
-from lorarank.probe.options import CUTS_SHARE, PARTS_SHARE
+from lorarank.probe.options import CUTS_SHARE, HELDOUT_TOKENS_LEAST, PARTS_SHARE
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "data" / "evidence"
@@ -184,9 +184,11 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
     run, cost = runs.read(options.output), record["cost"]
     assert cost["trained"] == 2 * run.manifest.training.trained_tokens  # the rate was given: no search
     heldout = run.manifest.data.heldout_tokens
-    halves_and_quarters = 3 + CUTS_SHARE * len(run.truncation.points) + PARTS_SHARE * (len(run.truncation.without) + 1)
-    assert cost["measured"] == pytest.approx(halves_and_quarters * heldout, rel=0.05)
-    assert cost["point"] == pytest.approx(2 * heldout, rel=0.02)
+    half, quarter = CUTS_SHARE * HELDOUT_TOKENS_LEAST, PARTS_SHARE * HELDOUT_TOKENS_LEAST
+    parts = len(run.truncation.without) + 1  # and the prompts of other rows
+    expected = 3 * heldout + half * len(run.truncation.points) + quarter * parts
+    assert cost["measured"] == pytest.approx(expected, rel=0.05)
+    assert cost["point"] == heldout  # twice as many are asked for, and there are no more
     assert 0.01 < cost["price"] < 10  # of a few seconds
     swept = sweep["trained_tokens"] + pairs.MEASURED * (sweep["points"] + 1) * cost["point"]
     found = pairs.share_of_sweep(cost, pairs.read(kept))
@@ -217,6 +219,45 @@ def test_the_price_of_measuring_is_what_it_was_with_pretrained_models(
     shares = [pairs.share_of_sweep(cost, pairs.read(folder)) for cost, folder in zip(costs, folders, strict=True)]
     more = sum(share > 1 / 8 for share in shares)
     assert f"then {more} of {len(shares)} take more than an eighth, {max(shares):.3f} at most" in text
+
+
+def test_what_is_said_of_the_pairs_is_what_they_say() -> None:
+    text = (EVIDENCE / "README.md").read_text(encoding="utf-8")
+    pairs = json.loads((EVIDENCE / "bakeoff.json").read_text(encoding="utf-8"))["pairs"]
+    answers = json.loads((EVIDENCE / "answers.json").read_text(encoding="utf-8"))["answers"]
+    sweeps = {name: json.loads((EVIDENCE / "pairs" / name / "sweep.json").read_text()) for name in pairs}
+    records = {name: json.loads((EVIDENCE / "pairs" / name / "record.json").read_text()) for name in pairs}
+
+    def right(r: int, name: str) -> bool:
+        return abs(np.log2(r / pairs[name]["r_sufficient"])) <= 1
+
+    low = [name for name in pairs if answers[name]["confidence"] == "low"]
+    facts = sum("facts" in name or "recall" in name for name in low)
+    assert f"own probes {len(low)} are of low confidence, {NUMBERS[facts]} of them of facts to memorise" in text
+    widths = [np.log2(one["interval"][1] / one["interval"][0]) for one in answers.values()]
+    assert f"is {np.mean(widths):.1f} doublings wide on average" in text
+    flat = [name for name, one in pairs.items() if one["flat"]]
+    unit = {name: sweeps[name]["outcome"]["ranks"][0]["parameters"] for name in flat}
+    times = sum(16 * unit[name] for name in flat) / sum(answers[name]["r"] * unit[name] for name in flat)
+    assert {answers[name]["r"] for name in flat} == {1, 2}
+    assert f"On {len(flat)} pairs the curve is flat" in text
+    assert f"always 16 would train {times:.0f} times the parameters" in text
+    planted = [name for name in pairs if name.startswith("planted-")]
+    others = [name for name in pairs if name not in planted]
+    assert all(right(16, name) and right(answers[name]["r"], name) for name in planted)
+    assert (
+        f"on the other {len(others)} pairs it is right on {sum(right(16, name) for name in others)}, the answer on "
+        f"{sum(right(answers[name]['r'], name) for name in others)}" in text
+    )
+    assert all(sweeps[name]["outcome"]["best"] == 64 for name in planted)
+    assert {pairs[name]["r_sufficient"] for name in planted} == {16, 32}
+    assert {answers[name]["r"] for name in planted} == {8, 16}
+    assert {pairs[name]["r_sufficient"] for name in planted if "-r01-" in name} == {16}
+    longer = sum(8 * records[name]["probe"]["seconds"] > sweeps[name]["seconds"] for name in pairs)
+    assert f"{longer} of {len(pairs)} more than an eighth" in text
+
+
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def test_the_kept_sweeps_are_judged_as_a_sweep_judges_now(scripts: Any) -> None:
