@@ -44,12 +44,12 @@ def drawn(output: Path) -> None:
         )
         axes.plot([x * APART], [answers[name]["r"]], color=MARK, marker="D", linestyle="", label="the answer")
     axes.plot(LADDER[:-1], LADDER[:-1], color="grey", linestyle=":", label="the planted rank")
-    for axis, scale, ticks in (
-        (axes.xaxis, axes.set_xscale, axes.set_xticks),
-        (axes.yaxis, axes.set_yscale, axes.set_yticks),
+    for axis, scale, ticks, ranks in (
+        (axes.xaxis, axes.set_xscale, axes.set_xticks, LADDER[:-1]),
+        (axes.yaxis, axes.set_yscale, axes.set_yticks, LADDER),
     ):
         scale("log", base=2)
-        ticks(LADDER, [str(rank) for rank in LADDER])
+        ticks(ranks, [str(rank) for rank in ranks])
         axis.set_minor_locator(NullLocator())
     axes.set_xlabel("rank planted in every module of the teacher")
     axes.set_ylabel("rank")
