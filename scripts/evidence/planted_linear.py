@@ -19,6 +19,7 @@ import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +81,10 @@ parser.add_argument("--output", type=Path, default=EVIDENCE / "planted-linear.js
 
 if __name__ == "__main__":
     given = parser.parse_args()
-    begun = time.monotonic()
-    cells = json.loads(given.output.read_text())["cells"] if given.output.is_file() else []
+    kept: dict[str, Any] = {"cells": [], "seconds": 0.0}
+    if given.output.is_file():
+        kept = json.loads(given.output.read_text())
+    begun, cells = time.monotonic() - kept["seconds"], kept["cells"]
     done = {(cell["rank"], cell["strength"]) for cell in cells if cell["draws"] >= given.draws}
     cells = [cell for cell in cells if (cell["rank"], cell["strength"]) in done]
     for rank, strength in [(0, 0.0), *((r, s) for r in RANKS for s in STRENGTHS)]:
