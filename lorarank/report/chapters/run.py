@@ -110,8 +110,8 @@ def _truncation(answer: Recommendation, run: Run) -> Chapter | None:
     text = (
         "The trained probe with every module cut to its best approximation of rank k, and the share of its gain that "
         f"is lost on {curve.documents:,} of the held-out documents; the bands are one and two standard errors. The "
-        f"smallest k that loses at most {percent(LOSS_SHARE)} is the keep rank, {keep}: what this adapter can be cut to. "
-        "It is not the rank to train at: training at r bends a few directions to the task, and a cut does not."
+        f"smallest k that loses at most {percent(LOSS_SHARE)} is the keep rank, {keep}: what this adapter can be cut "
+        "to. It is not the rank to train at: training at r bends a few directions to the task, and a cut does not."
     )
     pictures = tuple(
         Picture(charts.truncation(f"curve-{near:d}", curve, gain, keep, LOSS_SHARE, near=near), caption)
