@@ -207,16 +207,16 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
 def test_the_price_of_measuring_is_what_it_was_with_pretrained_models(
     scripts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in (EVIDENCE / "pairs").glob("*/record.json")]
+    folders = [path.parent for path in (EVIDENCE / "pairs").glob("*/record.json")]
+    records = [json.loads((folder / "record.json").read_text(encoding="utf-8")) for folder in folders]
     prices = [one["cost"]["price"] for one in records if one["model"] != "demo"]
     assert len(prices) == 7
     pairs, text = scripts("pairs"), (EVIDENCE / "README.md").read_text(encoding="utf-8")
     assert round(statistics.median(prices), 2) == pairs.MEASURED
     assert f"counts as {pairs.MEASURED} of one that is trained on" in text
     monkeypatch.setattr(pairs, "MEASURED", 0.5)
-    folders = [path.parent for path in (EVIDENCE / "pairs").glob("*/record.json")]
-    costs = [json.loads((folder / "record.json").read_text(encoding="utf-8"))["cost"] for folder in folders]
-    shares = [pairs.share_of_sweep(cost, pairs.read(folder)) for cost, folder in zip(costs, folders, strict=True)]
+    both = zip(records, folders, strict=True)
+    shares = [pairs.share_of_sweep(record["cost"], pairs.read(folder)) for record, folder in both]
     more = sum(share > 1 / 8 for share in shares)
     assert f"then {more} of {len(shares)} take more than an eighth, {max(shares):.3f} at most" in text
 
