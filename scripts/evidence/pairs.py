@@ -207,7 +207,7 @@ def cost(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, float]:
         + (len(run.truncation.without) + dealt) * parts
         + len(trials) * CHECK_STEPS * per_step
     )
-    point = gather(dataclasses.replace(options, tokens=pair.tokens))
+    point = material.sized(pair.tokens, options)
     point = dataclasses.replace(point, heldout_tokens=HELDOUT_FACTOR * point.heldout_tokens)
     of_a_cut = statistics.median(took for stage, took in seconds.items() if stage.startswith("cut-")) / cuts
     price = of_a_cut * training.trained_tokens / seconds["training-0"]
