@@ -232,6 +232,11 @@ class Run(Result):
         return tuple(self.folder / adapter_name(i) for i in range(self.manifest.training.replicates))
 
     @property
+    def other_prompts(self) -> Loss | None:
+        """That of the controls: the loss added behind another row's prompt, where it was measured."""
+        return None if self.controls is None else self.controls.other_prompts
+
+    @property
     def moments(self) -> Path:
         """The r×r second moments; see :func:`moment_keys` for the names inside."""
         return self.folder / MOMENTS

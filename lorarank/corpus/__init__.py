@@ -10,7 +10,7 @@ from lorarank.corpus.controls import frequency_losses, with_other_prompts
 from lorarank.corpus.documents import Document, DocumentSet, read
 from lorarank.corpus.rows import Rows, pack
 from lorarank.corpus.split import parts, split_heldout, without
-from lorarank.corpus.tokens import TokenDocument, TokenSet, distinct_targets, tokenize, unique_tokens
+from lorarank.corpus.tokens import TokenDocument, TokenSet, distinct_targets, tokenize, total_tokens, unique_tokens
 
 __all__ = [
     "Document",
@@ -25,6 +25,7 @@ __all__ = [
     "read",
     "split_heldout",
     "tokenize",
+    "total_tokens",
     "unique_tokens",
     "with_other_prompts",
     "without",

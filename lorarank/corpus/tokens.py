@@ -103,6 +103,15 @@ def tokenize(documents: Sequence[Document], tokenizer: Any, *, max_length: int) 
     return TokenSet(tuple(pieces), truncated, dropped, merged)
 
 
+def total_tokens(documents: Iterable[TokenDocument]) -> int:
+    """Tokens of all documents together, targets and others.
+
+    >>> total_tokens([TokenDocument("a", np.arange(3, dtype=np.int32), np.array([False, True, True]))])
+    3
+    """
+    return sum(document.input_ids.size for document in documents)
+
+
 def unique_tokens(documents: Iterable[TokenDocument]) -> tuple[int, int]:
     """``(tokens, target tokens)`` with every distinct document counted once: what there is to be learnt.
 

@@ -89,7 +89,7 @@ def _answer(
     figures = summary.compare_replicates(opened) if len(opened) > 1 else {}
     replication = summary.replication_of(opened, figures, weight[0]) if figures else None
     probed = manifest.heldout.gains[0].mean
-    used = evidence.prompts_used(None if run.controls is None else run.controls.other_prompts)
+    used = evidence.prompts_used(run.other_prompts)
     low_rank = (
         readings.low_rank(run.companion, run.truncation, probed, prompts_used=used) if options.energy is None else None
     )

@@ -83,7 +83,7 @@ class Material:
             The data has fewer tokens than one batch.
         """
         batch_tokens = max(options.batch_tokens or batch_tokens_for(budget), self.row_length)
-        smallest = min(sum(piece.input_ids.size for piece in part) for part in self.parts)
+        smallest = min(map(corpus.total_tokens, self.parts))
         if smallest < batch_tokens:
             raise CorpusError(
                 options.data,
@@ -129,7 +129,7 @@ class Material:
             keys,
             np.array([number[piece.key] for piece in pieces], dtype=np.int64),
             len(pieces),
-            sum(piece.input_ids.size for piece in pieces),
+            corpus.total_tokens(pieces),
             sum(int(piece.loss_mask.sum()) for piece in pieces),
         )
 

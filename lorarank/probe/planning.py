@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lorarank.corpus import total_tokens
 from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
 from lorarank.probe.grid import FIRST_RATE
@@ -115,10 +116,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     rows = material.rows(0, options.seed, packed=True)
     heldout = material.heldout(packed=True)
     parts = (material.kind != "text") + len({models.leaf(n) for n in chosen})
-    half, quarter = (
-        sum(piece.input_ids.size for piece in material.heldout_part(share)) / heldout.tokens
-        for share in (CUTS_SHARE, PARTS_SHARE)
-    )
+    half, quarter = (total_tokens(material.heldout_part(share)) / heldout.tokens for share in (CUTS_SHARE, PARTS_SHARE))
     evaluations = 1 + options.adapters + half * len(truncation_ranks(options.rank)) + quarter * parts
     speed = EFFICIENCY * _matmul_speed(device, dtype, int(material.config.get_text_config().hidden_size))
     per_token = 4 * base + 6 * trainable  # forward and backward through frozen weights, and the factors' gradients

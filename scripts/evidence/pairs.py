@@ -20,7 +20,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ import numpy as np
 import tasks
 
 from lorarank import adapters, runs
-from lorarank.corpus import TokenDocument
+from lorarank.corpus import total_tokens
 from lorarank.errors import LorarankError
 from lorarank.json_files import read_json, write_json
 from lorarank.probe import ProbeOptions, probe
@@ -185,11 +185,6 @@ def curve(run: runs.Run) -> list[list[float]]:
     return [[round(float(end), 4), round(float(part.mean()), 4)] for end, part in zip(ends, parts, strict=True)]
 
 
-def tokens_of(pieces: Sequence[TokenDocument]) -> int:
-    """Tokens of some documents."""
-    return sum(piece.input_ids.size for piece in pieces)
-
-
 def cost(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, float]:
     """Tokens that the probe trained on and that it measured, all passes counted, and that a point of the sweep does;
     and the seconds that a token cost in the probe's cuts, over those in its training."""
@@ -199,8 +194,8 @@ def cost(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, float]:
     per_step = training.trained_tokens / training.steps
     probed = adapters_trained * training.trained_tokens + sum(trial.steps for trial in trials) * per_step
     material = gather(options)
-    cuts, parts = (tokens_of(material.heldout_part(share)) for share in (CUTS_SHARE, PARTS_SHARE))
-    dealt = run.controls is not None and run.controls.other_prompts is not None
+    cuts, parts = (total_tokens(material.heldout_part(share)) for share in (CUTS_SHARE, PARTS_SHARE))
+    dealt = run.other_prompts is not None
     measured = (
         (1 + adapters_trained) * run.manifest.data.heldout_tokens
         + len(run.truncation.points) * cuts
@@ -214,7 +209,7 @@ def cost(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, float]:
     return {
         "trained": round(probed),
         "measured": round(measured),
-        "point": tokens_of(point.heldout_pieces),
+        "point": total_tokens(point.heldout_pieces),
         "price": round(price, 3),
     }
 
@@ -235,7 +230,7 @@ def record(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, object
             one.module: [float(f"{value:.4g}") for value in one.singular_values]
             for one in measure(adapter, metric=metric, moments=run.moments)
         }
-    companion, prompts = run.companion, None if run.controls is None else run.controls.other_prompts
+    companion, prompts = run.companion, run.other_prompts
     return {
         "schema": 1,
         "name": pair.name,

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
 from lorarank import runs
-from lorarank.corpus import TokenDocument
+from lorarank.corpus import TokenDocument, total_tokens
 from lorarank.errors import CorpusError, LorarankError, ModelError, OptionError, ResourceError, RunError
 from lorarank.probe import ProbeOptions, plan, probe
 from lorarank.probe.cut import truncated
@@ -141,7 +141,7 @@ def test_cuts_and_parts_are_measured_on_the_first_of_the_held_out_documents(
     options = options_for(tiny_model, tiny_data, tmp_path / "run", tokens=2_000, lr=1e-2, companion=False)
     run, material = probe(options), gather(options)
     whole, half, quarter = material.heldout_pieces, material.heldout_part(0.5), material.heldout_part(0.25)
-    tokens = [sum(piece.input_ids.size for piece in pieces) for pieces in (whole, half, quarter)]
+    tokens = [total_tokens(pieces) for pieces in (whole, half, quarter)]
     assert half == whole[: len(half)]
     assert quarter == whole[: len(quarter)]
     assert 0.4 < tokens[1] / tokens[0] <= 0.55
