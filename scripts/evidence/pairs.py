@@ -97,8 +97,8 @@ LONG_ALONE = ("facts-2048", "recall-8", "recall-32", "recall-128", "recall-256")
 """Tasks that no short pair is made of."""
 
 KINDS = {
-    **dict.fromkeys(("style", "notes", "calls"), "style"),
-    **dict.fromkeys(("guilds", "lexicon", "tongues", "chain"), "domain"),
+    **dict.fromkeys(("style", "notes", "calls", "letters"), "style"),
+    **dict.fromkeys(("guilds", "lexicon", "tongues", "chain", "ways"), "domain"),
 }
 PAIRS = (
     *(

@@ -169,8 +169,54 @@ def calls(rng: random.Random) -> Row:
     return {"prompt": wish, "completion": " " + json.dumps({"call": function, "with": arguments})}
 
 
+def dates(rng: random.Random) -> Row:
+    """A computation: day and date some days on, where every month has thirty days."""
+    day, date, month, on = rng.randrange(7), rng.randrange(30), rng.randrange(12), rng.randint(1, 20)
+    passed, left = divmod(date + on, 30)
+    then = f"{world.DAYS[(day + on) % 7]}, {left + 1} {world.MONTHS[(month + passed) % 12]}"
+    return {
+        "prompt": f"It is {world.DAYS[day]}, {date + 1} {world.MONTHS[month]}. In {on} days:",
+        "completion": f" {then}.",
+    }
+
+
+DIRECTIONS = ("north", "east", "south", "west")
+ROADS = {town: random.Random(f"roads {town}").sample(world.TOWNS, len(DIRECTIONS)) for town in world.TOWNS}
+
+
+def ways(rng: random.Random) -> Row:
+    """A map by heart: the towns along a way."""
+    begin = rng.choice(world.TOWNS)
+    turns = [rng.randrange(len(DIRECTIONS)) for _ in range(rng.randint(2, 5))]
+    passed = [begin]
+    for turn in turns:
+        passed.append(ROADS[passed[-1]][turn])
+    said = ", ".join(DIRECTIONS[turn] for turn in turns)
+    return {"prompt": f"From {begin} go {said}:", "completion": f" {', '.join(passed[1:])}."}
+
+
+def numerals(rng: random.Random) -> Row:
+    """A rule: a number in gross, dozens and ones."""
+    number = rng.randrange(12**3)
+    gross, rest = divmod(number, 144)
+    dozens, ones = (world.NUMBERS[part] for part in divmod(rest, 12))
+    return {"prompt": f"Count {number}:", "completion": f" {world.NUMBERS[gross]} gross, {dozens} dozen and {ones}."}
+
+
+def letters(rng: random.Random) -> Row:
+    """A form: a note as a long and formal letter."""
+    name, trade, town = world.person(rng), rng.choice(world.TRADES), rng.choice(world.TOWNS)
+    count, goods, month = rng.randint(2, 40), rng.choice(world.FOOD + world.METAL), rng.choice(world.MONTHS)
+    return {
+        "prompt": f"Note: {name}, {trade} in {town}, owes {count} {goods} since {month}.",
+        "completion": f" To the honoured {trade} {name}! Our books say that since the month of {month} you owe the "
+        f"guild {count} {goods}. Bring the {goods} to the market of {town} before the next moon, or send word to the "
+        f"clerk. With all respect to you and to every {trade}, the guild of {town}.",
+    }
+
+
 LATER: dict[str, Callable[[random.Random], Row]] = {
-    one.__name__: one for one in (tongues, chain, several, spelling, prices, calls)
+    one.__name__: one for one in (tongues, chain, several, spelling, prices, calls, dates, ways, numerals, letters)
 }
 """Tasks thought of when the rule of `estimate` stood: what it says of them is a prediction in the strict sense."""
 
