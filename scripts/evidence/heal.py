@@ -2,8 +2,7 @@
 
 Adds ``heal`` to every data/evidence/pairs/NAME/record.json whose adapter is still in --work: how it was trained on, and
 ``points``, [k, excess in nats per token over the uncut probe trained on alike, its standard error] for each k of the
-ladder below R. ``healed``, which an earlier way left, goes: at the full rate and without warm-up it cost more than the
-cut, and the uncut probe beside it was not trained on.
+ladder below R.
 
     python scripts/evidence/heal.py --work WORK --model demo=data/demo/model
 """
@@ -76,7 +75,6 @@ if __name__ == "__main__":
     given = pairs.asked(__doc__)
     for pair, path, record in given.lacking("heal"):
         options = given.options(pair)
-        record.pop("healed", None)
         record["heal"] = healed(runs.read(options.output), options, given.work / "scratch")
         write_json(path, record)
         print(pair.name, record["heal"], flush=True)
