@@ -60,6 +60,11 @@ LOSS_SHARE = 0.01
 REFUSED_GAIN = 2.0
 """Gain in standard errors, and below: no evidence that the probe learned anything (two-sided 5 %)."""
 
+PROMPTS_USED = 4.0
+"""What other rows' prompts lose, in standard errors, up to which prompts are of no use. They are few documents whose
+differences have heavy tails: of 15 probes of shuffled labels one came to 3.6 (data/evidence/refusals.json), and of
+data/evidence/pairs six facts to 2.9 at most, whose sweeps ask for r = 1, all other pairs but one to 5.5 or more."""
+
 LEAST_GAIN = 0.02
 """Share of the base's loss, up to which a gain says nothing of ranks: the base predicts the data already. Text the base
 itself wrote gave 0.015 (data/evidence/refusals.json), the smallest pair of data/evidence/pairs 0.14."""

@@ -273,8 +273,8 @@ def doubts(
     if lost is not None and not prompts_used(lost):
         found.append(
             f"With the prompt of another row the probe predicts held-out completions as well as with their own (loss "
-            f"{lost.mean:+.3f} ± {lost.se:.3f} nats): it learned what completions look like and not what they answer, "
-            "as from shuffled labels."
+            f"{lost.mean:+.3f} ± {lost.se:.3f} nats, and {constants.PROMPTS_USED:g} standard errors are the least that "
+            "counts): it learned what completions look like and not what they answer, as from shuffled labels."
         )
     if evidence.noise >= measures.NOISE_RATIO:
         found.append(
@@ -346,7 +346,7 @@ def prompts_used(lost: Loss | None) -> bool:
     """
     if lost is None or not (math.isfinite(lost.mean) and math.isfinite(lost.se)):
         return True
-    return lost.mean > constants.REFUSED_GAIN * lost.se
+    return lost.mean > constants.PROMPTS_USED * lost.se
 
 
 def confidence(evidence: Evidence, found: Sequence[str]) -> str:

@@ -33,6 +33,7 @@ def test_a_good_run_is_not_doubted(make_run: Make) -> None:
     assert found.evidence.controls is not None
     assert found.evidence.controls.over_frequencies == runs.Loss(2.0, 0.02)
     assert answer(make_run(name="text"), prompts=None).confidence == "high"
+    assert answer(make_run(name="little"), prompts=(0.041, 0.01)).confidence == "high"
 
 
 @pytest.mark.parametrize("frequencies", [(-0.1, 0.01), (0.04, 0.001), (0.3, 0.2)])
@@ -43,12 +44,12 @@ def test_nothing_learned_but_frequencies_is_refused(make_run: Make, frequencies:
     assert f"than their frequencies in training do ({frequencies[0]:.3f} ± {frequencies[1]:.3f} nats)" in sentence
 
 
-@pytest.mark.parametrize("prompts", [(-0.4, 0.01), (0.001, 0.01)])
+@pytest.mark.parametrize("prompts", [(-0.4, 0.01), (0.001, 0.01), (0.039, 0.01)])
 def test_labels_that_do_not_follow_from_prompts_are_said(make_run: Make, prompts: tuple[float, float]) -> None:
     found = answer(make_run(), prompts=prompts)
     assert (found.r, found.confidence) == (2, "medium")
     (sentence,) = found.doubts
-    assert f"(loss {prompts[0]:+.3f} ± {prompts[1]:.3f} nats)" in sentence
+    assert f"(loss {prompts[0]:+.3f} ± {prompts[1]:.3f} nats, and 4 standard errors are the least that counts)" in sentence
     assert "shuffled labels" in sentence
 
 
