@@ -101,9 +101,9 @@ def shuffled_beside_true(kept: Kept) -> dict[str, int]:
     """How often shuffled labels were said to teach nothing, and how often the answer was no larger than with the true
     ones of the same seed."""
     pairs = [
-        (result, kept.results[name.replace("shuffled", "good")])
+        (result, kept.results[true])
         for name, result in kept.results.items()
-        if name.startswith("shuffled/")
+        if name.startswith("shuffled/") and (true := name.replace("shuffled", "good")) in kept.results
     ]
     return {
         "said": sum(any("as from shuffled labels" in doubt for doubt in shuffled["doubts"]) for shuffled, _ in pairs),
