@@ -60,10 +60,11 @@ LOSS_SHARE = 0.01
 REFUSED_GAIN = 2.0
 """Gain in standard errors, and below: no evidence that the probe learned anything (two-sided 5 %)."""
 
-PROMPTS_USED = 4.0
-"""What other rows' prompts lose, in standard errors, up to which prompts are of no use. They are few documents whose
-differences have heavy tails: of 15 probes of shuffled labels one came to 3.6 (data/evidence/refusals.json), and of
-data/evidence/pairs six facts to 2.9 at most, whose sweeps ask for r = 1, all other pairs but one to 5.5 or more."""
+SURE_OF_PROMPTS = 4.0
+"""What other rows' prompts lose, in standard errors, up to which it is said that prompts may be of no use. The answer
+takes them as used from :data:`REFUSED_GAIN` on, but the documents are few and their differences have heavy tails: of 15
+probes of shuffled labels one came to 3.6 (data/evidence/refusals.json, known when this was set). Of data/evidence/pairs
+three lie between the two, all of them facts asked in other words; the rest that use prompts have 5.5 or more."""
 
 LEAST_GAIN = 0.02
 """Share of the base's loss, up to which a gain says nothing of ranks: the base predicts the data already. Text the base

@@ -269,13 +269,7 @@ def doubts(
     off = rate_doubt(evidence)
     if off is not None:
         found.append(off)
-    lost = None if evidence.controls is None else evidence.controls.other_prompts
-    if lost is not None and not prompts_used(lost):
-        found.append(
-            f"With the prompt of another row the probe predicts held-out completions as well as with their own (loss "
-            f"{lost.mean:+.3f} ± {lost.se:.3f} nats, and {constants.PROMPTS_USED:g} standard errors are the least that "
-            "counts): it learned what completions look like and not what they answer, as from shuffled labels."
-        )
+    found.extend(_prompts(None if evidence.controls is None else evidence.controls.other_prompts))
     if evidence.noise >= measures.NOISE_RATIO:
         found.append(
             f"The spectrum is indistinguishable from noise: its participation ratio is {percent(evidence.noise, 0)} "
@@ -338,15 +332,28 @@ def contradicted(keep: KeepRank | None, r: int) -> list[str]:
     return [f"The keep rank {keep.r} contradicts the answer: it is more than {constants.KEEP_FACTOR:g} times {r}."]
 
 
-def prompts_used(lost: Loss | None) -> bool:
-    """Whether held-out completions need their prompts, by what the prompts of other rows lose; true if not known.
+def _prompts(lost: Loss | None) -> list[str]:
+    """Says of prompts that they are of no use, or may be, by what the prompts of other rows lose."""
+    if lost is None or prompts_used(lost, errors=constants.SURE_OF_PROMPTS):
+        return []
+    nearly, learned = ("nearly ", "may have learned") if prompts_used(lost) else ("", "learned")
+    return [
+        f"With the prompt of another row the probe predicts held-out completions {nearly}as well as with their own "
+        f"(loss {lost.mean:+.3f} ± {lost.se:.3f} nats): it {learned} what completions look like and not what they "
+        "answer, as from shuffled labels."
+    ]
+
+
+def prompts_used(lost: Loss | None, *, errors: float = constants.REFUSED_GAIN) -> bool:
+    """Whether held-out completions need their prompts: whether those of other rows lose more than so many standard
+    errors; true if not known.
 
     >>> prompts_used(None), prompts_used(Loss(0.5, 0.1)), prompts_used(Loss(0.1, 0.1))
     (True, True, False)
     """
     if lost is None or not (math.isfinite(lost.mean) and math.isfinite(lost.se)):
         return True
-    return lost.mean > constants.PROMPTS_USED * lost.se
+    return lost.mean > errors * lost.se
 
 
 def confidence(evidence: Evidence, found: Sequence[str]) -> str:
