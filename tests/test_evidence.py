@@ -142,15 +142,6 @@ def test_the_teacher_is_of_its_rank(scripts: Any) -> None:
         assert np.linalg.norm(delta) == pytest.approx(0.5 * float(before[name].norm()), rel=1e-4)
 
 
-def test_cuts_healed_as_they_once_were_are_left_out(scripts: Any) -> None:
-    rule = dict(scripts("predictors").predictors())["cut and healed, 1% of the gain"]
-    earlier = {**flat(4), "healed": [[1, 0.0, 0.001]]}
-    assert rule(earlier) == 4
-    del earlier["heal"]
-    with pytest.raises(KeyError):  # by which the bake-off knows that a record has not what a rule needs
-        rule(earlier)
-
-
 def heals(heal: Any, options: Any, scratch: Path) -> None:
     """Cut to its own rank the adapter is whole, cut lower it is the best of its rank; then all are trained on."""
     run = heal.runs.read(options.output)
