@@ -2,7 +2,7 @@
 
 Probes of 60 to 99 steps, with the rate searched and at the rate that a probe trains at untested, beside the sweeps.
 
-    python scripts/evidence/short_probes.py --work WORK --model demo=data/demo/model --model smollm2=DIR --data FOLDER
+    python scripts/evidence/short_probes.py --work WORK --model demo=data/demo/model --model smollm2=FOLDER --data FOLDER
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ if __name__ == "__main__":
     given = pairs.asked(__doc__)
     kept = Kept(
         EVIDENCE / "short-probes.json",
-        {"command": "python scripts/evidence/short_probes.py --work WORK --model demo=data/demo/model"},
+        {
+            "command": "python scripts/evidence/short_probes.py --work WORK --model demo=data/demo/model "
+            "--model smollm2=FOLDER --data FOLDER"
+        },
     )
     for pair in given:
         for way, rate in WAYS.items() if pair.name in NAMES else ():
