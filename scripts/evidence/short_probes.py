@@ -2,7 +2,7 @@
 
 Probes of 60 to 99 steps, with the rate searched and at the rate that a probe trains at untested, beside the sweeps.
 
-    python scripts/evidence/short_probes.py --work WORK --model demo=data/demo/model --model smollm2=FOLDER --data FOLDER
+    python scripts/evidence/short_probes.py --work WORK --model demo=data/demo/model --model smollm2=DIR --data DIR
 """
 
 from __future__ import annotations
