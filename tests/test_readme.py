@@ -171,6 +171,17 @@ def test_what_the_constant_costs_is_what_was_measured() -> None:
     assert "eighteen texts of planted teachers" in README
 
 
+def test_what_is_said_of_later_tasks_is_what_was_answered() -> None:
+    found = json.loads((RUNS.parent / "answers.json").read_text())
+    later, letters = found["later"], found["answers"]["demo-letters"]
+    assert (later["answered"], round(later["within_octave"] * later["answered"])) == (10, 9)
+    assert "Ten of the tasks were thought of when the rule stood" in README
+    assert "it is within a doubling on nine of them" in README
+    assert "right on nine (answers.json)" in (ROOT / "lorarank" / "topics" / "evidence.md").read_text(encoding="utf-8")
+    says, truth = letters["r"], letters["r_sufficient"][0]
+    assert f"on `letters` it says {says}, a hair above 4 rounded up, where {truth} suffices" in README
+
+
 def test_the_readme_is_in_the_order_of_a_first_reading() -> None:
     titles = re.findall(r"^## (.*)$", README, flags=re.MULTILINE)
     order = ["Two commands", "The same in Python", "What the number means", "Commands", "How it works", "Contributing"]

@@ -32,8 +32,8 @@ tokens."""
 CUTS_SHARE, PARTS_SHARE, PART_DOCUMENTS = 0.5, 0.25, 8
 """Shares of the held-out tokens asked for that the probe is measured on when it is cut, and when a module type is left
 out or prompts are dealt out anew, and how many documents these are at least. Each is compared with the whole probe
-document by document, which leaves little to chance: two of the 49 answers of data/evidence/README.md moved from what
-all of the tokens gave. The probe, its companion and the base are measured on all."""
+document by document, which leaves little to chance: two of the 49 answers that there were moved from what all of
+the tokens gave (data/evidence/README.md). The probe, its companion and the base are measured on all."""
 
 COMPANION_RANK = 1
 """Rank of the companion, the same probe at a low rank. What it loses says what every rank loses: see
