@@ -254,6 +254,15 @@ def test_what_is_said_of_the_pairs_is_what_they_say(scripts: Any) -> None:
     )
 
 
+def test_what_probes_take_by_the_clock_is_said() -> None:
+    text = (EVIDENCE / "README.md").read_text(encoding="utf-8")
+    found = json.loads((EVIDENCE / "clock.json").read_text(encoding="utf-8"))["results"]
+    for name, one in found.items():
+        assert one["share"] == pytest.approx(one["probe_seconds"] / one["points"] / one["point_seconds"], rel=0.01)
+        assert f"{one['share']:.3f} of {one['points']} points on {name}" in text
+    assert re.search(rf"Timed anew and alone \(`clock.json`\) it is .*: {NUMBERS[len(found)]} of seven", text)
+
+
 def test_what_the_pairs_cannot_show_is_said(scripts: Any) -> None:
     text, readme = ((folder / "README.md").read_text(encoding="utf-8") for folder in (EVIDENCE, ROOT))
     answers = json.loads((EVIDENCE / "answers.json").read_text(encoding="utf-8"))["answers"]

@@ -57,6 +57,7 @@ def timed(pair: pairs.Pair, options: ProbeOptions) -> dict[str, object]:
         "points": kept.points,
         "share": round(seconds / (kept.points * of_a_point), 4),
         "load_average": os.getloadavg()[0],
+        "seconds": round(time.monotonic() - begun, 1),
     }
 
 
