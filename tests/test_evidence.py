@@ -142,6 +142,14 @@ def test_the_teacher_is_of_its_rank(scripts: Any) -> None:
         assert np.linalg.norm(delta) == pytest.approx(0.5 * float(before[name].norm()), rel=1e-4)
 
 
+def test_a_record_without_what_a_rule_needs_is_known_by_it(scripts: Any) -> None:
+    rule, record = dict(scripts("predictors").predictors())["cut and healed, 1% of the gain"], flat(4)
+    assert rule(record) == 4
+    del record["heal"]
+    with pytest.raises(KeyError):  # by which the bake-off leaves the record out
+        rule(record)
+
+
 def heals(heal: Any, options: Any, scratch: Path) -> None:
     """Cut to its own rank the adapter is whole, cut lower it is the best of its rank; then all are trained on."""
     run = heal.runs.read(options.output)
@@ -274,6 +282,7 @@ def test_what_the_pairs_cannot_show_is_said(scripts: Any) -> None:
     assert f"the intervals of {len(wide)} are two doublings wide or more" in text
     assert f"{NUMBERS[len(spans)]} of the {NUMBERS[len(real)]} of pretrained models (" in text
     assert sorted(spans) == sorted(["1 to 64", "1 to 64", "4 to 64", "4 to 32"])
+    assert "of pretrained models (1 to 64, 1 to 64, 4 to 64, 4 to 32)" in text
     assert f"In {sum(one.tuning.moves >= 1 for one in sweeps.values())} the best learning rate moves by a step" in text
     right = sum(answers[name]["octaves"] <= 1 for name in real)
     assert f"within a doubling on {NUMBERS[right]} of {NUMBERS[len(real)]}." in readme
