@@ -150,6 +150,19 @@ def test_a_record_without_what_a_rule_needs_is_known_by_it(scripts: Any) -> None
         rule(record)
 
 
+@pytest.mark.parametrize("name", ["refusals", "invariance", "short-probes"])
+def test_what_is_kept_of_a_condition_is_what_the_tool_says_of_it_now(scripts: Any, name: str) -> None:
+    pytest.importorskip("torch")
+    path = EVIDENCE / f"{name}.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))["results"]
+    now = scripts("conditions").Kept(path, {}).results
+    assert kept.keys() == now.keys()
+    for condition, found in kept.items():
+        assert sorted(found.get("doubts", ())) == sorted(now[condition].get("doubts", ())), condition
+        for figure in ("r", "interval", "confidence"):
+            assert found.get(figure) == now[condition].get(figure), condition
+
+
 def heals(heal: Any, options: Any, scratch: Path) -> None:
     """Cut to its own rank the adapter is whole, cut lower it is the best of its rank; then all are trained on."""
     run = heal.runs.read(options.output)

@@ -269,7 +269,7 @@ def doubts(
     off = rate_doubt(evidence)
     if off is not None:
         found.append(off)
-    found.extend(_prompts(None if evidence.controls is None else evidence.controls.other_prompts))
+    found.extend(unused_prompts(None if evidence.controls is None else evidence.controls.other_prompts))
     if evidence.noise >= measures.NOISE_RATIO:
         found.append(
             f"The spectrum is indistinguishable from noise: its participation ratio is {percent(evidence.noise, 0)} "
@@ -332,7 +332,7 @@ def contradicted(keep: KeepRank | None, r: int) -> list[str]:
     return [f"The keep rank {keep.r} contradicts the answer: it is more than {constants.KEEP_FACTOR:g} times {r}."]
 
 
-def _prompts(lost: Loss | None) -> list[str]:
+def unused_prompts(lost: Loss | None) -> list[str]:
     """Says of prompts that they are of no use, or may be, by what the prompts of other rows lose."""
     if lost is None or prompts_used(lost, errors=constants.SURE_OF_PROMPTS):
         return []

@@ -25,11 +25,12 @@ import pairs
 import tasks
 from bakeoff import EVIDENCE, verdict
 from conditions import worked_out
-from predictors import Record, prompts_used, recalled
+from predictors import Record, recalled
 
 from lorarank import runs
 from lorarank.estimate import EstimateOptions, recommend
 from lorarank.json_files import write_json
+from lorarank.runs import Loss
 from lorarank.sweep import read
 
 OUTPUT = EVIDENCE / "answers.json"
@@ -53,6 +54,7 @@ def said(pair: pairs.Pair, folder: Path) -> dict[str, Any]:
 
 def said_anew(record: Record, before: dict[str, Any]) -> dict[str, Any]:
     """What the tool says now of a probe whose run is gone: rank and interval by its own functions, from the record."""
+    lost = record.get("other_prompts")
     return {
         **worked_out(
             before,
@@ -60,7 +62,7 @@ def said_anew(record: Record, before: dict[str, Any]) -> dict[str, Any]:
             truncation=record["truncation"],
             probe_rank=record["probe"]["rank"],
             gain=record["probe"]["gain"][0],
-            prompts_used=prompts_used(record),
+            other_prompts=lost and Loss(*lost),
             recall=recalled(record),
         ),
         "worked_out": True,

@@ -20,7 +20,7 @@ from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions, probe
 from lorarank.runs import Companion, Loss, Truncation, TruncationPoint
 
-TOLD_ANEW = ("The answer turns on", "The interval is", "The keep rank")
+TOLD_ANEW = ("With the prompt of another row", "The answer turns on", "The interval is", "The keep rank")
 """How doubts begin that are worked out from what was kept."""
 
 
@@ -31,7 +31,7 @@ def worked_out(
     truncation: Sequence[Sequence[float]],
     probe_rank: int,
     gain: float,
-    prompts_used: bool,
+    other_prompts: Loss | None,
     recall: Recall | None = None,
 ) -> dict[str, Any]:
     """What the tool says now of a probe whose run is gone: rank and interval by its own functions, from what was kept.
@@ -43,13 +43,14 @@ def worked_out(
     curve = Truncation(1, "loss", probe_rank, 1, points, ())
     rank, mean, se = companion
     beside = Companion(int(rank), 1, nothing, Loss(mean, se))
-    found = readings.low_rank(beside, curve, gain, prompts_used=prompts_used)
+    found = readings.low_rank(beside, curve, gain, prompts_used=evidence.prompts_used(other_prompts))
     if found is None or before["r"] is None:
         return dict(before)
     r = readings.with_recall(found, recall)
     interval = Interval(min(found.low, found.r), max(*before["interval"], found.high, r), ())
     doubts = [
         *(doubt for doubt in before["doubts"] if not doubt.startswith(TOLD_ANEW)),
+        *evidence.unused_prompts(other_prompts),
         *(evidence.unsettled(found) if r == found.r else ()),
         *evidence.wide(interval),
         *evidence.contradicted(readings.keep_rank(curve, gain), r),
@@ -87,7 +88,7 @@ class Kept:
             truncation=result["truncation"],
             probe_rank=2 * result["truncation"][-1][0],  # cuts are made to every power of two below it
             gain=result["gain"][0],
-            prompts_used=evidence.prompts_used(lost and Loss(**lost)),
+            other_prompts=lost and Loss(**lost),
         )
 
     def keep(self, name: str, result: Mapping[str, Any], **summary: Any) -> None:
