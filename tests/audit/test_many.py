@@ -266,7 +266,7 @@ OWNER = """
 import os, sys, time
 from lorarank.audit.workers import each
 def task(source):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())  # one write: two processes print into the same pipe
     return source
 if __name__ == "__main__":
     for _ in each(task, ["a", "b"], max, jobs=2):
