@@ -275,6 +275,18 @@ def test_what_is_said_of_the_pairs_is_what_they_say(scripts: Any) -> None:
     )
 
 
+def test_how_the_replicated_rank_comes_in_above_the_edge_is_said(scripts: Any) -> None:
+    cells = json.loads((EVIDENCE / "planted-linear.json").read_text(encoding="utf-8"))["cells"]
+    exact = {
+        strength: [one["replicated_rank_exact"] for one in cells if one["strength"] == strength]
+        for strength in (1.0, 1.1, 1.15)
+    }
+    low, near, close = (f"{min(shares):.0%} to {max(shares):.0%}".replace("%", "", 1) for shares in exact.values())
+    text = (EVIDENCE / "README.md").read_text(encoding="utf-8")
+    assert f"from {scripts('tables').LINEAR_EDGE:g} times on. At the edge itself" in text
+    assert f"{low} of draws are exact, at 1.1 times {near}, at 1.15 times {close}." in text
+
+
 def test_what_probes_take_by_the_clock_is_said() -> None:
     text = (EVIDENCE / "README.md").read_text(encoding="utf-8")
     found = json.loads((EVIDENCE / "clock.json").read_text(encoding="utf-8"))["results"]

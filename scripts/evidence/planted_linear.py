@@ -33,7 +33,7 @@ from lorarank.numerics.replication import likeness
 EVIDENCE = Path(__file__).resolve().parents[2] / "data" / "evidence"
 OUT, IN, SAMPLES, NOISE = 96, 128, 2000, 1.0
 R, STEPS, RATE = 32, 400, 0.02
-RANKS, STRENGTHS = (1, 2, 4, 8), (0.5, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0)
+RANKS, STRENGTHS = (1, 2, 4, 8), (0.5, 0.8, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.5, 2.0, 3.0)
 
 
 def edge(tau: float) -> float:

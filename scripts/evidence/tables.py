@@ -37,8 +37,8 @@ FACTS = ("8", "32", "128", "256")
 LEVELS = ("high", "medium", "low")
 """Of confidence."""
 
-LINEAR_EDGE = 1.25
-"""Times the detectable edge from which a planted direction counts as above it."""
+LINEAR_EDGE = 1.2
+"""Times the detectable edge from which a planted direction counts as above it: less, and chance still has a say."""
 
 ASKED_FOR = (
     "the best of the other pairs",
