@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import re
@@ -214,6 +215,22 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
     assert sorted((kept / "points").iterdir()) == points
     monkeypatch.setattr(scripts("heal"), "STEPS", 2)
     heals(scripts("heal"), options, tmp_path / "scratch")
+
+
+def test_pairs_are_done_at_once_by_several_processes(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("peft")
+    pairs = scripts("pairs")
+    there = next(pair for pair in pairs.PAIRS if pair.name == "demo-letters")
+    monkeypatch.setattr(pairs, "PAIRS", [there, dataclasses.replace(there, name="nowhere", model="gone")])
+    models = {"demo": str(ROOT / "data" / "demo" / "model"), "gone": str(tmp_path / "gone")}
+    wanted = pairs.Asked(tmp_path, models, None, frozenset({"demo-letters", "nowhere"}))
+    assert pairs.do_all(wanted, jobs=2) == [True, False]
+    said = capfd.readouterr().out
+    assert "demo-letters: done before" in said
+    assert "nowhere: " in said
+    assert not (EVIDENCE / "pairs" / "nowhere").exists()
 
 
 def test_the_price_of_measuring_is_what_it_was_with_pretrained_models(

@@ -4,6 +4,9 @@ Every pair leaves data/evidence/pairs/NAME/: the sweep (sweep.json, and its poin
 where it was on any machine) and record.json, which holds all that the predictors need of the probe. Adapters stay in
 --work. Run it again to go on; --only takes some of the pairs. rejudge.py judges the points that are kept again.
 
+Where there is a GPU it does several pairs at once: models this small leave it idle while a processor core hands out
+the next step.
+
     python scripts/evidence/pairs.py --work WORK --model demo=data/demo/model --model smollm2=FOLDER --data FOLDER
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -21,6 +25,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
 import tasks
+import torch
 
 from lorarank import adapters, runs
 from lorarank.corpus import total_tokens
@@ -49,6 +55,9 @@ from lorarank.sweep.search import around
 
 HERE = Path(__file__).resolve().parents[2]
 KEPT = HERE / "data" / "evidence" / "pairs"
+
+A_PAIR = 8 * 2**30
+"""Bytes of a GPU's memory that a pair is given; the logits of Gemma's 262,144 words take the most of them."""
 
 CURVE = 20
 """Points kept of the curve of the training loss."""
@@ -377,21 +386,56 @@ def done(pair: Pair, options: ProbeOptions) -> bool:
     return True
 
 
-def asked(description: str) -> Asked:
-    """Read the command line; the libraries' warnings are left out."""
+def arguments(description: str) -> argparse.ArgumentParser:
+    """What every script about pairs is asked."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="where adapters and generated data lie")
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--data", type=Path, help="folder of the real datasets")
     parser.add_argument("--only", help="names of pairs, separated by commas")
-    given = parser.parse_args()
+    return parser
+
+
+def asked(description: str) -> Asked:
+    """Read the command line; the libraries' warnings are left out."""
+    return understood(arguments(description).parse_args())
+
+
+def understood(given: argparse.Namespace) -> Asked:
+    """What the command line says of pairs."""
     warnings.simplefilter("ignore")
     names = given.only.split(",") if given.only else [pair.name for pair in PAIRS]
     return Asked(given.work, dict(one.split("=", 1) for one in given.model), given.data, frozenset(names))
 
 
+def at_once() -> int:
+    """Pairs that the GPU takes at once, with a processor core each; without a GPU one, for which all cores work."""
+    if not torch.cuda.is_available():
+        return 1
+    free, _ = torch.cuda.mem_get_info()
+    return max(1, min(os.cpu_count() or 1, free // A_PAIR))
+
+
+def prepare(jobs: int) -> None:
+    """Of a process among so many."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+
+
+def do_all(wanted: Asked, jobs: int) -> list[bool]:
+    """Do the pairs, so many at once, and say of each whether it went well."""
+    if jobs == 1:
+        return [done(pair, wanted.options(pair)) for pair in wanted]
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), prepare, (jobs,)) as pool:
+        # what a pair reads is written by this process alone: some have it in common
+        running = [pool.submit(done, pair, wanted.options(pair)) for pair in wanted]
+        return [one.result() for one in running]
+
+
 if __name__ == "__main__":
-    wanted = asked(__doc__)
-    whole = [done(pair, wanted.options(pair)) for pair in wanted]
-    shutil.rmtree(wanted.work / "scratch", ignore_errors=True)
+    parser = arguments(__doc__)
+    parser.add_argument("--jobs", type=int, help="pairs at once; by default one, or as many as a GPU here has room for")
+    given = parser.parse_args()
+    whole = do_all(understood(given), given.jobs or at_once())
+    shutil.rmtree(given.work / "scratch", ignore_errors=True)
     raise SystemExit(0 if all(whole) else 1)
