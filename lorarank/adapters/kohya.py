@@ -32,9 +32,9 @@ SPLIT = re.compile(r"\.lora_down\.([0-9]{1,2})\.")
 
 PARTS = {"down": "A", "up": "B", "mid": "mid"}
 
-WHOLE = re.compile(r"\.(?:diff|diff_b|diff_m|set_weight)$")
+WHOLE = re.compile(r"\.(?:diff|diff_b|diff_m|w_norm|b_norm|set_weight)$")
 """Differences of a whole tensor, which extraction writes where it has no factors: norms, biases, and Wan's modulation,
-``diff_m`` in lightx2v's files."""
+``diff_m`` in lightx2v's files; ``w_norm`` and ``b_norm`` where LyCORIS trained a norm."""
 
 
 def recognises(candidate: Candidate) -> bool:

@@ -79,6 +79,10 @@ MOST_GUESSED = 20_000
 LONGEST_GUESSED = 200
 """Characters of such names."""
 
+CANDLE = re.compile(r"(?P<module>(?:.+\.)?lora_[a-z_]+?)\.?(?P<side>[ab])(?P<number>[0-9]{1,4})\.weight")
+"""Factors of candle-lora's, which numbers the layers of a struct from 0 and saves them without a dot before the letter
+(EricLBuehler/candle-lora ``candle-lora/src/loralinear.rs``)."""
+
 PACKED = re.compile(
     r"\.(?:(?:qkv_proj|out_proj|mlp_fc[12])(?:_context)?|mlp_context_fc[12]"
     r"|attn\.(?:to_qkv|add_qkv_proj|to_out\.0|to_add_out)|(?:img|txt)_mlp\.net\.(?:0\.proj|2))\.lora_(?:down|up)$"
@@ -101,6 +105,7 @@ def recognises(candidate: Candidate) -> bool:
     return store is not None and (
         any(map(_is_of_peft, store.tensors))
         or any(map(_is_plain, store.tensors))
+        or _is_candle(store.tensors)
         or _role_by_words(store.tensors) is not None
     )
 
@@ -114,7 +119,8 @@ def read(candidate: Candidate) -> Adapter:
         Factors without a partner, or of which it cannot be told how they fit.
     """
     store = candidate.tensors
-    refuse_other_methods(store.path, store.tensors)
+    candle = _is_candle(store.tensors)
+    refuse_other_methods(store.path, [key for key in store.tensors if not (candle and CANDLE.fullmatch(key))])
     if any(map(PACKED.search, store.tensors)):
         raise AdapterError(
             store.path,
@@ -125,8 +131,8 @@ def read(candidate: Candidate) -> Adapter:
     if named:
         found, carried = _of_peft(candidate)
         modules, notes = _scaled(store, found)
-    elif any(map(_is_plain, store.tensors)):
-        found, carried = collect(store.tensors, plain_role, store.path)
+    elif any(map(_is_plain, store.tensors)) or candle:
+        found, carried = collect(store.tensors, _role_in_candle if candle else plain_role, store.path)
         modules, notes = _scaled(store, found)
     else:
         found, carried = collect(store.tensors, _role_by_words(store.tensors) or plain_role, store.path)
@@ -155,6 +161,26 @@ def _is_plain(key: str) -> bool:
     """
     role = plain_role(key) if "lora" in key else None
     return role is not None and role[1] != "alpha"
+
+
+def _is_candle(tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether there is a layer 0 in candle-lora's names; GLoRA has ``a1`` and ``a2`` for every module.
+
+    >>> some = dict.fromkeys(["lora_linear.a0.weight", "lora_linear.b0.weight"], StoredTensor("float32", (4, 4)))
+    >>> _is_candle(some), _is_candle({"lora_unet_x.a1.weight": StoredTensor("float32", (4, 4))})
+    (True, False)
+    """
+    return any(key.endswith("a0.weight") and CANDLE.fullmatch(key) is not None for key in tensors)
+
+
+def _role_in_candle(key: str) -> Role | None:
+    """What a tensor is in candle-lora's names.
+
+    >>> _role_in_candle("h.0.lora_linear.a1.weight"), _role_in_candle("h.0.lora_linearb1.weight")
+    (('h.0.lora_linear.1', 'A'), ('h.0.lora_linear.1', 'B'))
+    """
+    match = CANDLE.fullmatch(key)
+    return None if match is None else (f"{match['module']}.{match['number']}", match["side"].upper())
 
 
 def _scaled(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], list[str]]:

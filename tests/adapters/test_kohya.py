@@ -139,13 +139,15 @@ def test_what_is_carried_is_said(make_file: Make) -> None:
         f"{Q}.dora_scale": normal(8, 1),
         "diffusion_model.norm.diff": normal(3),
         "diffusion_model.norm.diff_b": normal(3),
+        "lora_unet_norm1.w_norm": normal(3),
+        "lora_unet_norm1.b_norm": normal(3),
         "bundle_emb.token.clip_l": normal(2, 3),
         "lora_te_fc1.alpha": np.array(1.0),
     }
     adapter = adapters.open(make_file(pair() | more))
     assert set(adapter.carried) == set(more)
     assert any("DoRA" in note for note in adapter.notes)
-    assert any(note.startswith("2 tensors are differences of a whole weight") for note in adapter.notes)
+    assert any(note.startswith("4 tensors are differences of a whole weight") for note in adapter.notes)
 
 
 def test_a_stored_alpha_of_zero_is_said(make_file: Make) -> None:

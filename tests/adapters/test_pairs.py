@@ -231,3 +231,22 @@ def test_shards_of_paddlenlp_beside_its_optimizer(make_file: Make) -> None:
         (folder / f"{kind}.safetensors.index.json").write_text(json.dumps(index))
     (folder / "lora_config.json").write_text(json.dumps({"r": 2, "scaling": 1.5}))
     assert [(module.r, module.scaling) for module in adapters.open(folder).modules] == [(2, 1.5)]
+
+
+def test_numbered_layers_of_candle_lora(make_file: Make) -> None:
+    names = {"model.lora_llamaa0.weight": A, "model.lora_llamab0.weight": B}
+    names |= {f"h.{i}.lora_linear.{side}{i}.weight": x for i in (0, 1) for side, x in (("a", A), ("b", B))}
+    adapter = adapters.open(make_file(names))
+    assert [module.name for module in adapter.modules] == [
+        "h.0.lora_linear.0",
+        "h.1.lora_linear.1",
+        "model.lora_llama.0",
+    ]
+    for module in adapter.modules:
+        lora_A, lora_B = module.factors()
+        np.testing.assert_array_equal(lora_B @ lora_A, B.astype(np.float64) @ A)
+
+
+def test_glora_is_no_candle_lora(make_file: Make) -> None:
+    with pytest.raises(AdapterError, match="a GLoRA"):
+        adapters.open(make_file({f"lora_unet_q.{x}.weight": A if x[0] == "a" else B for x in ("a1", "a2", "b1", "b2")}))
