@@ -44,9 +44,34 @@ UNBOUNDED = re.compile(rb"c[\w.]+\n(bytearray|encode)\n")
 CALLED = re.compile(r"GLOBAL ([\w.]+)")
 """What torch's refusal names as the function that the file asks to call."""
 
-INSIDE = ("state_dict", "model_state_dict", "model", "lora", "lora_state_dict", "module", "ip_adapter")
-"""Under which checkpoints of Lightning, LitGPT, Microsoft's loralib, DeepSpeed and IP-Adapter (FaceID: LoRA beside its
-own projections) keep their tensors."""
+INSIDE = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "lora",
+    "lora_state_dict",
+    "module",
+    "ip_adapter",
+    "lora_weights",
+)
+"""Under which checkpoints of Lightning, LitGPT, Microsoft's loralib, DeepSpeed, IP-Adapter (FaceID: LoRA beside its own
+projections) and PhotoMaker (beside its encoder) keep their tensors, where others lie beside them."""
+
+NOT_INSIDE = re.compile(r"optim|scheduler|scaler|rng|callbacks|loops")
+"""In what they call the tensors that only a training goes on with."""
+
+MOST_LEVELS = 4
+"""Of dictionaries in one another; Mix-of-Show has three, CLIP-LoRA too."""
+
+MOST_ENTRIES = 100_000
+"""In all dictionaries together: one that stands in many places is counted everywhere."""
+
+MARKED = re.compile(rb"[0-9]{2}\x03\x04")
+"""First bytes of GPT-SoVITS's files, which writes its version over the two letters PK (``my_save2``,
+RVC-Boss/GPT-SoVITS ``GPT_SoVITS/process_ckpt.py``)."""
+
+GGLA = b"algg"
+"""First bytes of a LoRA of llama.cpp from before GGUF."""
 
 CONVERT = "convert it to safetensors where it comes from"
 
@@ -58,9 +83,10 @@ class TorchFile:
     Attributes
     ----------
     path : of the file.
-    tensors : what is stored under each name; of a list, under each position, ``"0"`` first; of a checkpoint that has
-        them under one of :data:`INSIDE`, by their names in there.
-    mapped : the tensors themselves.
+    tensors : what is stored under each name; of a list, under each position, ``"0"`` first; of dictionaries in one
+        another, under their names with dots between, without that of a checkpoint's only one or one of :data:`INSIDE`.
+    mapped : the tensors themselves; a number in a dictionary is one of no dimension.
+    plain : dictionaries without tensors, by name: configurations.
     size : of the file when it was opened.
     """
 
@@ -68,6 +94,7 @@ class TorchFile:
     tensors: Mapping[str, StoredTensor]
     mapped: Mapping[str, torch.Tensor] = field(repr=False)
     size: int = field(repr=False)
+    plain: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def open(cls, path: Path) -> TorchFile:
@@ -97,12 +124,12 @@ class TorchFile:
             raise _no_tensors(path, what) from None
         if isinstance(loaded, list | tuple):
             loaded = {str(place): value for place, value in enumerate(loaded)}
-        if isinstance(loaded, dict):
-            loaded = _inside(loaded)
         if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
-        tensors = {key: _stored(key, value, path) for key, value in loaded.items()}
-        return cls(path=path, tensors=tensors, mapped=loaded, size=size)
+        spread = _Spread(path)
+        mapped = spread.tensors(loaded)
+        tensors = {key: _stored(key, value, path) for key, value in mapped.items()}
+        return cls(path=path, tensors=tensors, mapped=mapped, size=size, plain=spread.plain)
 
     def read(self, key: str, dtype: str | None = None) -> Numbers:
         """The tensor of that name, see :class:`~lorarank.adapters.tensors.Store`."""
@@ -118,14 +145,72 @@ class TorchFile:
         return np.asarray(tensor.numpy())
 
 
-def _inside(loaded: dict[Any, Any]) -> dict[Any, Any]:
-    """The tensors of a checkpoint; everything as it is where they do not lie one level down.
+class _Spread:
+    """The tensors of a file by name, whatever dictionaries they lie in."""
 
-    >>> _inside({"epoch": 3, "state_dict": {"q": 1}}), _inside({"q": 1})
-    ({'q': 1}, {'q': 1})
-    """
-    below = [loaded[name] for name in INSIDE if isinstance(loaded.get(name), dict)]
-    return below[0] if len(below) == 1 else loaded
+    def __init__(self, path: Path) -> None:
+        self.plain: dict[str, Any] = {}
+        self._path = path
+        self._entries = 0
+
+    def tensors(self, loaded: dict[str, Any]) -> dict[str, Any]:
+        """Tensors, and whatever else is of no plain kind, which is for :func:`_stored` to refuse.
+
+        >>> import torch
+        >>> spread = _Spread(Path("x.pt"))
+        >>> list(spread.tensors({"weight": {"q": {"lora_A": torch.ones(1), "scaling": 2.0}}, "config": {"r": 8}}))
+        ['q.lora_A', 'q.scaling']
+        >>> spread.plain
+        {'config': {'r': 8}}
+        """
+        below = {key: value for key, value in loaded.items() if isinstance(value, dict) and not NOT_INSIDE.search(key)}
+        self.plain = {key: value for key, value in below.items() if not self._has_tensors(value)}
+        held = [key for key in below if key not in self.plain]
+        named = [key for key in INSIDE if key in held]
+        if len(named) > 1:
+            raise AdapterError(
+                f"{self._path}: {named[0]}", f"a dict where a tensor is needed, beside {named[1]}", do=CONVERT
+            )
+        alone = len(held) == 1 and not any(map(_is_tensor, loaded.values()))
+        if named or alone:
+            return self._spread(below[(named or held)[0]])
+        return self._spread({key: one for key, one in loaded.items() if key in held or not isinstance(one, dict)})
+
+    def _has_tensors(self, value: Any, level: int = 1) -> bool:
+        """Whether there is a tensor in a dictionary, or in one in it."""
+        if not isinstance(value, dict):
+            return _is_tensor(value)
+        self._count(value, level)
+        return any(self._has_tensors(one, level + 1) for one in value.values())
+
+    def _spread(self, loaded: dict[Any, Any], start: str = "", level: int = 1) -> dict[str, Any]:
+        import torch
+
+        self._count(loaded, level)
+        found: dict[str, Any] = {}
+        for key, value in loaded.items():
+            name = f"{start}{key}"
+            if isinstance(value, dict):
+                below = self._spread(value, f"{name}.", level + 1)
+            elif type(value) in (int, float):
+                below = {name: torch.tensor(value, dtype=torch.float64)}
+            else:
+                below = {} if value is None or isinstance(value, str | bool) else {name: value}
+            if not found.keys().isdisjoint(below):
+                raise AdapterError(f"{self._path}: {name}", "two tensors have one name", do=CONVERT)
+            found |= below
+        return found
+
+    def _count(self, loaded: dict[Any, Any], level: int) -> None:
+        self._entries += len(loaded)
+        if level > MOST_LEVELS or self._entries > MOST_ENTRIES:
+            raise AdapterError(self._path, "more dictionaries in one another than any adapter has", do=CONVERT)
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
 
 
 class _Archive(FileIO):
@@ -156,6 +241,7 @@ def _check_archive(path: Path) -> int:
         size = path.stat().st_size
         if size == 0:
             raise AdapterError(path, "the file is empty", do="download it again")
+        _check_head(path, file.read(4))
         try:
             with zipfile.ZipFile(_Archive(file, path)) as archive:
                 entries = archive.infolist()
@@ -176,6 +262,23 @@ def _check_archive(path: Path) -> int:
     for called in filter(None, map(UNBOUNDED.search, pickles)):
         raise _no_tensors(path, f"it asks to call {called[1].decode()}")
     return size
+
+
+def _check_head(path: Path, head: bytes) -> None:
+    """Name what is no archive of torch's, but known."""
+    if MARKED.fullmatch(head):
+        raise AdapterError(
+            path,
+            "a file of GPT-SoVITS, which writes a version over its first two bytes",
+            why="torch opens no such file",
+            do="write the letters PK there in a copy",
+        )
+    if head == GGLA:
+        raise AdapterError(
+            path,
+            "a LoRA of llama.cpp from before GGUF",
+            do="convert what it was made from, with convert_lora_to_gguf.py",
+        )
 
 
 def _check_entries(path: Path, entries: Sequence[ZipInfo], size: int) -> None:

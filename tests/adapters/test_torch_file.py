@@ -34,6 +34,9 @@ def bin_folder(make_folder: Make) -> Path:
 GOOD = {"q.lora_A.weight": torch.ones(4, 6), "q.lora_B.weight": torch.ones(6, 4)}
 
 
+MANY = {str(i): torch.ones(1) for i in range(300)}
+
+
 class Bomb:
     """Unpickling it makes a folder."""
 
@@ -64,8 +67,11 @@ BINS: dict[str, tuple[Any, str]] = {
     "a list": ([torch.ones(2)], r"holds no lora_A and lora_B among its 1 tensors \(0\)"),
     "a tensor": (torch.ones(2), "holds a Tensor, not tensors by name"),
     "numbers for names": ({1: torch.ones(2)}, "not tensors by name"),
-    "a number": (GOOD | {"x": 1}, "x: a int where a tensor is needed"),
-    "nested": ({"something": GOOD}, "something: a dict where a tensor is needed"),
+    "a list of numbers": (GOOD | {"x": [1]}, "x: a list where a tensor is needed"),
+    "a list further down": ({"something": GOOD | {"y": {"x": [1]}}}, "y.x: a list where a tensor is needed"),
+    "dictionaries of dictionaries": ({"a": {"b": {"c": {"d": {"e": GOOD}}}}}, "more dictionaries in one another"),
+    "one dictionary in many places": ({"x": dict.fromkeys(map(str, range(400)), MANY)}, "more dictionaries in one"),
+    "one name twice": ({"x": GOOD, "y": {"z.w": torch.ones(1), "z": {"w": torch.ones(1)}}}, "y.z: two tensors have"),
     "sparse": (GOOD | {"x": torch.eye(3).to_sparse()}, "x: a sparse, quantised or absent tensor"),
     "absent": (GOOD | {"x": torch.empty(3, device="meta")}, "x: a sparse, quantised or absent tensor"),
     "one number 10**12 times": (
@@ -181,7 +187,7 @@ def test_bins_without_torch(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -
         adapters.open(bin_folder)
 
 
-@pytest.mark.parametrize("inside", ["state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize("inside", ["state_dict", "model", "model_state_dict", "weight", "net"])
 def test_a_checkpoint_that_keeps_its_tensors_one_level_down(inside: str, tmp_path: Path) -> None:
     tensors = {"q.lora_A.weight": torch.ones(2, 6), "q.lora_B.weight": torch.ones(8, 2)}
     torch.save({inside: tensors, "epoch": 3, "optimizer_states": [{"lr": 0.1}]}, tmp_path / "lora.ckpt")
@@ -211,5 +217,33 @@ def test_the_lora_in_an_ip_adapter_for_faces(tmp_path: Path) -> None:
 def test_two_models_in_a_checkpoint_are_not_chosen_among(tmp_path: Path) -> None:
     tensors = {"q.lora_A.weight": torch.ones(2, 6), "q.lora_B.weight": torch.ones(8, 2)}
     torch.save({"model": tensors, "state_dict": tensors}, tmp_path / "lora.ckpt")
-    with pytest.raises(AdapterError, match="model: a dict where a tensor is needed"):
+    with pytest.raises(AdapterError, match="state_dict: a dict where a tensor is needed, beside model"):
         adapters.open(tmp_path / "lora.ckpt")
+
+
+def test_dictionaries_in_one_another_are_names_with_dots(tmp_path: Path) -> None:
+    factors = {"lora_down.weight": torch.ones(2, 6), "lora_up.weight": torch.ones(8, 2)}
+    unet = {f"mid.attn.to_q.{key}": value for key, value in factors.items()}
+    token = {"<cat>": torch.ones(1, 8)}
+    torch.save({"params": {"new_concept_embedding": token, "unet": unet, "note": "x", "epoch": 3}}, tmp_path / "x.pth")
+    adapter = adapters.open(tmp_path / "x.pth")
+    assert [(module.name, module.r) for module in adapter.modules] == [("unet.mid.attn.to_q", 2)]
+    assert adapter.carried == ("epoch", "new_concept_embedding.<cat>")
+
+
+def test_the_lora_beside_the_encoder_of_photomaker(tmp_path: Path) -> None:
+    inside = {"unet.q.lora.down.weight": torch.ones(2, 6), "unet.q.lora.up.weight": torch.ones(8, 2)}
+    torch.save({"id_encoder": {"proj.weight": torch.ones(4, 4)}, "lora_weights": inside}, tmp_path / "photomaker.bin")
+    adapter = adapters.open(tmp_path / "photomaker.bin")
+    assert [(module.name, module.r, module.scaling) for module in adapter.modules] == [("unet.q", 2, 1.0)]
+    assert adapter.carried == ()
+
+
+@pytest.mark.parametrize(("head", "message"), [(b"03\x03\x04", "a file of GPT-SoVITS"), (b"algg", "from before GGUF")])
+def test_files_that_are_known_by_their_first_bytes(head: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "lora.pth"
+    torch.save({"weight": GOOD, "config": {"r": 4}, "info": "1epoch", "lora_rank": 4}, path)
+    assert adapters.open(path).modules[0].r == 4
+    path.write_bytes(head + path.read_bytes()[4:])
+    with pytest.raises(AdapterError, match=message):
+        adapters.open(path)
