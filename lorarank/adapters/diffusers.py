@@ -98,7 +98,7 @@ def read_plain(candidate: Candidate, form: str, unscaled: str) -> Adapter:
     modules = [
         build(store, one, alpha_scaling(store, one, way), transposed=way) for one, way in zip(found, ways, strict=True)
     ]
-    modules, notes = scaled(modules, store.path, unscaled)
+    modules, notes = scaled(modules, store, unscaled)
     if any("magnitude_vector" in key or key.endswith(".dora_scale") for key in carried):
         notes.append(NOTES["use_dora"])
     return assemble(candidate, form, modules, carried, notes=notes)

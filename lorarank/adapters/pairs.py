@@ -190,7 +190,7 @@ def _scaled(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], lis
         kind = "embedding" if "lora_embedding_A" in one.A else ""
         way = kept(store, one)
         modules.append(build(store, one, alpha_scaling(store, one, way), transposed=way, kind=kind))
-    modules, notes = scaled(modules, store.path, UNCONFIGURED)
+    modules, notes = scaled(modules, store, UNCONFIGURED)
     told = "as Paddle keeps them" if is_paddle(store) else "by their shapes"
     others = [module.keys[0] for module in modules if module.transposed]
     if others:

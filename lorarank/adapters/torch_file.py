@@ -66,6 +66,9 @@ MOST_LEVELS = 4
 MOST_ENTRIES = 100_000
 """In all dictionaries together: one that stands in many places is counted everywhere."""
 
+LARGEST = 2**63
+"""Whole numbers from here on are none that a configuration has, and float64 ends."""
+
 MARKED = re.compile(rb"[0-9]{2}\x03\x04")
 """First bytes of GPT-SoVITS's files, which writes its version over the two letters PK (``my_save2``,
 RVC-Boss/GPT-SoVITS ``GPT_SoVITS/process_ckpt.py``)."""
@@ -122,12 +125,13 @@ class TorchFile:
             called = CALLED.search(str(error))
             what = f"it asks to call {called[1]}" if called else "it is damaged or holds other objects"
             raise _no_tensors(path, what) from None
-        if isinstance(loaded, list | tuple):
+        spread = _Spread(path)
+        listed = isinstance(loaded, list | tuple)
+        if listed:
             loaded = {str(place): value for place, value in enumerate(loaded)}
         if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
-        spread = _Spread(path)
-        mapped = spread.tensors(loaded)
+        mapped = loaded if listed else spread.tensors(loaded)
         tensors = {key: _stored(key, value, path) for key, value in mapped.items()}
         return cls(path=path, tensors=tensors, mapped=mapped, size=size, plain=spread.plain)
 
@@ -192,7 +196,7 @@ class _Spread:
             name = f"{start}{key}"
             if isinstance(value, dict):
                 below = self._spread(value, f"{name}.", level + 1)
-            elif type(value) in (int, float):
+            elif type(value) is float or (type(value) is int and abs(value) < LARGEST):
                 below = {name: torch.tensor(value, dtype=torch.float64)}
             else:
                 below = {} if value is None or isinstance(value, str | bool) else {name: value}

@@ -68,6 +68,7 @@ BINS: dict[str, tuple[Any, str]] = {
     "a tensor": (torch.ones(2), "holds a Tensor, not tensors by name"),
     "numbers for names": ({1: torch.ones(2)}, "not tensors by name"),
     "a list of numbers": (GOOD | {"x": [1]}, "x: a list where a tensor is needed"),
+    "a number too large": (GOOD | {"x": 10**400}, "x: a int where a tensor is needed"),
     "a list further down": ({"something": GOOD | {"y": {"x": [1]}}}, "y.x: a list where a tensor is needed"),
     "dictionaries of dictionaries": ({"a": {"b": {"c": {"d": {"e": GOOD}}}}}, "more dictionaries in one another"),
     "one dictionary in many places": ({"x": dict.fromkeys(map(str, range(400)), MANY)}, "more dictionaries in one"),
