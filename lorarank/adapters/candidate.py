@@ -12,6 +12,7 @@ from pathlib import Path
 from lorarank.adapters.peft_config import FILE_NAME
 from lorarank.adapters.store import INDEX_SUFFIX, SUFFIXES, open_store
 from lorarank.adapters.tensors import Store
+from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError
 
 PEFT_WEIGHTS = ("adapter_model.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model.bin")
@@ -89,7 +90,14 @@ class Candidate:
             found = [path for path in files if path.name.endswith(suffixes) and not SHARD.search(path.name)]
             if found:
                 return found[0] if len(found) == 1 else None
-        return None
+        return self._delta
+
+    @property
+    def _delta(self) -> Path | None:
+        """OpenDelta's file, named as a model's beside a configuration that tells what it is."""
+        config, weights = self.folder / "config.json", self.folder / "pytorch_model.bin"
+        is_delta = weights.is_file() and config.is_file() and read_json(config).get("delta_type") == "lora"
+        return weights if is_delta else None
 
     @cached_property
     def store(self) -> Store | None:

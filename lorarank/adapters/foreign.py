@@ -194,7 +194,11 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
     if "lora_controlnet" in keys:  # left there as a mark (comfyanonymous/ComfyUI comfy/controlnet.py)
         what, why = "a Control-LoRA", "it is a whole ControlNet, of which some layers are factors and others are not"
         return AdapterError(path, what, why=why, do=OTHER_METHOD)
-    whole = [key for key in keys if key.endswith((".diff", ".diff_b", ".diff_m", ".w_norm", ".b_norm", ".alpha"))]
+    whole = [
+        key
+        for key in keys
+        if key.endswith(("::diff::0", ".diff", ".diff_b", ".diff_m", ".w_norm", ".b_norm", ".alpha"))
+    ]
     all_keys, keys = keys, [key for key in keys if "lora" in key or "w_" in key]
     for one, other, name in HALVES:
         halves = [key for key in keys if re.search(one, key)]

@@ -20,6 +20,7 @@ from lorarank.adapters.factors import assemble, build, by_side, collect, factor_
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, usable_alpha
 from lorarank.adapters.stacks import Stacks
+from lorarank.adapters.store import TORCH_SUFFIXES
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError
 
@@ -63,7 +64,7 @@ def recognises(candidate: Candidate) -> bool:
     >>> role_of("model.layers.0.self_attn.q_proj.lora_b"), role_of("model.norm.weight")
     (('model.layers.0.self_attn.q_proj', 'B'), None)
     """
-    if candidate.has(FACTOR):
+    if candidate.has(FACTOR) and not (candidate.weights and candidate.weights.name.endswith(TORCH_SUFFIXES)):
         return True
     config = {} if candidate.config is None else read_json(candidate.config)
     return "peft_type" not in config and (not CONFIGURED.isdisjoint(config) or _is_vision(candidate, config))

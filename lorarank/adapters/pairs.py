@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from lorarank.adapters.adapter import Adapter, LoraModule
@@ -26,9 +27,10 @@ from lorarank.adapters.factors import (
     kept,
 )
 from lorarank.adapters.foreign import refuse_other_methods
-from lorarank.adapters.peft_config import FILE_NAME, NOTES, OTHER_METHOD
-from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, without_wrappers
-from lorarank.adapters.tensors import Store, StoredTensor
+from lorarank.adapters.peft_config import FILE_NAME, NOTES, OTHER_METHOD, usable_alpha
+from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, refuse_beside, without_wrappers
+from lorarank.adapters.tensors import Store, StoredTensor, read_number
+from lorarank.adapters.tool_names import names_of
 from lorarank.adapters.trainer_files import FILES, scaled
 from lorarank.errors import AdapterError, printable
 
@@ -51,6 +53,7 @@ WORDS = (
     ("lora.A", "lora.B"),  # minimind
     ("matrix_A", "matrix_B"),  # SwissArmyTransformer
     ("lora_right_weight", "lora_left_weight"),  # DeepSpeed-Chat
+    ("adaptor.A", "adaptor.B"),  # Llama 3.2 in 4 bits (meta-llama/llama-models models/llama3/quantization/loader.py)
     ("w_a", "w_b"),
 )
 """Words that tell the factors of a module apart: of the one that is applied first, of the other."""
@@ -79,9 +82,14 @@ MOST_GUESSED = 20_000
 LONGEST_GUESSED = 200
 """Characters of such names."""
 
-CANDLE = re.compile(r"(?P<module>(?:.+\.)?lora_[a-z_]+?)\.?(?P<side>[ab])(?P<number>[0-9]{1,4})\.weight")
-"""Factors of candle-lora's, which numbers the layers of a struct from 0 and saves them without a dot before the letter
-(EricLBuehler/candle-lora ``candle-lora/src/loralinear.rs``)."""
+SCALING = re.compile(r"\.(?:lora_)?scaling$")
+"""A number behind the name of a module, by which its product counts (mobiusml/hqq ``hqq/core/peft.py``)."""
+
+AROUND = re.compile(r"\.parametrizations\.\w+\.[0-9]+$|\.lora$")
+"""What torch's parametrizations and OpenDelta put between the name of a module and that of a factor."""
+
+MAGNITUDE = re.compile(r"magnitude_vector|\.(?:dora_scale|magnitude(?:_[rc])?|weight_m_wdecomp\.weight)$")
+"""Of DoRA by PEFT, kohya, Stable Audio 3 and DoRA's authors (NVlabs/DoRA ``peft/tuners/dora.py``)."""
 
 PACKED = re.compile(
     r"\.(?:(?:qkv_proj|out_proj|mlp_fc[12])(?:_context)?|mlp_context_fc[12]"
@@ -92,6 +100,8 @@ PACKED = re.compile(
 
 NARROW = 2
 """How many times the rank has to fit into the two other dimensions, where nothing but a word tells of a factor."""
+
+ASSUMED = "A layout of no known tool: scaling 1 is assumed, and names of modules are what the names of factors share."
 
 UNCONFIGURED = (
     f"No {FILE_NAME} lies beside it, so alpha is unknown: scaling 1 is assumed. Ranks and shares of energy of a module "
@@ -105,7 +115,7 @@ def recognises(candidate: Candidate) -> bool:
     return store is not None and (
         any(map(_is_of_peft, store.tensors))
         or any(map(_is_plain, store.tensors))
-        or _is_candle(store.tensors)
+        or names_of(store.tensors) is not None
         or _role_by_words(store.tensors) is not None
     )
 
@@ -119,8 +129,9 @@ def read(candidate: Candidate) -> Adapter:
         Factors without a partner, or of which it cannot be told how they fit.
     """
     store = candidate.tensors
-    candle = _is_candle(store.tensors)
-    refuse_other_methods(store.path, [key for key in store.tensors if not (candle and CANDLE.fullmatch(key))])
+    tool = names_of(store.tensors)
+    others = [key for key in store.tensors if tool is None or tool.role_of(key) is None]
+    refuse_other_methods(store.path, others)
     if any(map(PACKED.search, store.tensors)):
         raise AdapterError(
             store.path,
@@ -131,9 +142,12 @@ def read(candidate: Candidate) -> Adapter:
     if named:
         found, carried = _of_peft(candidate)
         modules, notes = _scaled(store, found)
-    elif any(map(_is_plain, store.tensors)) or candle:
-        found, carried = collect(store.tensors, _role_in_candle if candle else plain_role, store.path)
+    elif tool is not None:
+        found, carried = collect(store.tensors, tool.role_of, store.path)
         modules, notes = _scaled(store, found)
+    elif any(map(_is_plain, store.tensors)):
+        found, carried = _of_parameters(store)
+        modules, notes = _scaled(store, found, {SCALING.sub("", key): key for key in carried if SCALING.search(key)})
     else:
         found, carried = collect(store.tensors, _role_by_words(store.tensors) or plain_role, store.path)
         _refuse_bottlenecks(store, found)
@@ -144,7 +158,7 @@ def read(candidate: Candidate) -> Adapter:
                 f"{len(more)} tensors like {printable(more[0])} are named as factors and are no matrices: carried, not "
                 "measured."
             )
-    if any("magnitude_vector" in key or key.endswith(".dora_scale") for key in carried):
+    if any(map(MAGNITUDE.search, carried)):
         notes.append(NOTES["use_dora"])
     return assemble(candidate, "pairs", modules, carried, notes=notes, named=named)
 
@@ -163,34 +177,34 @@ def _is_plain(key: str) -> bool:
     return role is not None and role[1] != "alpha"
 
 
-def _is_candle(tensors: Mapping[str, StoredTensor]) -> bool:
-    """Whether there is a layer 0 in candle-lora's names; GLoRA has ``a1`` and ``a2`` for every module.
-
-    >>> some = dict.fromkeys(["lora_linear.a0.weight", "lora_linear.b0.weight"], StoredTensor("float32", (4, 4)))
-    >>> _is_candle(some), _is_candle({"lora_unet_x.a1.weight": StoredTensor("float32", (4, 4))})
-    (True, False)
-    """
-    return any(key.endswith("a0.weight") and CANDLE.fullmatch(key) is not None for key in tensors)
-
-
-def _role_in_candle(key: str) -> Role | None:
-    """What a tensor is in candle-lora's names.
-
-    >>> _role_in_candle("h.0.lora_linear.a1.weight"), _role_in_candle("h.0.lora_linearb1.weight")
-    (('h.0.lora_linear.1', 'A'), ('h.0.lora_linear.1', 'B'))
-    """
-    match = CANDLE.fullmatch(key)
-    return None if match is None else (f"{match['module']}.{match['number']}", match["side"].upper())
+def _of_parameters(store: Store) -> tuple[list[Named], tuple[str, ...]]:
+    """Factors that are parameters themselves, and what is none."""
+    found, carried = collect(store.tensors, plain_role, store.path)
+    for key in carried:
+        if not (SCALING.search(key) and store.tensors[key].size == 1):
+            refuse_beside(key, f"{store.path}", "the tool")
+    short = [AROUND.sub("", one.module) for one in found]
+    if len(set(short)) == len(found):  # two parametrizations of one weight keep their numbers
+        found = [one._replace(module=name) for one, name in zip(found, short, strict=True)]
+    return found, carried
 
 
-def _scaled(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], list[str]]:
-    """Modules of factors whose names say how they fit."""
-    modules = []
+def _scaled(
+    store: Store, found: Sequence[Named], scalings: Mapping[str, str] | None = None
+) -> tuple[list[LoraModule], list[str]]:
+    """Modules of factors whose names say how they fit; ``scalings`` are keys of numbers, by the names of modules."""
+    modules: list[LoraModule] = []
+    notes: list[str] = []
     for one in found:
         kind = "embedding" if "lora_embedding_A" in one.A else ""
         way = kept(store, one)
         modules.append(build(store, one, alpha_scaling(store, one, way), transposed=way, kind=kind))
-    modules, notes = scaled(modules, store, UNCONFIGURED)
+    keys = [scalings.get(one.module) for one in found] if scalings else []
+    if keys and None not in keys:
+        values = [usable_alpha(read_number(store, key), f"{store.path}: {key}") for key in keys if key]
+        modules = [replace(module, scaling=value) for module, value in zip(modules, values, strict=True)]
+    else:
+        modules, notes = scaled(modules, store, UNCONFIGURED)
     told = "as Paddle keeps them" if is_paddle(store) else "by their shapes"
     others = [module.keys[0] for module in modules if module.transposed]
     if others:
@@ -290,9 +304,9 @@ def _guessed(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], li
             )
         kinds.setdefault(way, one)
         modules.append(build(store, one, 1.0, transposed=way))
-    notes = [
-        "A layout of no known tool: scaling 1 is assumed, and names of modules are what the names of factors share."
-    ]
+    modules, notes = scaled(modules, store, ASSUMED)
+    if notes != [ASSUMED]:
+        notes.append("Names of modules are what the names of factors share.")
     for way, one in kinds.items():
         form_A, form_B = "(in, r)" if "A" in way else "(r, in)", "(r, out)" if "B" in way else "(out, r)"
         key_A, key_B = printable(one.A), printable(one.B)

@@ -81,13 +81,7 @@ def pair(keys: Iterable[str], where: str, member: str | None = None) -> tuple[li
     others: list[str] = []
     for key, match in matches.items():
         if match is None:
-            if BESIDE.search(key):
-                raise AdapterError(
-                    f"{where}: {key}",
-                    "a part of the update that PEFT's LoRA does not have",
-                    why="ΔW is more than lora_B @ lora_A",
-                    do="merge it with the fork of PEFT that trained it",
-                )
+            refuse_beside(key, where, "the fork of PEFT")
             if not key.endswith("bias") and LIKE_A_FACTOR.search(key):
                 raise AdapterError(f"{where}: {key}", "looks like a LoRA factor, but its name is not one PEFT gives")
             others.append(key)
@@ -110,6 +104,23 @@ def pair(keys: Iterable[str], where: str, member: str | None = None) -> tuple[li
             )
     order = sorted(found, key=lambda place: (natural_order(place[0]), place[1]))
     return [Pair(*place, found[place]["A"], found[place]["B"]) for place in order], sorted(others, key=natural_order)
+
+
+def refuse_beside(key: str, where: str, trainer: str) -> None:
+    """Refuse a tensor that is a part of the update and no factor of it.
+
+    Raises
+    ------
+    AdapterError
+        It is one by its name; ``trainer`` is what can merge it.
+    """
+    if BESIDE.search(key):
+        raise AdapterError(
+            f"{where}: {key}",
+            "a part of the update that PEFT's LoRA does not have",
+            why="ΔW is more than lora_B @ lora_A",
+            do=f"merge it with {trainer} that trained it",
+        )
 
 
 def _of_member(

@@ -43,6 +43,7 @@ WORDS = {
     ("model.layers.0.q_proj.lora.A.weight", "model.layers.0.q_proj.lora.B.weight"): "model.layers.0.q_proj",
     ("layers.0.dense.matrix_A.0", "layers.0.dense.matrix_B.0"): "layers.0.dense.0",
     ("h.0.q.lora_right_weight", "h.0.q.lora_left_weight"): "h.0.q",
+    ("layers.0.attention.wq.adaptor.A.weight", "layers.0.attention.wq.adaptor.B.weight"): "layers.0.attention.wq",
 }
 
 
@@ -65,7 +66,8 @@ FORMS = {
     "module.base_model.model.h.0.q.lora_{}.default.weight": "h.0.q",
     "blocks.0.q.lora_{}.default.weight": "blocks.0.q",
     "h.0.q.lora_{}": "h.0.q",
-    "h.0.q.parametrizations.weight.0.lora_{}": "h.0.q.parametrizations.weight.0",
+    "h.0.q.parametrizations.weight.0.lora_{}": "h.0.q",
+    "h.0.q.lora.lora_{}": "h.0.q",
 }
 
 
@@ -159,6 +161,17 @@ def test_models_are_no_pairs(case: str, make_file: Make) -> None:
         ({"w_a_0": A, "w_b_0": B, "w_a_1": A}, "w_a_1: a factor without its partner"),
         ({"q.lora_A.weight": A, "q.lora_B.weight": normal(8, 3)}, "does not fit"),
         ({"q.lora_A.weight": A, "q.lora_B.weight": B, "q.lora_E.weight": A}, "an AdaLoRA"),
+        ({"q.lora.lora_A": A, "q.lora.lora_B": B, "q.lora.gate": normal(1, 2)}, "a SoRA"),
+        ({"q.lora_A": A, "q.lora_B": B, "q.lora_moe_gating.w_gate": A}, "a Conv-LoRA"),
+        ({"q.lora_A": A, "q.lora_B": B, "q.lora_tasks_A.x": A}, "an MTLoRA"),
+        (
+            {"q_proj.experts.0.lora_A.weight": A, "q_proj.experts.0.lora_B.weight": B, "q_proj.moe_gate.weight": A},
+            "MoLA",
+        ),
+        ({"q.parametrizations.weight.0.lora_A": A, "q.parametrizations.weight.0.M_xs": normal(2, 2)}, "a LoRA-XS"),
+        ({"q.lora_A": A, "q.lora_B": B, "q.lora_G": normal(2, 2)}, "Merge it with the tool that trained it"),
+        ({"k.multi_lora_b": normal(18, 1)}, "rescales"),
+        ({"q::diff::0": A}, "1 differences of whole weights"),
     ],
 )
 def test_what_is_refused(tensors: dict[str, np.ndarray], message: str, make_file: Make) -> None:
@@ -187,6 +200,9 @@ def test_a_mixture_of_loras_is_declined_by_name(key: str, make_file: Make) -> No
 
 
 TRAINERS = {
+    "VoxCPM": ("lora_config.json", {"base_model": "x", "lora_config": {"r": 2, "alpha": 6}}, "layers.0.q_proj.lora_{}"),
+    "OpenDelta": ("config.json", {"delta_type": "lora", "lora_r": 2, "lora_alpha": 6}, "block.0.q.lora.lora_{}"),
+    "Llama 3.2": ("params.json", {"lora_args": {"rank": 2, "scale": 3.0}}, "layers.0.wq.adaptor.{}.weight"),
     "PaddleNLP": ("lora_config.json", {"r": 2, "lora_alpha": 6, "scaling": 3.0, "rslora": False}, "llama.q.lora_{}"),
     "mistral-finetune": ("params.json", {"dim": 20, "lora": {"rank": 2, "scaling": 3.0}}, "layers.0.wq.lora_{}.weight"),
     "moshi-finetune": (
@@ -250,3 +266,83 @@ def test_numbered_layers_of_candle_lora(make_file: Make) -> None:
 def test_glora_is_no_candle_lora(make_file: Make) -> None:
     with pytest.raises(AdapterError, match="a GLoRA"):
         adapters.open(make_file({f"lora_unet_q.{x}.weight": A if x[0] == "a" else B for x in ("a1", "a2", "b1", "b2")}))
+
+
+def test_layerdiffuse_has_its_factors_in_the_order_of_patches(make_file: Make) -> None:
+    stem = "diffusion_model.middle_block.1.attn1.to_q.weight"
+    names = {f"{stem}::lora::0": B, f"{stem}::lora::1": A}
+    (module,) = adapters.open(make_file(names)).modules
+    assert (module.name, module.scaling) == (stem.removesuffix(".weight"), 1.0)
+    np.testing.assert_array_equal(module.factors()[1], B.astype(np.float64))
+    (module,) = adapters.open(make_file(names | {f"{stem}::lora::2": np.array(6.0)}, name="alpha.safetensors")).modules
+    assert module.scaling == 3.0
+
+
+def test_llama_adapter_numbers_its_factors(make_file: Make) -> None:
+    stem = "llama.layers.0.attention"
+    names = {f"{stem}.lora_{w}_l{i}.weight": x for w in ("wq", "wo") for i, x in ((1, A), (2, B))}
+    adapter = adapters.open(make_file(names | {f"{stem}.gate": np.ones((1, 1), np.float32)}))
+    assert [(module.name, module.r) for module in adapter.modules] == [(f"{stem}.wo", 2), (f"{stem}.wq", 2)]
+    assert adapter.carried == (f"{stem}.gate",)
+
+
+def test_a_scaling_of_every_module_counts(make_file: Make) -> None:
+    names = {f"layers.{i}.q.{key}": x for i in (0, 1) for key, x in (("lora_A", A.T), ("lora_B", B.T))}
+    names |= {f"layers.{i}.q.scaling": np.array(2.0 + i, np.float32) for i in (0, 1)}
+    adapter = adapters.open(make_file(names))
+    assert [(module.r, module.scaling) for module in adapter.modules] == [(2, 2.0), (2, 3.0)]
+    assert adapter.notes == ("Factors like layers.0.q.lora_A are taken as (in, r) and (r, out), by their shapes.",)
+
+
+def test_the_scalings_of_mochi_are_those_of_two_kinds_of_projections(make_file: Make) -> None:
+    told = {f"{kind}_proj_lora_{key}": value for kind in ("qkv", "out") for key, value in (("rank", 2), ("alpha", 6))}
+    told["out_proj_lora_alpha"] = 4
+    names = {f"blocks.0.attn.{name}.lora_{side}": x for name in ("qkv_x", "proj_y") for side, x in (("A", A), ("B", B))}
+    adapter = adapters.open(make_file(names, metadata={"kwargs": json.dumps(told)}))
+    assert {module.name: module.scaling for module in adapter.modules} == {
+        "blocks.0.attn.proj_y": 2.0,
+        "blocks.0.attn.qkv_x": 3.0,
+    }
+    other = make_file(
+        names | {"x.lora_A": A, "x.lora_B": B}, metadata={"kwargs": json.dumps(told)}, name="x.safetensors"
+    )
+    assert {module.scaling for module in adapters.open(other).modules} == {1.0}
+
+
+def test_the_alpha_and_the_magnitudes_of_stable_audio(make_file: Make) -> None:
+    stem = "model.transformer.layers.0.self_attn.to_qkv.parametrizations.weight.0"
+    names = {f"{stem}.lora_A": A, f"{stem}.lora_B": B, f"{stem}.magnitude": normal(18)}
+    told = {"rank": 2, "alpha": 6, "adapter_type": "dora-rows"}
+    adapter = adapters.open(make_file(names, metadata={"lora_config": json.dumps(told)}))
+    (module,) = adapter.modules
+    assert (module.name, module.scaling) == ("model.transformer.layers.0.self_attn.to_qkv", 3.0)
+    assert NOTES["use_dora"] in adapter.notes
+    assert adapter.notes[0] == (
+        "No alpha is stored with the factors: the scaling of 3 is that of lora_config in the file."
+    )
+    broken = make_file(names, metadata={"lora_config": "{"}, name="broken.safetensors")
+    assert adapters.open(broken).modules[0].scaling == 1.0
+
+
+def test_the_scaling_of_clip_lora_is_by_the_root_of_r(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    weights = {"layer_0": {"q_proj": {"w_lora_A": torch.tensor(A), "w_lora_B": torch.tensor(B)}}}
+    torch.save({"weights": weights, "metadata": {"r": 2, "alpha": 6, "encoder": "both"}}, tmp_path / "clip.pt")
+    (module,) = adapters.open(tmp_path / "clip.pt").modules
+    assert (module.name, module.r) == ("layer_0.q_proj.w", 2)
+    assert module.scaling == pytest.approx(6 / 2**0.5)
+
+
+def test_a_folder_of_opendelta_is_no_models(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    tensors = {"block.0.q.lora.lora_A": torch.tensor(A), "block.0.q.lora.lora_B": torch.tensor(B)}
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps({"delta_type": "lora", "lora_r": 2, "lora_alpha": 6}))
+    assert [(module.name, module.scaling) for module in adapters.open(tmp_path).modules] == [("block.0.q", 3.0)]
+
+
+def test_bare_lower_case_factors_in_a_file_of_torch_are_not_those_of_mlx(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save({"k.lora_a": torch.tensor(A), "k.lora_b": torch.tensor(B)}, tmp_path / "finish.pt")
+    adapter = adapters.open(tmp_path / "finish.pt")
+    assert (adapter.format, adapter.modules[0].name, adapter.modules[0].r) == ("pairs", "k", 2)

@@ -1,0 +1,77 @@
+"""Names of factors that one tool alone has, and that say for sure what each is (floor 1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from lorarank.adapters.candidate import ending
+from lorarank.adapters.factors import Role
+
+
+class ToolNames(NamedTuple):
+    """How a tool names factors.
+
+    Attributes
+    ----------
+    pattern : for the end of a name, with the groups ``module`` and ``part``, and ``name`` for what belongs to the
+        module and stands elsewhere.
+    parts : what is what, by ``part``.
+    mark : the end of a name that a file of theirs has.
+    """
+
+    pattern: re.Pattern[str]
+    parts: Mapping[str, str]
+    mark: str
+
+    def role_of(self, key: str) -> Role | None:
+        """What a tensor is, by its name.
+
+        >>> CANDLE.role_of("h.0.lora_linear.a1.weight"), CANDLE.role_of("h.0.lora_linearb1.weight")
+        (('h.0.lora_linear.1', 'A'), ('h.0.lora_linear.1', 'B'))
+        >>> LAYERDIFFUSE.role_of("mid.to_q.weight::lora::0"), LLAMA_ADAPTER.role_of("layers.0.lora_wq_l1.weight")
+        (('mid.to_q', 'B'), ('layers.0.wq', 'A'))
+        """
+        start, end = ending(key)
+        match = self.pattern.fullmatch(end)
+        if match is None:
+            return None
+        module, name = start + match["module"], match.groupdict().get("name")
+        return f"{module}.{name}" if name else module, self.parts[match["part"]]
+
+
+CANDLE = ToolNames(
+    re.compile(r"(?P<module>(?:.+\.)?lora_[a-z_]+?)\.?(?P<part>[ab])(?P<name>[0-9]{1,4})\.weight"),
+    {"a": "A", "b": "B"},
+    "a0.weight",
+)
+"""candle-lora numbers the layers of a struct from 0, and saves them without a dot before the letter
+(EricLBuehler/candle-lora ``candle-lora/src/loralinear.rs``). LyCORIS' GLoRA has ``a1`` and ``a2``, and no ``a0``."""
+
+LAYERDIFFUSE = ToolNames(
+    re.compile(r"(?P<module>.+?)(?:\.weight)?::lora::(?P<part>[012])"),
+    {"0": "B", "1": "A", "2": "alpha"},
+    "::lora::0",
+)
+"""In the order of ComfyUI's patches (huchenlei/ComfyUI-layerdiffuse ``lib_layerdiffusion/utils.py``)."""
+
+LLAMA_ADAPTER = ToolNames(
+    re.compile(r"(?P<module>.+?)\.lora_(?P<name>w[a-z0-9]+)_l(?P<part>[12])\.weight"),
+    {"1": "A", "2": "B"},
+    "_l1.weight",
+)
+"""OpenGVLab/LLaMA-Adapter ``imagebind_LLM/llama/llama.py``."""
+
+
+def names_of(keys: Iterable[str]) -> ToolNames | None:
+    """The tool whose mark there is among the names of tensors.
+
+    >>> names_of(["lora_linear.a0.weight", "lora_linear.b0.weight"]) is CANDLE, names_of(["lora_unet_x.a1.weight"])
+    (True, None)
+    """
+    for key in keys:
+        for tool in (CANDLE, LAYERDIFFUSE, LLAMA_ADAPTER):
+            if key.endswith(tool.mark) and tool.role_of(key) is not None:
+                return tool
+    return None
