@@ -31,7 +31,7 @@ from lorarank.adapters.peft_config import FILE_NAME, NOTES, OTHER_METHOD, usable
 from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, refuse_beside, without_wrappers
 from lorarank.adapters.tensors import Store, StoredTensor, read_number
 from lorarank.adapters.tool_names import names_of
-from lorarank.adapters.trainer_files import FILES, scaled
+from lorarank.adapters.trainer_files import FILES, SCALING, scaled
 from lorarank.errors import AdapterError, printable
 
 HUB_FILES = (
@@ -81,9 +81,6 @@ MOST_GUESSED = 20_000
 
 LONGEST_GUESSED = 200
 """Characters of such names."""
-
-SCALING = re.compile(r"\.(?:lora_)?scaling$")
-"""A number behind the name of a module, by which its product counts (mobiusml/hqq ``hqq/core/peft.py``)."""
 
 AROUND = re.compile(r"\.parametrizations\.\w+\.[0-9]+$|\.lora$")
 """What torch's parametrizations and OpenDelta put between the name of a module and that of a factor."""

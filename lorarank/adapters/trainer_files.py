@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
@@ -55,6 +57,12 @@ OF_PARTS = "kwargs"
 """What Mochi's trainer says of its own, in the file: ranks and alphas of two kinds of projections (genmoai/mochi
 ``demos/fine_tuner/train.py``)."""
 
+SCALING = re.compile(r"\.(?:lora_)?scaling$")
+"""A number behind the name of a module, by which its product counts (mobiusml/hqq ``hqq/core/peft.py``)."""
+
+KINDS = (("qkv_", "qkv"), ("proj_", "out"))
+"""What their names begin with, and what that calls them."""
+
 FILES = tuple(dict.fromkeys(place.name for place in TRAINERS))
 
 
@@ -77,13 +85,55 @@ def scaled(modules: Sequence[LoraModule], store: Store, unscaled: str) -> tuple[
     return [replace(one, scaling=scaling) if one.alpha is None else one for one in modules], [note]
 
 
+def retold(store: Store, changed: Sequence[tuple[LoraModule, int, float]]) -> dict[str, str] | None:
+    """Metadata by which the file of new factors tells their scaling, where the file of the old ones told it.
+
+    Parameters
+    ----------
+    store : the old file.
+    changed : a module as it was, its new r and its new scaling.
+
+    Raises
+    ------
+    AdapterError
+        It tells one r for modules that have got several.
+    """
+    without = [(module, r, scaling) for module, r, scaling in changed if module.alpha is None]
+    modules = [module for module, _, _ in without]
+    if not modules:
+        return None
+    if _of_parts(modules, store) is not None:
+        told = dict(_told(store, OF_PARTS))
+        for start, kind in KINDS:
+            new = {(r, by) for module, r, by in without if module.name.rpartition(".")[2].startswith(start)}
+            if new:
+                r, scaling = _one(new, store)
+                told |= {f"{kind}_proj_lora_rank": r, f"{kind}_proj_lora_alpha": scaling * r}
+        return {OF_PARTS: json.dumps(told, default=str)}
+    ranks = {module.r for module in modules}
+    for place in INSIDE if len(ranks) == 1 else ():
+        if _scaling(_told(store, place.name), ranks, place, f"{store.path}: {place.name}") is not None:
+            r, scaling = _one({(r, by) for _, r, by in without}, store)
+            new_values = {place.r: r, place.scaling: scaling * r**place.power}
+            return {place.name: json.dumps({**_told(store, place.name), **new_values}, default=str)}
+    return None
+
+
+def _one(new: Set[tuple[int, float]], store: Store) -> tuple[int, float]:
+    """The only r and scaling."""
+    if len(new) > 1:
+        raise AdapterError(store.path, "what it says of its scaling is for one r", do="leave --per-module out")
+    (both,) = new
+    return both
+
+
 def _of_parts(modules: Sequence[LoraModule], store: Store) -> list[LoraModule] | None:
     """Modules of Mochi's, where all of them are of the two kinds and of the ranks that it tells."""
     told = _told(store, OF_PARTS)
     found = []
     for module in modules if told else ():
         last = module.name.rpartition(".")[2]
-        kind = next((kind for start, kind in (("qkv_", "qkv"), ("proj_", "out")) if last.startswith(start)), "")
+        kind = next((kind for start, kind in KINDS if last.startswith(start)), "")
         if _below(told, f"{kind}_proj_lora_rank") != module.r:
             return None
         key = f"{kind}_proj_lora_alpha"

@@ -26,6 +26,7 @@ from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.replacement import Replacement, is_plain, stacks
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import FLOATS, Store
+from lorarank.adapters.trainer_files import SCALING, retold
 from lorarank.adapters.verbatim import copied, kept_metadata
 from lorarank.adapters.write_peft import alpha_for
 from lorarank.errors import AdapterError, NumericsError
@@ -76,10 +77,16 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     config = _config(adapter, replacements)
     notes = [UNSCALED] if unscaled and config is None and adapter.format != "cloneofsimo" else []
     told = {one.scaling for one in replacements if one.module.alpha is None and one.module.scaling != 1}
-    if config is None and told:
+    inside = retold(store, [(one.module, one.r, one.scaling) for one in replacements])
+    by_module = any(map(SCALING.search, adapter.carried))
+    if by_module and any(one.scaling != one.module.scaling for one in replacements):
+        raise AdapterError(adapter.source, "it keeps a scaling beside the factors of each module", do=_KEEP)
+    if inside is not None or by_module:
+        notes = []
+    elif config is None and told:
         listed = ", ".join(f"{scaling:g}" for scaling in sorted(told))
         notes = [BESIDE.format(", ".join(map(str, sorted(ranks))), listed)]
-    metadata = kept_metadata(adapter)
+    metadata = kept_metadata(adapter) | (inside or {})
     if adapter.format == "cloneofsimo":
         metadata = _counted(adapter, store, replacements) | metadata
         metadata |= {f"{':'.join(_keys(one.module)[0].split(':')[:2])}:rank": str(one.r) for one in replacements}
@@ -186,3 +193,4 @@ def _config(adapter: Adapter, replacements: Sequence[Replacement]) -> Mapping[st
 
 
 _BAKE = "add --bake-alpha"
+_KEEP = "leave --bake-alpha out"

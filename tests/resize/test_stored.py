@@ -334,3 +334,66 @@ def test_the_configuration_of_a_trainer_is_said_to_be_needed(tmp_path: Path) -> 
     lora_A, lora_B = module.factors()
     U, values, Vt = np.linalg.svd(2.0 * B.astype(np.float64) @ A)
     np.testing.assert_allclose(module.scaling * lora_B @ lora_A, (U[:, :2] * values[:2]) @ Vt[:2], atol=1e-5)
+
+
+def stable_audio(tensors: Tensors, metadata: dict[str, str]) -> float:
+    told = json.loads(metadata["lora_config"])
+    assert told["adapter_type"] == "lora"
+    return float(told["alpha"] / told["rank"])
+
+
+def mochi(tensors: Tensors, metadata: dict[str, str]) -> float:
+    told = json.loads(metadata["kwargs"])
+    return float(told["qkv_proj_lora_alpha"] / told["qkv_proj_lora_rank"])
+
+
+def hqq(tensors: Tensors, metadata: dict[str, str]) -> float:
+    return float(tensors["b.qkv_x.scaling"])
+
+
+IN_THE_FILE = {
+    stable_audio: ({}, {"lora_config": json.dumps({"rank": 4, "alpha": 8, "adapter_type": "lora"})}),
+    mochi: (
+        {},
+        {
+            "kwargs": json.dumps(
+                {f"{kind}_proj_lora_{key}": x for kind in ("qkv", "out") for key, x in (("rank", 4), ("alpha", 8))}
+            )
+        },
+    ),
+    hqq: ({"b.qkv_x.scaling": np.array(2.0, np.float32)}, {}),
+}
+
+
+@pytest.mark.parametrize("bake", [False, True])
+@pytest.mark.parametrize("scaling", IN_THE_FILE)
+def test_a_scaling_told_in_the_file_is_told_anew(
+    scaling: Callable[[Tensors, dict[str, str]], float], bake: bool, tmp_path: Path
+) -> None:
+    more, metadata = IN_THE_FILE[scaling]
+    A, B = normal(4, 20), normal(24, 4)
+    save_file({"b.qkv_x.lora_A": A, "b.qkv_x.lora_B": B, **more}, tmp_path / "lora.safetensors", metadata)
+    options = ResizeOptions(rank=2, bake_alpha=bake)
+    if bake and scaling is hqq:
+        with pytest.raises(AdapterError, match=r"a scaling beside the factors of each module\. Leave --bake-alpha out"):
+            resize(tmp_path / "lora.safetensors", tmp_path / "out", options)
+        return
+    done = resize(tmp_path / "lora.safetensors", tmp_path / "out", options)
+    assert not any("configuration beside it" in note or "times new r" in note for note in done.notes)
+    tensors = load_file(tmp_path / "out" / "lora.safetensors")
+    with safe_open(tmp_path / "out" / "lora.safetensors", framework="numpy") as file:
+        told = scaling(tensors, file.metadata())
+    assert told == (1.0 if bake else 2.0)
+    U, s, Vt = np.linalg.svd(2.0 * B.astype(np.float64) @ A)
+    found = told * tensors["b.qkv_x.lora_B"].astype(np.float64) @ tensors["b.qkv_x.lora_A"]
+    np.testing.assert_allclose(found, U[:, :2] * s[:2] @ Vt[:2], atol=1e-5)
+    assert adapters.open(tmp_path / "out").modules[0].scaling == told
+
+
+def test_a_scaling_told_for_one_r_is_for_one(tmp_path: Path) -> None:
+    tensors = {f"{name}.lora_{side}": x for name in "qk" for side, x in (("A", normal(4, 20)), ("B", normal(24, 4)))}
+    tensors["k.lora_B"] = tensors["k.lora_B"] * np.float32(10)
+    metadata = {"lora_config": json.dumps({"rank": 4, "alpha": 8})}
+    save_file(tensors, tmp_path / "lora.safetensors", metadata)
+    with pytest.raises(AdapterError, match=r"for one r\. Leave --per-module out"):
+        resize(tmp_path / "lora.safetensors", tmp_path / "out", ResizeOptions(params=220, per_module=True))
