@@ -108,6 +108,9 @@ def seeds() -> list[Seed]:
     processors = {"a.processor.to_q_lora.down.weight": A, "a.processor.to_q_lora.up.weight": B}
     trained = {"layers.0.attention.wq.lora_A.weight": A, "layers.0.attention.wq.lora_B.weight": B}
     trainer = json.dumps({"dim": 6, "lora": {"rank": 4, "scaling": 2.0}}).encode()  # beside the file of the factors
+    nested = {"layer_0": {"q": {"lora_A": torch.from_numpy(A), "lora_B": torch.from_numpy(B), "scaling": 2.0}}}
+    bare = {"q.parametrizations.weight.0.lora_A": A, "q.parametrizations.weight.0.lora_B": B}
+    patches = {"q.weight::lora::0": B, "q.weight::lora::1": A, "q.weight::lora::2": np.array(8.0, np.float32)}
     return [
         Seed("peft", {"adapter_config.json": plain, "adapter_model.safetensors": save(named, {"format": "pt"})}),
         Seed("peft", {"adapter_config.json": plain, "adapter_model.bin": archive(tensors)}),
@@ -158,6 +161,10 @@ def seeds() -> list[Seed]:
         ),
         Seed("pairs", {"lora.safetensors": save(trained), "params.json": trainer}, "lora.safetensors"),
         Seed("pairs", {"w.safetensors": save({"w_a_0": np.ones((2, 6)), "w_b_0": np.ones((6, 2))})}),
+        Seed("pairs", {"h.pt": archive({"weights": nested, "metadata": {"r": 4, "alpha": 8}})}, "h.pt"),
+        Seed("pairs", {"s.safetensors": save(bare, {"lora_config": '{"rank": 4, "alpha": 8}'})}, "s.safetensors"),
+        Seed("pairs", {"d.safetensors": save(patches)}, "d.safetensors"),
+        Seed("pairs", {"c.safetensors": save({"h.lora_linear.a0.weight": A, "h.lora_linear.b0.weight": B})}),
     ]
 
 
