@@ -1,4 +1,4 @@
-"""What a probe takes by the clock beside its sweep, nothing else on the machine; writes data/evidence/clock.json.
+"""What a probe takes by the clock beside its sweep, little else running; writes data/evidence/clock.json.
 
 A pair's probe and answer anew, then the points at the lowest and the highest rank of its sweep at a rate that it tuned.
 The whole sweep is as many points as the kept one has, each as long as the mean of the two.
@@ -67,7 +67,7 @@ if __name__ == "__main__":
         EVIDENCE / "clock.json",
         {
             "command": "python scripts/evidence/clock.py --work WORK --model smollm2=DIR --data DIR --only NAMES",
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, nothing beside it",
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, short tests beside it now and then",
         },
     )
     for pair in given:
