@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +70,14 @@ LARGEST = 2**63
 """Whole numbers from here on are none that a configuration has, and float64 ends."""
 
 MARKED = re.compile(rb"[0-9]{2}\x03\x04")
-"""First bytes of GPT-SoVITS's files, which writes its version over the two letters PK (``my_save2``,
+"""First bytes of GPT-SoVITS's files, which writes its version over the two letters of an archive's (``my_save2``,
 RVC-Boss/GPT-SoVITS ``GPT_SoVITS/process_ckpt.py``)."""
+
+LETTERS = b"PK"
+"""What was there, and has to be for torch."""
+
+MOST_MARKED_BYTES = 2**30
+"""Of such a file, which is read into memory as a whole; theirs have about a hundred million."""
 
 GGLA = b"algg"
 """First bytes of a LoRA of llama.cpp from before GGUF."""
@@ -116,11 +122,12 @@ class TorchFile:
             import torch
         except ImportError:
             raise MissingExtraError(str(path), "torch", "probe") from None
-        size = _check_archive(path)
+        size, marked = _check_archive(path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is odd about the file is refused or does not matter
-                loaded = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+                source = _restored(path) if marked else str(path)
+                loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=not marked)
         except Exception as error:  # torch raises whatever its unpickler stumbles over
             called = CALLED.search(str(error))
             what = f"it asks to call {called[1]}" if called else "it is damaged or holds other objects"
@@ -218,7 +225,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 class _Archive(FileIO):
-    """An archive of which no list of entries is read that is longer than any adapter's."""
+    """An archive of which no list of entries is read that is longer than any adapter's, and with its first letters."""
 
     def __init__(self, file: FileIO, path: Path) -> None:
         super().__init__(file.fileno(), closefd=False)
@@ -227,7 +234,18 @@ class _Archive(FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MOST_DIRECTORY_BYTES:
             raise AdapterError(self.path, "its list of entries is longer than any adapter needs", do=CONVERT)
-        return super().read(size) or b""
+        at_start = self.tell() == 0
+        content = super().read(size) or b""
+        return LETTERS + content[2:] if at_start and MARKED.match(content) else content
+
+
+def _restored(path: Path) -> BytesIO:
+    """A file of GPT-SoVITS as torch wrote it."""
+    with open_regular(path) as file:
+        content = BytesIO(file.read(MOST_MARKED_BYTES))
+    content.write(LETTERS)
+    content.seek(0)
+    return content
 
 
 def _shorter(path: Path, size: int) -> bool:
@@ -237,15 +255,24 @@ def _shorter(path: Path, size: int) -> bool:
         return False
 
 
-def _check_archive(path: Path) -> int:
-    """The size of a file that torch may load."""
+def _check_archive(path: Path) -> tuple[int, bool]:
+    """The size of a file that torch may load, and whether its first letters have to be put back for that."""
     import zipfile  # slow to load, and most adapters are no archives
 
     with open_regular(path) as file:
         size = path.stat().st_size
         if size == 0:
             raise AdapterError(path, "the file is empty", do="download it again")
-        _check_head(path, file.read(4))
+        head = file.read(4)
+        marked = MARKED.fullmatch(head) is not None
+        if head == GGLA:
+            raise AdapterError(
+                path,
+                "a LoRA of llama.cpp from before GGUF",
+                do="convert what it was made from, with convert_lora_to_gguf.py",
+            )
+        if marked and size > MOST_MARKED_BYTES:
+            raise AdapterError(path, f"{size:,} bytes are more than a LoRA of GPT-SoVITS has", do=CONVERT)
         try:
             with zipfile.ZipFile(_Archive(file, path)) as archive:
                 entries = archive.infolist()
@@ -265,24 +292,7 @@ def _check_archive(path: Path) -> int:
             ) from None
     for called in filter(None, map(UNBOUNDED.search, pickles)):
         raise _no_tensors(path, f"it asks to call {called[1].decode()}")
-    return size
-
-
-def _check_head(path: Path, head: bytes) -> None:
-    """Name what is no archive of torch's, but known."""
-    if MARKED.fullmatch(head):
-        raise AdapterError(
-            path,
-            "a file of GPT-SoVITS, which writes a version over its first two bytes",
-            why="torch opens no such file",
-            do="write the letters PK there in a copy",
-        )
-    if head == GGLA:
-        raise AdapterError(
-            path,
-            "a LoRA of llama.cpp from before GGUF",
-            do="convert what it was made from, with convert_lora_to_gguf.py",
-        )
+    return size, marked
 
 
 def _check_entries(path: Path, entries: Sequence[ZipInfo], size: int) -> None:

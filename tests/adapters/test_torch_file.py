@@ -240,11 +240,30 @@ def test_the_lora_beside_the_encoder_of_photomaker(tmp_path: Path) -> None:
     assert adapter.carried == ()
 
 
-@pytest.mark.parametrize(("head", "message"), [(b"03\x03\x04", "a file of GPT-SoVITS"), (b"algg", "from before GGUF")])
-def test_files_that_are_known_by_their_first_bytes(head: bytes, message: str, tmp_path: Path) -> None:
+def test_files_of_gpt_sovits_have_their_version_for_first_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "lora.pth"
     torch.save({"weight": GOOD, "config": {"r": 4}, "info": "1epoch", "lora_rank": 4}, path)
-    assert adapters.open(path).modules[0].r == 4
-    path.write_bytes(head + path.read_bytes()[4:])
-    with pytest.raises(AdapterError, match=message):
+    path.write_bytes(b"03" + path.read_bytes()[2:])
+    (module,) = adapters.open(path).modules
+    np.testing.assert_array_equal(module.factors()[0], np.ones((4, 6)))
+    assert path.read_bytes().startswith(b"03\x03\x04")
+    path.with_name("bomb.pth").write_bytes(marked(Bomb(tmp_path / "sign"), path))
+    with pytest.raises(AdapterError, match="no code from a file is ever run"):
+        adapters.open(path.with_name("bomb.pth"))
+    assert not (tmp_path / "sign").exists()
+    monkeypatch.setattr("lorarank.adapters.torch_file.MOST_MARKED_BYTES", 100)
+    with pytest.raises(AdapterError, match="bytes are more than a LoRA of GPT-SoVITS has"):
         adapters.open(path)
+
+
+def marked(content: Any, beside: Path) -> bytes:
+    torch.save(content, beside.with_name("plain.pth"))
+    return b"04" + beside.with_name("plain.pth").read_bytes()[2:]
+
+
+def test_files_of_llama_cpp_from_before_gguf_are_known(tmp_path: Path) -> None:
+    (tmp_path / "ggml-adapter-model.bin").write_bytes(b"algg" + bytes(100))
+    with pytest.raises(AdapterError, match="before GGUF"):
+        adapters.open(tmp_path / "ggml-adapter-model.bin")
