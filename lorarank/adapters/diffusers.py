@@ -18,7 +18,7 @@ from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import NAMED, PEFT, PROCESSOR, role_of
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.components import LANGUAGE
-from lorarank.adapters.factors import Named, alpha_scaling, assemble, build, collect, kept
+from lorarank.adapters.factors import MAGNITUDE, Named, alpha_scaling, assemble, build, collect, kept
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft import modules as peft_modules
 from lorarank.adapters.peft_config import NOTES, parse_config
@@ -99,7 +99,7 @@ def read_plain(candidate: Candidate, form: str, unscaled: str) -> Adapter:
         build(store, one, alpha_scaling(store, one, way), transposed=way) for one, way in zip(found, ways, strict=True)
     ]
     modules, notes = scaled(modules, store, unscaled)
-    if any("magnitude_vector" in key or key.endswith(".dora_scale") for key in carried):
+    if any(map(MAGNITUDE.search, carried)):
         notes.append(NOTES["use_dora"])
     return assemble(candidate, form, modules, carried, notes=notes)
 

@@ -33,6 +33,9 @@ LIKE_A_FACTOR = re.compile(r"lora_(?:embedding_)?(?:[AaBb]|down|up|mid)\d*(?=$|[
 NO_FACTOR = re.compile(r"(?:bias|magnitude_vector|dora_scale|magnitude)$")
 """Ends of names that :data:`LIKE_A_FACTOR` matches all the same."""
 
+MAGNITUDE = re.compile(r"magnitude_vector|\.(?:dora_scale|magnitude(?:_[rc])?|weight_m_wdecomp\.weight)$")
+"""Of DoRA by PEFT, kohya, Stable Audio 3 and DoRA's authors (NVlabs/DoRA ``peft/tuners/dora.py``)."""
+
 Role = tuple[str, str]
 """The module that a tensor belongs to, and what it is there: ``A``, ``B``, ``mid`` or ``alpha``."""
 

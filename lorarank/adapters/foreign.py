@@ -62,6 +62,10 @@ NOT_LORA: Sequence[tuple[str, str]] = (
 """Part of a tensor's name → what the file is: methods whose update is no product of two trained factors. Names of
 PEFT's are those that its tuners save (``peft.tuners``, the ``prefix`` of each)."""
 
+DIFFERENCE = re.compile(r"(?:\.(?:diff|diff_b|diff_m|w_norm|b_norm)|::diff::0)$")
+"""Of a whole tensor, which extraction writes where it has no factors: norms, biases, and Wan's modulation, ``diff_m``
+in lightx2v's files; ``w_norm`` and ``b_norm`` where LyCORIS trained a norm, ``::diff::0`` in LayerDiffuse's."""
+
 FACTOR = re.compile(r"\.lora_(?:[ABab]|down|up)(?:\.|$)")
 """Behind the name of a method it is a LoRA all the same, of a module with that name."""
 
@@ -194,11 +198,7 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
     if "lora_controlnet" in keys:  # left there as a mark (comfyanonymous/ComfyUI comfy/controlnet.py)
         what, why = "a Control-LoRA", "it is a whole ControlNet, of which some layers are factors and others are not"
         return AdapterError(path, what, why=why, do=OTHER_METHOD)
-    whole = [
-        key
-        for key in keys
-        if key.endswith(("::diff::0", ".diff", ".diff_b", ".diff_m", ".w_norm", ".b_norm", ".alpha"))
-    ]
+    whole = [key for key in keys if DIFFERENCE.search(key) or key.endswith(".alpha")]
     all_keys, keys = keys, [key for key in keys if "lora" in key or "w_" in key]
     for one, other, name in HALVES:
         halves = [key for key in keys if re.search(one, key)]

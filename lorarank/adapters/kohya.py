@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.factors import Named, Role, alpha_scaling, assemble, build, collect
-from lorarank.adapters.foreign import refuse_other_methods
+from lorarank.adapters.foreign import DIFFERENCE, refuse_other_methods
 from lorarank.adapters.peft_config import NOTES
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors", "*[lL]y[cC][oO][rR][iI][sS]*.safetensors")
@@ -31,10 +31,6 @@ SPLIT = re.compile(r"\.lora_down\.([0-9]{1,2})\.")
 """In the name of a factor of a part."""
 
 PARTS = {"down": "A", "up": "B", "mid": "mid"}
-
-WHOLE = re.compile(r"\.(?:diff|diff_b|diff_m|w_norm|b_norm|set_weight)$")
-"""Differences of a whole tensor, which extraction writes where it has no factors: norms, biases, and Wan's modulation,
-``diff_m`` in lightx2v's files; ``w_norm`` and ``b_norm`` where LyCORIS trained a norm."""
 
 
 def recognises(candidate: Candidate) -> bool:
@@ -123,7 +119,7 @@ def _notes(carried: Sequence[str]) -> list[str]:
     notes = []
     if any(key.endswith(".dora_scale") for key in carried):
         notes.append(NOTES["use_dora"])
-    whole = sum(WHOLE.search(key) is not None for key in carried)
+    whole = sum(DIFFERENCE.search(key) is not None or key.endswith(".set_weight") for key in carried)
     if whole:
         notes.append(
             f"{whole} tensors are differences of a whole weight or bias, which have no rank; they are carried."

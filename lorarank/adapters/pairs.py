@@ -16,6 +16,7 @@ from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import role_of as plain_role
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.factors import (
+    MAGNITUDE,
     Named,
     Role,
     alpha_scaling,
@@ -84,9 +85,6 @@ LONGEST_GUESSED = 200
 
 AROUND = re.compile(r"\.parametrizations\.\w+\.[0-9]+$|\.lora$")
 """What torch's parametrizations and OpenDelta put between the name of a module and that of a factor."""
-
-MAGNITUDE = re.compile(r"magnitude_vector|\.(?:dora_scale|magnitude(?:_[rc])?|weight_m_wdecomp\.weight)$")
-"""Of DoRA by PEFT, kohya, Stable Audio 3 and DoRA's authors (NVlabs/DoRA ``peft/tuners/dora.py``)."""
 
 PACKED = re.compile(
     r"\.(?:(?:qkv_proj|out_proj|mlp_fc[12])(?:_context)?|mlp_context_fc[12]"

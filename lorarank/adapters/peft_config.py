@@ -110,6 +110,18 @@ def scaling(r: int, alpha: float, *, rslora: bool) -> float:
     return alpha / math.sqrt(r) if rslora else alpha / r
 
 
+def alpha_for(r: int, wanted: float, *, rslora: bool) -> int | float:
+    """The ``lora_alpha`` with which PEFT's own division gives ``wanted`` again, to the last bit where any number does.
+
+    >>> alpha_for(4, 2.0, rslora=False), alpha_for(4, 3.0, rslora=True), alpha_for(3, 0.1, rslora=False)
+    (8, 6, 0.30000000000000004)
+    """
+    near = wanted * (math.sqrt(r) if rslora else r)
+    candidates = (float(round(near)), near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf))
+    alpha = min(candidates, key=lambda value: abs(scaling(r, value, rslora=rslora) - wanted))
+    return int(alpha) if alpha.is_integer() else alpha
+
+
 def read_config(path: Path) -> PeftConfig:
     """Read and check an ``adapter_config.json``.
 

@@ -77,7 +77,7 @@ LETTERS = b"PK"
 """What was there, and has to be for torch."""
 
 MOST_MARKED_BYTES = 2**30
-"""Of such a file, which is read into memory as a whole; theirs have about a hundred million."""
+"""Of such a file, which is read into memory as a whole; no adapter needs more."""
 
 GGLA = b"algg"
 """First bytes of a LoRA of llama.cpp from before GGUF."""
@@ -133,12 +133,12 @@ class TorchFile:
             what = f"it asks to call {called[1]}" if called else "it is damaged or holds other objects"
             raise _no_tensors(path, what) from None
         spread = _Spread(path)
-        listed = isinstance(loaded, list | tuple)
-        if listed:
-            loaded = {str(place): value for place, value in enumerate(loaded)}
-        if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        if isinstance(loaded, list | tuple):
+            mapped = {str(place): value for place, value in enumerate(loaded)}
+        elif isinstance(loaded, dict) and all(isinstance(key, str) for key in loaded):
+            mapped = spread.tensors(loaded)
+        else:
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
-        mapped = loaded if listed else spread.tensors(loaded)
         tensors = {key: _stored(key, value, path) for key, value in mapped.items()}
         return cls(path=path, tensors=tensors, mapped=mapped, size=size, plain=spread.plain)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 from lorarank.adapters.adapter import LoraModule
-from lorarank.adapters.peft_config import usable_alpha
+from lorarank.adapters.peft_config import alpha_for, scaling, usable_alpha
 from lorarank.adapters.tensors import Store
 from lorarank.adapters.untrusted import parse_object, read_json
 from lorarank.errors import AdapterError, SourceError
@@ -24,23 +24,24 @@ class Place(NamedTuple):
     ----------
     name : of the file, or of the object in the file of the factors.
     r, scaling : keys in there.
-    power : of r that the latter is to be divided by, 1 for an alpha.
+    alpha : whether the latter is an alpha, to be divided by r, or by its root where ``rslora``.
     """
 
     name: str
     r: str
     scaling: str
-    power: float = 0.0
+    alpha: bool = False
+    rslora: bool = False
 
 
 TRAINERS = (
     Place("lora_config.json", "r", "scaling"),
-    Place("lora_config.json", "lora_params.lora_rank", "lora_params.lora_alpha", 1.0),
-    Place("lora_config.json", "lora_config.r", "lora_config.alpha", 1.0),
+    Place("lora_config.json", "lora_params.lora_rank", "lora_params.lora_alpha", alpha=True),
+    Place("lora_config.json", "lora_config.r", "lora_config.alpha", alpha=True),
     Place("params.json", "lora.rank", "lora.scaling"),
     Place("params.json", "lora_args.rank", "lora_args.scale"),
     Place("config.json", "lora_rank", "lora_scaling"),
-    Place("config.json", "lora_r", "lora_alpha", 1.0),
+    Place("config.json", "lora_r", "lora_alpha", alpha=True),
 )
 """Beside the factors, of PaddleNLP (``paddlenlp/peft/lora/lora_config.py``), FastVideo (``save_lora_checkpoint``,
 ``fastvideo/utils/checkpoint.py``, and its samples, which load with that weight), VoxCPM
@@ -48,7 +49,10 @@ TRAINERS = (
 Llama 3.2 (meta-llama/llama-models ``models/llama3/args.py``), moshi-finetune (``finetune/wrapped_model.py``) and
 OpenDelta (``opendelta/delta_models/lora.py``)."""
 
-INSIDE = (Place("lora_config", "rank", "alpha", 1.0), Place("metadata", "r", "alpha", 0.5))
+INSIDE = (
+    Place("lora_config", "rank", "alpha", alpha=True),
+    Place("metadata", "r", "alpha", alpha=True, rslora=True),
+)
 """In their file, of Stable Audio 3 and Chatterbox (Stability-AI/stable-audio-3
 ``stable_audio_3/models/lora/utils.py``) and of CLIP-LoRA (MaxZanella/CLIP-LoRA ``loralib/utils.py`` and
 ``loralib/layers.py``)."""
@@ -80,9 +84,16 @@ def scaled(modules: Sequence[LoraModule], store: Store, unscaled: str) -> tuple[
     of_parts = _of_parts(modules, store)
     if of_parts is not None:
         return of_parts, [f"No alpha is stored with the factors: the scalings are those of {OF_PARTS} in the file."]
-    ranks = {module.r for module in modules}
-    scaling, note = _inside(store, ranks) or _beside(store.path, ranks) or (1.0, unscaled)
-    return [replace(one, scaling=scaling) if one.alpha is None else one for one in modules], [note]
+    by, note = 1.0, unscaled
+    inside = _found(INSIDE, modules, partial(_told, store))
+    beside = None if inside else _found(TRAINERS, modules, lambda name: read_json(store.path.parent / name))
+    if inside is not None:
+        place, by = inside
+        note = f"No alpha is stored with the factors: the scaling of {by:g} is that of {place.name} in the file."
+    elif beside is not None:
+        place, by = beside
+        note = f"No alpha is stored: the scaling of {by:g} is that of {place.name} beside it."
+    return [replace(one, scaling=by) if one.alpha is None else one for one in modules], [note]
 
 
 def retold(store: Store, changed: Sequence[tuple[LoraModule, int, float]]) -> dict[str, str] | None:
@@ -107,16 +118,16 @@ def retold(store: Store, changed: Sequence[tuple[LoraModule, int, float]]) -> di
         for start, kind in KINDS:
             new = {(r, by) for module, r, by in without if module.name.rpartition(".")[2].startswith(start)}
             if new:
-                r, scaling = _one(new, store)
-                told |= {f"{kind}_proj_lora_rank": r, f"{kind}_proj_lora_alpha": scaling * r}
+                r, wanted = _one(new, store)
+                told |= {f"{kind}_proj_lora_rank": r, f"{kind}_proj_lora_alpha": alpha_for(r, wanted, rslora=False)}
         return {OF_PARTS: json.dumps(told, default=str)}
-    ranks = {module.r for module in modules}
-    for place in INSIDE if len(ranks) == 1 else ():
-        if _scaling(_told(store, place.name), ranks, place, f"{store.path}: {place.name}") is not None:
-            r, scaling = _one({(r, by) for _, r, by in without}, store)
-            new_values = {place.r: r, place.scaling: scaling * r**place.power}
-            return {place.name: json.dumps({**_told(store, place.name), **new_values}, default=str)}
-    return None
+    inside = _found(INSIDE, modules, partial(_told, store))
+    if inside is None:
+        return None
+    place, _ = inside
+    r, wanted = _one({(r, by) for _, r, by in without}, store)
+    value = alpha_for(r, wanted, rslora=place.rslora) if place.alpha else wanted
+    return {place.name: json.dumps({**_told(store, place.name), place.r: r, place.scaling: value}, default=str)}
 
 
 def _one(new: Set[tuple[int, float]], store: Store) -> tuple[int, float]:
@@ -134,42 +145,26 @@ def _of_parts(modules: Sequence[LoraModule], store: Store) -> list[LoraModule] |
     for module in modules if told else ():
         last = module.name.rpartition(".")[2]
         kind = next((kind for start, kind in KINDS if last.startswith(start)), "")
-        if _below(told, f"{kind}_proj_lora_rank") != module.r:
+        place = Place(OF_PARTS, f"{kind}_proj_lora_rank", f"{kind}_proj_lora_alpha", alpha=True)
+        of_kind = _found([place], [module], lambda _: told)
+        if of_kind is None:
             return None
-        key = f"{kind}_proj_lora_alpha"
-        found.append(replace(module, scaling=usable_alpha(_below(told, key), f"{store.path}: {key}") / module.r))
+        found.append(replace(module, scaling=of_kind[1]))
     return found or None
 
 
-def _inside(store: Store, ranks: Set[int]) -> tuple[float, str] | None:
-    """The scaling that the file itself tells, and a note."""
-    for place in INSIDE if len(ranks) == 1 else ():
-        scaling = _scaling(_told(store, place.name), ranks, place, f"{store.path}: {place.name}")
-        if scaling is not None:
-            note = (
-                f"No alpha is stored with the factors: the scaling of {scaling:g} is that of {place.name} in the file."
-            )
-            return scaling, note
+def _found(
+    places: Sequence[Place], modules: Sequence[LoraModule], config_of: Callable[[str], Mapping[str, Any]]
+) -> tuple[Place, float] | None:
+    """The first place that tells a scaling for the r of all modules; one that tells another r is none of theirs."""
+    ranks = {module.r for module in modules}
+    for place in places if len(ranks) == 1 else ():
+        with suppress(SourceError, AdapterError):  # it is missing, or another thing of that name
+            config = config_of(place.name)
+            if {_below(config, place.r)} == ranks:
+                value = usable_alpha(_below(config, place.scaling), f"{place.name}: {place.scaling}")
+                return place, scaling(min(ranks), value, rslora=place.rslora) if place.alpha else value
     return None
-
-
-def _beside(weights: Path, ranks: Set[int]) -> tuple[float, str] | None:
-    """The scaling that a file beside it tells, and a note."""
-    for place in TRAINERS if len(ranks) == 1 else ():
-        with suppress(SourceError, AdapterError):  # it is missing, or another file of that name
-            path = weights.parent / place.name
-            scaling = _scaling(read_json(path), ranks, place, f"{path}")
-            if scaling is not None:
-                return scaling, f"No alpha is stored: the scaling of {scaling:g} is that of {place.name} beside it."
-    return None
-
-
-def _scaling(config: Mapping[str, Any], ranks: Set[int], place: Place, where: str) -> float | None:
-    """What a configuration says; it is none of theirs where it tells another rank than the factors."""
-    if {_below(config, place.r)} != ranks:
-        return None
-    value = usable_alpha(_below(config, place.scaling), f"{where}: {place.scaling}")
-    return value / float(min(ranks) ** place.power)
 
 
 def _told(store: Store, name: str) -> Mapping[str, Any]:

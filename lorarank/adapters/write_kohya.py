@@ -26,9 +26,10 @@ from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.components import ELSEWHERE, component, for_carried
 from lorarank.adapters.kohya import SPLIT
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
+from lorarank.adapters.peft_config import alpha_for
 from lorarank.adapters.replacement import Replacement, is_plain, kernel
 from lorarank.adapters.verbatim import copied, kept_metadata
-from lorarank.adapters.write_peft import alpha_for, computed, path_of
+from lorarank.adapters.write_peft import computed, path_of
 from lorarank.errors import AdapterError
 
 WEIGHTS = "lora.safetensors"

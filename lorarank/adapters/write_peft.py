@@ -6,7 +6,6 @@ into ``rank_pattern`` and ``alpha_pattern`` under keys that match one module alo
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from lorarank.adapters.components import common_part, parts_of
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.magnitudes import MAGNITUDE, magnitude, magnitude_keys, stem
 from lorarank.adapters.patterns import pattern_keys
-from lorarank.adapters.peft_config import RESIDUAL_INITS, scaling
+from lorarank.adapters.peft_config import RESIDUAL_INITS, alpha_for
 from lorarank.adapters.peft_keys import FACTOR, WRAPPER
 from lorarank.adapters.replacement import Replacement, is_plain, kernel, stacked, stacks
 from lorarank.adapters.verbatim import copied
@@ -142,18 +141,6 @@ def _paths(adapter: Adapter, magnitudes: Mapping[str, str]) -> Paths:
             do="write --to diffusers",
         )
     return {module.name: (module.name.removeprefix(common),) * 2 for module in adapter.modules}
-
-
-def alpha_for(r: int, wanted: float, *, rslora: bool) -> int | float:
-    """The ``lora_alpha`` with which PEFT's own division gives ``wanted`` again, to the last bit where any number does.
-
-    >>> alpha_for(4, 2.0, rslora=False), alpha_for(4, 3.0, rslora=True), alpha_for(3, 0.1, rslora=False)
-    (8, 6, 0.30000000000000004)
-    """
-    near = wanted * (math.sqrt(r) if rslora else r)
-    candidates = (float(round(near)), near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf))
-    alpha = min(candidates, key=lambda value: abs(scaling(r, value, rslora=rslora) - wanted))
-    return int(alpha) if alpha.is_integer() else alpha
 
 
 def check_base(adapter: Adapter) -> None:

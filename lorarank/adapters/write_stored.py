@@ -23,12 +23,12 @@ import numpy as np
 
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
+from lorarank.adapters.peft_config import alpha_for
 from lorarank.adapters.replacement import Replacement, is_plain, stacks
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import FLOATS, Store
 from lorarank.adapters.trainer_files import SCALING, retold
 from lorarank.adapters.verbatim import copied, kept_metadata
-from lorarank.adapters.write_peft import alpha_for
 from lorarank.errors import AdapterError, NumericsError
 
 FORMATS = ("ai-toolkit", "attention-processors", "xlabs", "cloneofsimo", "mlx", "torchtune", "pairs")

@@ -320,8 +320,9 @@ def test_the_alpha_and_the_magnitudes_of_stable_audio(make_file: Make) -> None:
     assert adapter.notes[0] == (
         "No alpha is stored with the factors: the scaling of 3 is that of lora_config in the file."
     )
-    broken = make_file(names, metadata={"lora_config": "{"}, name="broken.safetensors")
-    assert adapters.open(broken).modules[0].scaling == 1.0
+    for i, text in enumerate(("{", '{"rank": 2}', '{"rank": 2, "alpha": "6"}')):
+        broken = make_file(names, metadata={"lora_config": text}, name=f"broken-{i}.safetensors")
+        assert adapters.open(broken).modules[0].scaling == 1.0
 
 
 def test_the_scaling_of_clip_lora_is_by_the_root_of_r(tmp_path: Path) -> None:
