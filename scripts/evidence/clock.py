@@ -67,7 +67,7 @@ if __name__ == "__main__":
         EVIDENCE / "clock.json",
         {
             "command": "python scripts/evidence/clock.py --work WORK --model smollm2=DIR --data DIR --only NAMES",
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, short tests beside it now and then",
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         },
     )
     for pair in given:
