@@ -10,6 +10,7 @@ gathers the same by an incremental PCA; a few thousand tokens allow the covarian
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import pairs
 import torch
 
-from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions
 from lorarank.probe import model as models
 from lorarank.probe.heldout import batch_of
@@ -79,7 +79,5 @@ def spectra(options: ProbeOptions) -> dict[str, list[float]]:
 
 if __name__ == "__main__":
     given = pairs.asked(__doc__)
-    for pair, path, record in given.lacking("activations"):
-        record["activations"] = spectra(given.options(pair))
-        write_json(path, record)
-        print(pair.name, {name: shares[:3] for name, shares in record["activations"].items()}, flush=True)
+    for pair in given.lacking("activations", probed=False):
+        pairs.add(pair, "activations", partial(spectra, given.options(pair)))

@@ -106,7 +106,7 @@ if __name__ == "__main__":
         json.loads(OUTPUT.read_text(encoding="utf-8"))["answers"] if OUTPUT.is_file() else {}
     )
     for pair in pairs.PAIRS:
-        folder, record = given.work / pair.name, pairs.KEPT / pair.name / "record.json"
+        folder, record = given.work / pair.name, pairs.record_of(pair)
         if record.is_file():
             if (folder / runs.MANIFEST).is_file():
                 answers[pair.name] = said(pair, folder)

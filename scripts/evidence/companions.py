@@ -9,6 +9,7 @@ standard error] for ranks 2 and 4, trained as the probe was: its rate, its rows 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -18,7 +19,6 @@ from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from lorarank import runs
-from lorarank.json_files import write_json
 from lorarank.numerics.paired import paired_difference
 from lorarank.probe import ProbeOptions
 from lorarank.probe.point import Bench
@@ -42,8 +42,7 @@ def companions(run: runs.Run, options: ProbeOptions, scratch: Path) -> list[list
 
 if __name__ == "__main__":
     given = pairs.asked(__doc__)
-    for pair, path, record in given.lacking("companions"):
+    for pair in given.lacking("companions"):
         options = given.options(pair)
-        record["companions"] = companions(runs.read(options.output), options, given.work / "scratch" / pair.name)
-        write_json(path, record)
-        print(pair.name, record["companions"], record["probe"]["gain"], flush=True)
+        scratch = given.work / "scratch" / pair.name
+        pairs.add(pair, "companions", partial(companions, runs.read(options.output), options, scratch))

@@ -1,6 +1,6 @@
 """Cut a probe to rank k, train it on for a few steps, and measure: the predictor "cut and healed".
 
-Adds ``heal`` to every data/evidence/pairs/NAME/record.json whose adapter is still in --work: how it was trained on, and
+Adds ``heal`` to every data/evidence/pairs/NAME/record.json whose probe is in --work: how it was trained on, and
 ``points``, [k, excess in nats per token over the uncut probe trained on alike, its standard error] for each k of the
 ladder below R.
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ import pairs
 import torch
 
 from lorarank import adapters, runs
-from lorarank.json_files import write_json
 from lorarank.numerics.linalg import truncated_factors
 from lorarank.numerics.paired import paired_difference
 from lorarank.probe import ProbeOptions
@@ -73,8 +73,6 @@ def healed(run: runs.Run, options: ProbeOptions, scratch: Path) -> dict[str, Any
 
 if __name__ == "__main__":
     given = pairs.asked(__doc__)
-    for pair, path, record in given.lacking("heal"):
+    for pair in given.lacking("heal"):
         options = given.options(pair)
-        record["heal"] = healed(runs.read(options.output), options, given.work / "scratch")
-        write_json(path, record)
-        print(pair.name, record["heal"], flush=True)
+        pairs.add(pair, "heal", partial(healed, runs.read(options.output), options, given.work / "scratch" / pair.name))

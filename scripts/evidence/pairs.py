@@ -24,7 +24,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,7 +311,7 @@ def complete(folder: Path, pair: Pair) -> bool:
 def work_on(pair: Pair, options: ProbeOptions) -> None:
     """The sweep, then the probe, then the record."""
     kept = KEPT / pair.name
-    before = kept / "record.json"
+    before = record_of(pair)
     if before.is_file() and complete(kept, pair):
         print(f"{pair.name}: done before")
         return
@@ -339,7 +339,7 @@ def work_on(pair: Pair, options: ProbeOptions) -> None:
             report=report,
             command=("scripts/evidence/pairs.py", "--only", pair.name),
         )
-    write_json(kept / "record.json", record(pair, run, options))
+    write_json(record_of(pair), record(pair, run, options))
 
 
 @dataclass(frozen=True)
@@ -367,14 +367,35 @@ class Asked:
         )
         return dataclasses.replace(plain, **more)
 
-    def lacking(self, key: str) -> Iterator[tuple[Pair, Path, dict[str, Any]]]:
-        """The pairs whose record has no such key yet, with the record's path and content; their probe is in --work."""
+    def lacking(self, key: str, *, probed: bool = True) -> Iterator[Pair]:
+        """The pairs whose record does not say what such a key took; ``probed``: and whose probe is in --work."""
         for pair in self:
-            path = KEPT / pair.name / "record.json"
-            if path.is_file() and (self.work / pair.name / runs.MANIFEST).is_file():
-                found = json.loads(path.read_text(encoding="utf-8"))
-                if key not in found:
-                    yield pair, path, found
+            path = record_of(pair)
+            if not path.is_file() or (probed and not (self.work / pair.name / runs.MANIFEST).is_file()):
+                continue
+            if key not in read_record(path).get("took", {}):
+                yield pair
+
+
+def record_of(pair: Pair) -> Path:
+    """Where the record of a pair is."""
+    return KEPT / pair.name / "record.json"
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a pair."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def add(pair: Pair, key: str, find: Callable[[], Any]) -> None:
+    """Find a value for the record of a pair, and write it there with the seconds that it took."""
+    begun = time.monotonic()
+    value = find()
+    record = read_record(record_of(pair))  # anew: another script may have added to it meanwhile
+    took = {**record.get("took", {}), key: round(time.monotonic() - begun, 1)}
+    write_json(record_of(pair), {**record, key: value, "took": took})
+    print(pair.name, key, value, took[key], flush=True)
 
 
 def done(pair: Pair, options: ProbeOptions) -> bool:

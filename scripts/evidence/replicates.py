@@ -8,8 +8,8 @@ Adds ``replicated`` to every data/evidence/pairs/NAME/record.json: per module th
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -19,12 +19,17 @@ import pairs
 from lorarank import adapters, runs
 from lorarank.errors import LorarankError
 from lorarank.estimate.summary import compare_replicates
-from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions
 from lorarank.probe.planning import prepared
 from lorarank.probe.progress import Report
 from lorarank.probe.stages import Stages, check_output, planned_tokens
 from lorarank.probe.unfinished import UnfinishedProbe
+
+
+def replicated(options: ProbeOptions, report: Report) -> dict[str, list[float]]:
+    """Module → the replicated rank and the agreement."""
+    figures = compare_replicates([adapters.open(folder) for folder in halves(options, report)])
+    return {name: [one.replicated_rank, float(f"{one.agreement:.4g}")] for name, one in figures.items()}
 
 
 def halves(options: ProbeOptions, report: Report) -> list[Path]:
@@ -41,14 +46,10 @@ def halves(options: ProbeOptions, report: Report) -> list[Path]:
 
 if __name__ == "__main__":
     given = pairs.asked(__doc__)
-    for pair, path, _ in given.lacking("replicated"):
+    for pair in given.lacking("replicated", probed=False):
         output = given.work / f"{pair.name}-replicates"
         options = given.options(pair, replicates=2, companion=False, tokens=pair.probed_tokens // 2, output=output)
         try:
-            figures = compare_replicates([adapters.open(folder) for folder in halves(options, pairs.say(pair.name))])
+            pairs.add(pair, "replicated", partial(replicated, options, pairs.say(pair.name)))
         except LorarankError as error:
             print(f"{pair.name}: {error}", flush=True)
-            continue
-        replicated = {name: [one.replicated_rank, float(f"{one.agreement:.4g}")] for name, one in figures.items()}
-        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "replicated": replicated})
-        print(pair.name, replicated, flush=True)

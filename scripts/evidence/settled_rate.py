@@ -10,7 +10,6 @@ as a share of the gain.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -44,10 +43,10 @@ def main() -> None:
         },
     )
     for pair in pairs.PAIRS:
-        path = pairs.KEPT / pair.name / "record.json"
+        path = pairs.record_of(pair)
         if pair.model not in folders or not path.is_file() or pair.name in kept.results:
             continue
-        trials = json.loads(path.read_text())["probe"]["trials"]
+        trials = pairs.read_record(path)["probe"]["trials"]
         best_trial = min(trials, key=lambda trial: trial[2])[0]
         train, val = pairs.rows_of(pair, folders, None, given.work)
         rank = pair.ranks[-1]
