@@ -210,7 +210,7 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
                 do="save both factors",
             )
     if whole and len(whole) == len(all_keys):
-        return AdapterError(path, f"{len(whole)} differences of whole weights", why="nothing in it has a rank")
+        return AdapterError(path, f"differences of whole weights alone ({len(whole)})", why="nothing in it has a rank")
     return None
 
 

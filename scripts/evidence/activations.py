@@ -38,7 +38,7 @@ class Covariance:
 
     def add(self, inputs: torch.Tensor) -> None:
         """Inputs (tokens, width)."""
-        inputs = inputs.double()
+        inputs = inputs.cpu().double()  # the sums lie there, wherever the model is
         self.count += len(inputs)
         self.total += inputs.sum(0)
         self.products += inputs.T @ inputs
