@@ -26,7 +26,7 @@ class Stacks:
         self._latest: tuple[Named, Stored] | None = None
         self._experts = 0
 
-    def modules(self, one: Named, scaling: float, name: str) -> list[LoraModule]:
+    def modules(self, one: Named, scaling: float, name: str, *, transposed: str = "") -> list[LoraModule]:
         """A module for every expert.
 
         Parameters
@@ -34,13 +34,16 @@ class Stacks:
         one : ``A`` (E, r, in) or (E·r, in), ``B`` (E, out, r); one of them may have E = 1, for all experts.
         scaling : of each product.
         name : of an expert's module, with ``{}`` where its index goes.
+        transposed : ``AB`` where they are (E, in, r) and (E, r, out).
 
         Raises
         ------
         AdapterError
             The shapes do not fit each other.
         """
-        shape_A, shape_B = factor_shape(self._store, one.A), factor_shape(self._store, one.B)
+        stored_A, stored_B = factor_shape(self._store, one.A), factor_shape(self._store, one.B)
+        turn = bool(transposed) and len(stored_A) == 3
+        shape_A, shape_B = (_turned(stored_A), _turned(stored_B)) if turn else (stored_A, stored_B)
         experts, r = (shape_B[0], shape_B[2]) if len(shape_B) == 3 else (0, 0)
         if len(shape_A) == 3 and 1 in (shape_A[0], experts) and shape_A[1] == r:
             experts, rows = max(shape_A[0], experts), max(shape_A[0], experts) * r
@@ -49,7 +52,7 @@ class Stacks:
         if not experts or len(shape_A) not in (2, 3) or rows != experts * r or shape_A[0] not in (1, experts, rows):
             raise AdapterError(
                 f"{self._store.path}: {one.A}",
-                f"its shape {shape_A} does not fit the shape {shape_B} of {one.B}",
+                f"its shape {stored_A} does not fit the shape {stored_B} of {one.B}",
                 why="the update is their product",
             )
         if experts > MOST_EXPERTS:
@@ -71,18 +74,30 @@ class Stacks:
                 parameters=r * (shape_A[-1] + shape_B[1]),
                 keys=(one.A, one.B),
                 expert=expert,
-                read=partial(self._factors, one, expert, r),
+                transposed=transposed,
+                read=partial(self._factors, one, expert, r, transposed),
             )
             for expert in range(experts)
         ]
 
-    def _factors(self, one: Named, expert: int, r: int) -> Stored:
+    def _factors(self, one: Named, expert: int, r: int, transposed: str) -> Stored:
         """``lora_A`` (r, in) and ``lora_B`` (out, r)."""
         latest = self._latest
         if latest is None or latest[0] != one:
             self._latest = None  # so that two stacks are never held at once
-            lora_A = read_finite(self._store, one.A)
-            latest = one, (lora_A.reshape(-1, r, lora_A.shape[-1]), read_finite(self._store, one.B))
+            lora_A, lora_B = read_finite(self._store, one.A), read_finite(self._store, one.B)
+            if transposed:
+                lora_A, lora_B = lora_A.swapaxes(1, 2), lora_B.swapaxes(1, 2)
+            latest = one, (lora_A.reshape(-1, r, lora_A.shape[-1]), lora_B)
             self._latest = latest
         lora_A, lora_B = latest[1]
         return np.array(lora_A[expert % len(lora_A)]), np.array(lora_B[expert % len(lora_B)])
+
+
+def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape with its last two dimensions the other way round.
+
+    >>> _turned((8, 64, 4))
+    (8, 4, 64)
+    """
+    return (*shape[:-2], shape[-1], shape[-2])

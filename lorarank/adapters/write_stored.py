@@ -140,13 +140,16 @@ def _block(adapter: Adapter, store: Store, stack: Sequence[Replacement]) -> Bloc
         )
     tails = [store.tensors[key].shape for key in module.keys]
     if module.expert is None:
-        shape_A, shape_B = (r, *tails[0][1:]), (module.out_features, r, *tails[1][2:])
+        tail_A = (module.in_features,) if "A" in module.transposed else tails[0][1:]
+        shape_A, shape_B = (r, *tail_A), (module.out_features, r, *tails[1][2:])
     else:
         count = len(stack)
         shape_A = (count, r, module.in_features) if len(tails[0]) == 3 else (count * r, module.in_features)
         shape_B = (count, module.out_features, r)
-    turned = [letter in module.transposed for letter in "AB"]
-    shapes = [(module.in_features, r) if turned[0] else shape_A, (r, module.out_features) if turned[1] else shape_B]
+    shapes = [
+        (*shape[:-2], shape[-1], shape[-2]) if letter in module.transposed else shape
+        for letter, shape in zip("AB", (shape_A, shape_B), strict=True)
+    ]
     slots = [Slot(key, dtype, shape) for key, dtype, shape in zip(_keys(module), first.dtypes, shapes, strict=True)]
     alphas = [] if module.alpha is None else [_alpha(store, module.alpha, alpha_for(r, first.scaling, rslora=False))]
     return Block((*slots, *(slot for slot, _ in alphas)), partial(_computed, slots, stack, [raw for _, raw in alphas]))

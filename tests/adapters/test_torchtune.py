@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+import lorarank
 from lorarank import adapters
 from lorarank.errors import AdapterError
 
@@ -59,10 +61,42 @@ def test_dora_is_said(make_file: Make) -> None:
 
 def test_a_configuration_of_another_rank(make_file: Make) -> None:
     folder = configured(make_file(PLAIN, name="adapter_model.safetensors"), CONFIG | {"r": 8})
-    with pytest.raises(AdapterError, match=r"lora_a\.weight: has 4 rows where adapter_config\.json says r = 8"):
+    with pytest.raises(AdapterError, match=r"lora_a\.weight: has r = 4 where adapter_config\.json says r = 8"):
         adapters.open(folder)
 
 
 def test_half_a_pair(make_file: Make) -> None:
     with pytest.raises(AdapterError, match=r"x\.lora_a\.weight: a factor without its partner"):
         adapters.open(make_file(PLAIN | {"x.lora_a.weight": A}))
+
+
+def test_stacked_experts(make_file: Make) -> None:
+    lora_a, lora_b = normal(3, 6, 4, seed=2), normal(3, 4, 5, seed=3)
+    stacks = {"layers.0.mlp.experts.lora_gate_a": lora_a, "layers.0.mlp.experts.lora_gate_b": lora_b}
+    adapter = adapters.open(configured(make_file(PLAIN | stacks, name="adapter_model.safetensors"), CONFIG))
+    assert [module.name for module in adapter.modules] == [
+        Q,
+        *(f"layers.0.mlp.experts.{expert}.gate_proj" for expert in range(3)),
+    ]
+    for expert, module in enumerate(adapter.modules[1:]):
+        lora_A, lora_B = module.factors()
+        assert (module.r, module.in_features, module.out_features, module.expert) == (4, 6, 5, expert)
+        update = lora_a[expert].astype(np.float64) @ lora_b[expert]
+        np.testing.assert_allclose(module.scaling * lora_B @ lora_A, 1.5 * update.T, rtol=1e-14)
+
+
+def test_experts_are_cut_in_their_stacks(make_file: Make, tmp_path: Path) -> None:
+    stacks = {"mlp.experts.lora_up_a": normal(3, 6, 4), "mlp.experts.lora_up_b": normal(3, 4, 5)}
+    lorarank.resize(make_file(stacks), tmp_path / "small.safetensors", rank=2)
+    cut = load_file(tmp_path / "small.safetensors")
+    for expert in range(3):
+        u, s, vt = np.linalg.svd(stacks["mlp.experts.lora_up_a"][expert] @ stacks["mlp.experts.lora_up_b"][expert])
+        best = (u[:, :2] * s[:2]) @ vt[:2]
+        found = cut["mlp.experts.lora_up_a"][expert] @ cut["mlp.experts.lora_up_b"][expert]
+        np.testing.assert_allclose(found, best, atol=1e-5)
+
+
+def test_stacks_that_do_not_fit(make_file: Make) -> None:
+    stacks = {"mlp.experts.lora_up_a": normal(3, 6, 4), "mlp.experts.lora_up_b": normal(3, 5, 4)}
+    with pytest.raises(AdapterError, match=r"its shape \(3, 6, 4\) does not fit the shape \(3, 5, 4\)"):
+        adapters.open(make_file(stacks))
