@@ -55,7 +55,9 @@ def main() -> None:
         )
         points = Points(Bench(options.point(rank)), path.parent, lambda progress: None)
         rates = [float(f"{best_trial / FACTOR**below:.3g}") for below in BELOW]
-        losses = [points.loss(Spot(rank, rate, 0)) for rate in rates]
+        spots = [Spot(rank, rate, 0) for rate in rates]
+        took = sum(one.seconds for one in points.measure(spots))
+        losses = [points.loss(spot) for spot in spots]
         base = points.base()
         best = min(losses)
         gain = sum(base.sums) / sum(base.counts) - best
@@ -65,6 +67,7 @@ def main() -> None:
                 "trials": trials,
                 "rates": rates,
                 "lost": [round((loss - best) / gain, 5) for loss in losses],
+                "seconds": round(took, 1),
             },
             below=BELOW,
             **summary(kept),
