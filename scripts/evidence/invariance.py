@@ -70,7 +70,7 @@ def main() -> None:
             "model": "the demo model, but where SmolLM2-135M is named",
         },
     )
-    usual = models.choose_precision(torch.device("cpu"))
+    usual = models.choose_precision(models.choose_device("auto"))
     other = torch.float32 if usual == torch.bfloat16 else torch.bfloat16
 
     def condition(task: str, change: str, **more: Any) -> dict[str, Any]:
