@@ -2,10 +2,11 @@
 
 ``lora_a`` is (in, r) and ``lora_b`` (r, out), and ΔWᵀ = scale · ``lora_a`` @ ``lora_b``: the scale is used as it is,
 not divided by r. Of experts, ``lora_a`` is (E, r, in), or (E·r, in) in older files, and ``lora_b`` (E, out, r). Of an
-embedding, ``lora_a`` is (tokens, r) (ml-explore/mlx-lm ``mlx_lm/tuner/lora.py``, ``mlx_lm/tuner/utils.py``). The first
-versions had an alpha beside the scale and multiplied by scale·alpha/r. MLX-VLM named the factors ``A`` and ``B`` at
-first, with r and an alpha in the configuration: it loads them with alpha over that r for all modules, and its versions
-before 2026-03 multiplied by alpha as it is (``LoRaLayer``, Blaizzy/mlx-vlm ``mlx_vlm/trainer/lora.py``).
+embedding, ``lora_a`` is (tokens, r) (ml-explore/mlx-lm ``mlx_lm/tuner/lora.py``, ``mlx_lm/tuner/utils.py``). An alpha
+beside the scale counts for nothing: until June 2024 MLX-LM multiplied by scale·alpha/r, and until April 2025 its
+defaults still had one. MLX-VLM named the factors ``A`` and ``B`` at first, with r and an alpha in the configuration:
+it loads them with alpha over that r for all modules, and its versions before 2026-03 multiplied by alpha as it is
+(``LoRaLayer``, Blaizzy/mlx-vlm ``mlx_vlm/trainer/lora.py``).
 """
 
 from __future__ import annotations
@@ -48,8 +49,12 @@ VISION_SCALE = (
 )
 
 OLD_SCALE = (
-    "The configuration has an alpha: scaling is scale·alpha/r, as the versions of MLX-LM computed that wrote one."
+    "The configuration has an alpha, which MLX-LM passes over: scaling is the scale alone, as it loads this now. Its "
+    "versions before June 2024 multiplied by alpha/r too, and this may be of one of them."
 )
+
+DATED = ("fine_tune_type", "num_layers")
+"""Fields that configurations have since September 2024."""
 
 
 role_of = by_side(FACTOR)
@@ -97,22 +102,19 @@ def read(candidate: Candidate) -> Adapter:
     refuse_other_methods(store.path, store.tensors)
     vision = _is_vision(candidate, config)
     found, carried = collect(store.tensors, by_side(VISION_FACTOR) if vision else role_of, store.path)
-    scale, alpha = _vision_scale(candidate, config) if vision else _scale(candidate, config)
+    scaling = _vision_scale(candidate, config) if vision else _scale(candidate, config)
     stacks = Stacks(store)
     modules: list[LoraModule] = []
     for one in found:
-        shape_B = factor_shape(store, one.B)
-        stacked = len(shape_B) == 3
-        r = shape_B[-1] if stacked else shape_B[0]
-        scaling = scale if alpha is None else scale * alpha / r
-        if stacked:
+        if len(factor_shape(store, one.B)) == 3:
             parent, _, last = one.module.replace("{", "{{").replace("}", "}}").rpartition(".")
             modules += stacks.modules(one, scaling, f"{parent}.{{}}.{last}" if parent else f"{last}.{{}}")
         else:
             kind = "embedding" if EMBEDDING.search(one.module) else ""
             modules.append(build(store, one, scaling, transposed=turned(store, one, "AB"), kind=kind))
-    notes = [OLD_SCALE] if alpha is not None else []
-    if "lora_parameters" not in config:
+    parameters = config.get("lora_parameters")
+    notes = [OLD_SCALE] if parameters and "alpha" in parameters and config.keys().isdisjoint(DATED) else []
+    if parameters is None:
         notes = [VISION_SCALE if vision else UNSCALED]
     if any(key.endswith(".m") for key in carried):
         notes.append(NOTES["use_dora"])
@@ -121,23 +123,18 @@ def read(candidate: Candidate) -> Adapter:
     return assemble(candidate, "mlx", modules, carried, notes=notes, base_model=base_model, config=config)
 
 
-def _vision_scale(candidate: Candidate, config: Mapping[str, Any]) -> tuple[float, None]:
+def _vision_scale(candidate: Candidate, config: Mapping[str, Any]) -> float:
     where, rank = f"{candidate.config}", config["rank"]
     if type(rank) is not int or rank < 1:
         raise AdapterError(f"{where}: rank", f"{rank!r} is no rank", do="give a whole number from 1 up")
-    return usable_alpha(config["alpha"], f"{where}: alpha") / rank, None
+    return usable_alpha(config["alpha"], f"{where}: alpha") / rank
 
 
-def _scale(candidate: Candidate, config: Mapping[str, Any]) -> tuple[float, float | None]:
-    """The scale, and the alpha of old configurations."""
+def _scale(candidate: Candidate, config: Mapping[str, Any]) -> float:
     where = f"{candidate.config}: lora_parameters"
     parameters = config.get("lora_parameters")
     if parameters is None:
-        return 1.0, None
+        return 1.0
     if not isinstance(parameters, dict) or "scale" not in parameters:
         raise AdapterError(where, "its scale is missing", do=f"take the {FILE_NAME} that was saved with the weights")
-    alpha = parameters.get("alpha")
-    return (
-        usable_alpha(parameters["scale"], f"{where} scale"),
-        None if alpha is None else usable_alpha(alpha, f"{where} alpha"),
-    )
+    return usable_alpha(parameters["scale"], f"{where} scale")

@@ -189,11 +189,7 @@ def _config(adapter: Adapter, replacements: Sequence[Replacement]) -> Mapping[st
     if not isinstance(parameters, dict):  # of MLX-VLM, or of nothing that holds a scale
         of_vision = {"rank": largest.r, "alpha": alpha_for(largest.r, largest.scaling, rslora=False)}
         return config | of_vision if of_vision.keys() <= config.keys() else config
-    parameters = {**parameters, "rank": largest.r, "scale": largest.scaling}
-    if parameters.pop("alpha", None) is not None and len({one.scaling for one in replacements}) > 1:
-        raise AdapterError(adapter.source, "its old configuration divides one alpha by the r of each module", do=_BAKE)
-    return config | {"lora_parameters": parameters}
+    return config | {"lora_parameters": {**parameters, "rank": largest.r, "scale": largest.scaling}}
 
 
-_BAKE = "add --bake-alpha"
 _KEEP = "leave --bake-alpha out"

@@ -80,17 +80,17 @@ def test_stacked_experts(flat: bool, opened: Open) -> None:
     assert adapter.parameters == lora_a.size + lora_b.size
 
 
-def test_the_alpha_of_old_stacks(opened: Open) -> None:
-    parameters = {"rank": 2, "alpha": 16.0, "scale": 10.0}
-    adapter = opened({"x.lora_a": normal(3, 2, 6), "x.lora_b": normal(3, 8, 2)}, {"lora_parameters": parameters})
-    assert {m.scaling for m in adapter.modules} == {80.0}
-
-
-def test_the_alpha_of_old_configurations(opened: Open) -> None:
+def test_an_alpha_counts_for_nothing(opened: Open) -> None:
     parameters = {"rank": 4, "alpha": 16.0, "scale": 10.0, "dropout": 0.0}
     adapter = opened(PLAIN, CONFIG | {"lora_parameters": parameters})
-    assert adapter.modules[0].scaling == 40.0
-    assert "scale·alpha/r" in adapter.notes[0]
+    assert (adapter.modules[0].scaling, adapter.notes) == (10.0, ())
+
+
+def test_an_alpha_that_may_have_counted_is_said(opened: Open) -> None:
+    parameters = {"rank": 4, "alpha": 16.0, "scale": 10.0, "dropout": 0.0}
+    adapter = opened(PLAIN, {"lora_layers": 16, "lora_parameters": parameters})
+    assert adapter.modules[0].scaling == 10.0
+    assert "before June 2024 multiplied by alpha/r" in adapter.notes[0]
 
 
 def test_without_a_configuration(opened: Open) -> None:
@@ -112,7 +112,6 @@ def test_dora_is_said(opened: Open) -> None:
         (PLAIN, {"rank": 4}, "lora_parameters: its scale is missing"),
         (PLAIN, {"scale": 1e308}, r"lora_parameters scale: 1e\+308 is no usable alpha"),
         (PLAIN, {"scale": "20"}, "lora_parameters scale: '20' is no usable alpha"),
-        (PLAIN, {"scale": 1, "alpha": float("inf")}, "lora_parameters alpha: inf is no usable alpha"),
         ({f"{Q}.lora_a": normal(6, 4), f"{Q}.lora_b": normal(8, 4)}, None, "does not fit the shape"),
         ({f"{Q}.lora_a": normal(5, 4), f"{Q}.lora_b": normal(3, 8, 2)}, None, "does not fit the shape"),
         ({f"{Q}.lora_a": normal(2, 3, 4), f"{Q}.lora_b": normal(3, 8, 2)}, None, "does not fit the shape"),
