@@ -31,7 +31,7 @@ WEIGHTS = (
 
 OTHER_FILES = re.compile(
     r"(?:pytorch_|diffusion_pytorch_|flax_|tf_)?model\b.*|consolidated\b.*|optimizer\b.*|scheduler\b.*|rng_state.*|"
-    r"training_args\.bin|scaler\.pt|random_states.*|master_weights\b.*"
+    r"training_args\.bin|scaler\.pt|random_states.*|master_weights\b.*|common\.pt|train_state\.pt"
 )
 """Files of tensors beside an adapter that are none: models, and what trainers keep to resume."""
 

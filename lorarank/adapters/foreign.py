@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from lorarank.adapters.adapter import natural_order
@@ -13,23 +13,30 @@ from lorarank.adapters.peft_config import FILE_NAME, OTHER_METHOD
 from lorarank.adapters.safetensors_file import SafetensorsFile
 from lorarank.errors import AdapterError
 
+MIXTURE = "a mixture of LoRAs like HydraLoRA or LoRAMoE, whose factors a gate weighs by the input"
+
 NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.hada_[wt][12]", "a LoHa of LyCORIS, whose update is an elementwise product of two low-rank products"),
     (r"\.lokr_[wt][12]", "a LoKr of LyCORIS, whose update is a Kronecker product"),
-    (r"\.ia3_l\b|\.on_input$|\.multi_lora_[ab]$", "an (IA)³, which rescales activations"),
+    (r"\.ia3_l\b|\.on_input$|_infused_adapter\.scalers?$", "an (IA)³, which rescales activations"),
+    (r"\.multi_lora_[ab]$", "of T-Few, which rescales every weight, alone as (IA)³ or beside a LoRA"),
     (r"\.b?oft_", "an OFT, which multiplies the weights by rotations"),
     (r"\.p?vera_(?:lambda|[AB]\b)", "a VeRA, whose factors are random and shared"),
     (r"\.[ab]1\.weight$|\.glora_[A-E]\b", "a GLoRA, whose update depends on the base weight"),
     (r"\.lora_E(\.|$)", "an AdaLoRA, which puts learnt singular values between its factors"),
     (r"\.lora_(?:mixer|AB)\b", "a MoSLoRA, which trains a matrix between its two factors"),
     (r"\.lora_diag\b", "a KaSA, which trains a diagonal between its two factors"),
+    (r"\.lora_[AB]0\.|\.lora_route\b", MIXTURE),
     (r"\.lora_A2\b", "an ABBA, whose update is an elementwise product of two low-rank products"),
     (r"\.hira_[AB]\b", "a HiRA, whose update is an elementwise product with the base weight"),
     (r"\.delora_[AB]\b", "a DeLoRA, which normalises each of its components"),
     (r"\.lily_[AB]\b", "a Lily, whose factors a router mixes among layers"),
-    (r"\.lora_[AB]\d+\.|\.lora_route\b", "a mixture of LoRAs like HydraLoRA, whose factors a gate weighs by the input"),
+    (r"\.lora_[AB]\d+\.|\.lora_[AB]\.lora[AB]\.\d", MIXTURE),
     (r"lora_latent_mapping|\.M_xs$", "a LoRA-XS, which trains a small matrix between two fixed factors"),
-    (r"(?:proj|qkv)\.moe_gate\.weight$", "a mixture of LoRAs like MoLA, whose factors a gate weighs by the input"),
+    (
+        r"(?:proj|qkv)\.moe_gate\.weight$|^mixlora\.",
+        "a mixture of LoRAs like MoLA or MixLoRA, whose factors a gate weighs by the input",
+    ),
     (r"\.lora_moe_(?:gating|experts)\.", "a Conv-LoRA, which convolves between its two factors"),
     (r"\.lora\.gate$", "a SoRA, which trains a gate between its two factors"),
     (r"\.lora_(?:shared|tasks)_[AB]\b", "an MTLoRA, of which every task has factors of its own"),
@@ -46,7 +53,19 @@ NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.shira_|\.supertuning_", "a SHiRA or Super-Tuning, which trains single entries of every weight"),
     (r"\.c3a_kernel\b", "a C3A, whose update is made of circulant blocks"),
     (r"^lllite_", "a ControlNet-LLLite, whose layers add what they make of an image"),
-    (r"\.(?:miss|bone)_block\b", "a MiSS or Bone, which trains one matrix for many blocks of a weight"),
+    (
+        r"\.(?:miss|bone)_block\b|\.(?:bone|disha)$",
+        "a MiSS, Bone or DiSHA, which trains one matrix for many blocks of a weight",
+    ),
+    (r"\.time_state$", "state tuning of RWKV, which trains the states that a model begins with"),
+    (
+        r"\.adapter_layer\.(?:adapter|linear)_[12]\.|\.adaptmlp\.",
+        "a bottleneck adapter, with a function between its two matrices",
+    ),
+    (r"(?:^|\.)rotate_layer(?:\.|$)", "a ReFT, which edits activations"),
+    (r"(?:^|\.)FacT[uv]\.|_FacTs\.", "a FacT, whose update is a tensor that layers share"),
+    (r"(?:^|\.)reins\.learnable_tokens", "a Rein, which refines what layers give by learnt tokens"),
+    (r"\.adapter_(?:bias|scale)$", "a LLaMA-Adapter of the second kind, which trains biases and scales"),
     (r"\.road_(?:theta|alpha)\b", "a RoAd, which rotates and scales outputs in pairs"),
     (r"\.hra_u\b", "an HRA, which multiplies the weights by reflections"),
     (r"\.psoft_R\b", "a PSOFT, which trains a rotation between two fixed factors"),
@@ -57,10 +76,16 @@ NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.adamss_", "an AdaMSS, which trains in subspaces of the base weight"),
     (r"\.beft_bias\b", "a BEFT, which trains biases alone"),
     (r"\.ln_tuning_layers\b", "LN tuning, which trains normalisation layers alone"),
-    (r"\.adaption_(?:prompt|gate)\b|^prompt_embeddings$", "prompt or prefix tuning, which trains virtual tokens"),
+    (
+        r"\.adaption_(?:prompt|gate)\b|(?:^|\.)(?:deep_)?prompt_embeddings$|(?:^|\.)prefix_encoder\.|ptuning_adapter\."
+        r"|^adapter_query\.weight$|\.adapter_wte\.|^prompt\.prompt(?:_key)?$",
+        "prompt or prefix tuning, which trains virtual tokens",
+    ),
 )
 """Part of a tensor's name → what the file is: methods whose update is no product of two trained factors. Names of
-PEFT's are those that its tuners save (``peft.tuners``, the ``prefix`` of each)."""
+PEFT's are those that its tuners save (``peft.tuners``, the ``prefix`` of each); bottlenecks are of NeMo
+(``parallel_adapters.py``) and of MMS (transformers ``models/wav2vec2/modeling_wav2vec2.py``), Bone and states of
+RWKV-PEFT (JL-er/RWKV-PEFT ``src/trainer.py``)."""
 
 DIFFERENCE = re.compile(r"(?:\.(?:diff|diff_b|diff_m|w_norm|b_norm)|::diff::0)$")
 """Of a whole tensor, which extraction writes where it has no factors: norms, biases, and Wan's modulation, ``diff_m``
@@ -96,6 +121,13 @@ FOREIGN_SUFFIXES = {
     ".distcp": "a shard of a distributed checkpoint of torch",
 }
 """What files are that no reader opens, by the ends of their names."""
+
+CHECKPOINTS = {
+    ".distcp": "a distributed checkpoint of torch",
+    "_CHECKPOINT_METADATA": "a checkpoint of Orbax, as programs in JAX write it",
+    "manifest.ocdbt": "a checkpoint of Orbax, as programs in JAX write it",
+}
+"""What folders are that no reader opens, by the ends of the names in them or one level below."""
 
 ADVICE = f"convert it to PEFT's layout ({FILE_NAME} and adapter_model.safetensors) with the tool that it is from"
 
@@ -161,6 +193,9 @@ def _declined_folder(folder: Path) -> AdapterError:
         what = f"holds no {FILE_NAME} itself, but {_listed(inside)} in it {'does' if len(inside) == 1 else 'do'}"
         # of a trainer's checkpoints the last is what it ended with
         return AdapterError(folder, what, do=f"name {folder / inside[-1]}" + (", or another" if inside[1:] else ""))
+    checkpoint = _checkpoint(entries)
+    if checkpoint is not None:
+        return AdapterError(folder, checkpoint, do=ADVICE)
     if files:
         verdicts = {verdict.what: verdict for verdict in _verdicts(folder, files)}
         if len(verdicts) == 1:
@@ -177,6 +212,14 @@ def _declined_folder(folder: Path) -> AdapterError:
         return told
     found = _listed([entry.name for entry in entries]) or "nothing"
     return AdapterError(folder, f"no adapter in it (found: {found})", do=f"name the folder that holds {FILE_NAME}")
+
+
+def _checkpoint(entries: Sequence[Path]) -> str | None:
+    """What a folder of these entries is, where it is the checkpoint of a trainer."""
+    folders = [entry for entry in entries if entry.is_dir()][:MOST_OPENED]
+    below = (entry for folder in folders for entry in islice(folder.iterdir(), MOST_OPENED))
+    names = [entry.name for entry in chain(entries, below)]
+    return next((what for end, what in CHECKPOINTS.items() if any(name.endswith(end) for name in names)), None)
 
 
 def _verdicts(folder: Path, files: Sequence[str]) -> list[AdapterError]:

@@ -83,8 +83,8 @@ MOST_GUESSED = 20_000
 LONGEST_GUESSED = 200
 """Characters of such names."""
 
-AROUND = re.compile(r"\.parametrizations\.\w+\.[0-9]+$|\.lora$")
-"""What torch's parametrizations and OpenDelta put between the name of a module and that of a factor."""
+AROUND = re.compile(r"\.parametrizations\.\w+\.[0-9]+$|\.lora$|\.loramodule_\w+$")
+"""What torch's parametrizations, OpenDelta and ms-swift put between the name of a module and that of a factor."""
 
 PACKED = re.compile(
     r"\.(?:(?:qkv_proj|out_proj|mlp_fc[12])(?:_context)?|mlp_context_fc[12]"

@@ -16,12 +16,13 @@ from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
 from lorarank.adapters.factors import KINDS, MOST_SPREAD, Named, dtype_of, factor_shape
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.patterns import first_matches
-from lorarank.adapters.peft_config import FILE_NAME, PeftConfig, read_config, scaling
+from lorarank.adapters.peft_config import FILE_NAME, SWIFT, PeftConfig, read_config, scaling
 from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter, Stacks, parameters_of
 from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
 from lorarank.adapters.stacks import Stacks as LooseStacks
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import Numbers, Store, read_finite
+from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, printable
 
 HUB_FILES = (FILE_NAME, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
@@ -36,6 +37,10 @@ def recognises(candidate: Candidate) -> bool:
     if path.suffix == ".safetensors" and not path.name.startswith("adapter_model") and path.is_file():
         # another tool's file may lie beside a configuration, whose scaling is none of its
         return candidate.config is not None and any("base_model.model." in key for key in candidate.keys)
+    if candidate.config is not None and candidate.store is not None:
+        config = read_json(candidate.config)
+        if "peft_type" not in config and config.get(SWIFT) == "LORA":
+            return False  # bare factors, which are read as such
     return candidate.config is not None or candidate.path.name == FILE_NAME or bool(_shards(candidate.folder))
 
 

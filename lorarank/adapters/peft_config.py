@@ -44,6 +44,13 @@ NOT_LORA: Mapping[str, str] = {
 }
 """``peft_type`` → why its update is not what is measured here."""
 
+SWIFT = "swift_type"
+"""What ms-swift before 1.5 had in the place of ``peft_type`` (modelscope/ms-swift ``swift/tuners/base.py``)."""
+
+FORKS: Mapping[str, str] = {"ALORA": "alora_invocation_tokens", "DORA": "use_dora"}
+"""``peft_type`` of forks whose update is LoRA's → the field that PEFT has for it today: the library of aLoRA's authors
+(IBM/activated-lora ``alora/config.py``) and that of DoRA's (NVlabs/DoRA ``peft/tuners/dora.py``)."""
+
 OTHER_METHOD = "name an adapter that was trained with LoRA"
 """What to do about any of them."""
 
@@ -153,12 +160,14 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> PeftConfig:
     """
     _check_type(raw, path)
     for name, reason in VARIANTS.items():
-        if raw.get(name):
+        # ipex-llm says it by its mode of training (intel/ipex-llm python/llm/src/ipex_llm/transformers/qlora.py)
+        if raw.get(name) or name == f"use_{raw.get('training_mode')}":
             raise AdapterError(f"{path}: {name}", reason, why="its update is not scaling·lora_B·lora_A")
     if raw.get("r") is None:
         raise AdapterError(path, "r is missing", do="take the adapter_config.json that was saved with the weights")
     alpha = raw.get("lora_alpha", DEFAULT_ALPHA)
-    notes = [sentence for name, sentence in NOTES.items() if raw.get(name)]
+    fork = FORKS.get(str(raw["peft_type"]).upper())
+    notes = [sentence for name, sentence in NOTES.items() if raw.get(name) or name == fork]
     init = raw.get("init_lora_weights")
     if isinstance(init, str) and init.lower().startswith(RESIDUAL_INITS):
         notes.append(
@@ -192,9 +201,13 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> PeftConfig:
 def _check_type(raw: Mapping[str, Any], path: Path) -> None:
     kind = raw.get("peft_type")
     name = kind.upper() if isinstance(kind, str) else kind
-    if name == "LORA":
+    if name == "LORA" or (isinstance(name, str) and name in FORKS):
         return
     where = f"{path}: peft_type"
+    if SWIFT in raw:
+        raise AdapterError(f"{path}: {SWIFT}", f"{raw[SWIFT]!r} of ms-swift is not LoRA", do=OTHER_METHOD)
+    if "extra_state_keys" in raw:
+        raise AdapterError(path, "of a checkpoint of ms-swift, whose adapters lie in folders in it", do="name one")
     if name is None:
         raise AdapterError(where, "is missing", do="take the adapter_config.json that was saved with the weights")
     if isinstance(name, str) and name in NOT_LORA:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lorarank.adapters.adapter import LoraModule
-from lorarank.adapters.peft_config import alpha_for, scaling, usable_alpha
+from lorarank.adapters.peft_config import FILE_NAME, SWIFT, alpha_for, scaling, usable_alpha
 from lorarank.adapters.tensors import Store
 from lorarank.adapters.untrusted import parse_object, read_json
 from lorarank.errors import AdapterError, SourceError
@@ -25,6 +25,7 @@ class Place(NamedTuple):
     name : of the file, or of the object in the file of the factors.
     r, scaling : keys in there.
     alpha : whether the latter is an alpha, to be divided by r, or by its root where ``rslora``.
+    mark : a key that it has besides, where others have a file of that name too.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Place(NamedTuple):
     scaling: str
     alpha: bool = False
     rslora: bool = False
+    mark: str = ""
 
 
 TRAINERS = (
@@ -42,12 +44,13 @@ TRAINERS = (
     Place("params.json", "lora_args.rank", "lora_args.scale"),
     Place("config.json", "lora_rank", "lora_scaling"),
     Place("config.json", "lora_r", "lora_alpha", alpha=True),
+    Place(FILE_NAME, "r", "lora_alpha", alpha=True, mark=SWIFT),
 )
 """Beside the factors, of PaddleNLP (``paddlenlp/peft/lora/lora_config.py``), FastVideo (``save_lora_checkpoint``,
 ``fastvideo/utils/checkpoint.py``, and its samples, which load with that weight), VoxCPM
 (``scripts/train_voxcpm_finetune.py``), mistral-finetune (``model/args.py``, ``finetune/checkpointing.py``), Meta's
-Llama 3.2 (meta-llama/llama-models ``models/llama3/args.py``), moshi-finetune (``finetune/wrapped_model.py``) and
-OpenDelta (``opendelta/delta_models/lora.py``)."""
+Llama 3.2 (meta-llama/llama-models ``models/llama3/args.py``), moshi-finetune (``finetune/wrapped_model.py``),
+OpenDelta (``opendelta/delta_models/lora.py``) and ms-swift before 1.5 (``swift/tuners/lora.py``)."""
 
 INSIDE = (
     Place("lora_config", "rank", "alpha", alpha=True),
@@ -161,7 +164,7 @@ def _found(
     for place in places if len(ranks) == 1 else ():
         with suppress(SourceError, AdapterError):  # it is missing, or another thing of that name
             config = config_of(place.name)
-            if {_below(config, place.r)} == ranks:
+            if {_below(config, place.r)} == ranks and (not place.mark or place.mark in config):
                 value = usable_alpha(_below(config, place.scaling), f"{place.name}: {place.scaling}")
                 return place, scaling(min(ranks), value, rslora=place.rslora) if place.alpha else value
     return None

@@ -25,7 +25,16 @@ SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
 SUFFIXES = (".safetensors", INDEX, ".bin", ".pt", ".pth", ".pth.lora", ".ckpt", ".gguf", ".npz")
 """Files that may hold an adapter; everything else in a folder is passed over."""
 
-BESIDE = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
+BESIDE = (
+    "optimizer",
+    "scheduler",
+    "rng_state",
+    "training_args",
+    "scaler",
+    "random_states",
+    "common.pt",
+    "train_state.pt",
+)
 """What trainers leave beside an adapter in files of the same kinds."""
 
 DEEP = re.compile(r"(?:^|(?<=[/\\]))(?:\*\*(?:[/\\]+|$))+")

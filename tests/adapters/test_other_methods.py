@@ -107,3 +107,45 @@ def test_rows_of_an_embedding_beside_factors_are_carried(tmp_path: Path) -> None
     tensors = {f"{stem}A.weight": np.ones((4, 32)), f"{stem}B.weight": np.ones((32, 4)), tokens: np.ones((2, 32))}
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     assert adapters.open(tmp_path).carried == (tokens,)
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        (["l.k_proj.multi_lora_a", "l.k_proj.lora_a", "l.k_proj.lora_b"], "of T-Few, which rescales every weight"),
+        (["l.key_infused_adapter.scalers"], r"an \(IA\)³"),
+        (["l.q.lora_A0.weight", "l.q.lora_B0.weight", "l.q.lora_A2.weight", "l.q.lora_route.weight"], "LoRAMoE"),
+        (["l.q.lora_A.loraA.0.mlp.weight", "l.q.lora_B.loraB.0.mlp.weight"], "a mixture of LoRAs"),
+        (["mixlora.layers.0.mlp.moe_gate.weight", "mixlora.layers.0.mlp.w1.experts.0.lora_A.weight"], "MixLoRA"),
+        (["blocks.0.att.key.bone"], "a MiSS, Bone or DiSHA"),
+        (["blocks.0.att.time_state"], "state tuning of RWKV"),
+        (["l.adapter_layer.adapter_1.linear_in.weight", "l.adapter_layer.adapter_1.linear_out.weight"], "bottleneck"),
+        (["l.0.adapter_layer.linear_1.weight", "l.0.adapter_layer.linear_1.bias"], "a bottleneck adapter"),
+        (["blocks.0.adaptmlp.down_proj.weight", "blocks.0.adaptmlp.scale"], "a bottleneck adapter"),
+        (["weight", "bias", "rotate_layer"], "a ReFT, which edits activations"),
+        (["transformer.prefix_encoder.embedding.weight"], "prompt or prefix tuning"),
+        (["adapter_query.weight", "layers.2.attention.gate"], "prompt or prefix tuning"),
+        (["blocks.0.attn.q_FacTs.weight", "FacTu.weight"], "a FacT"),
+        (["backbone.reins.learnable_tokens_a"], "a Rein"),
+    ],
+)
+def test_methods_of_other_libraries(keys: list[str], what: str, tmp_path: Path) -> None:
+    save_file({key: np.ones((4, 4), np.float32) for key in keys}, tmp_path / "x.safetensors")
+    with pytest.raises(AdapterError, match=what):
+        adapters.open(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        (["_CHECKPOINT_METADATA", "params/manifest.ocdbt"], "a checkpoint of Orbax"),
+        (["iter_10/common.pt", "iter_10/.metadata", "iter_10/__0_0.distcp"], "a distributed checkpoint of torch"),
+        (["common.pt", "train_state.pt", "__0_0.distcp"], "a distributed checkpoint of torch"),
+    ],
+)
+def test_checkpoints_of_trainers(files: list[str], what: str, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(AdapterError, match=what):
+        adapters.open(tmp_path)

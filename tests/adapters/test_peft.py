@@ -379,3 +379,41 @@ def test_stacks_that_do_not_fit(make_folder: Make) -> None:
     tensors["base_model.model.e.lora_B.weight"] = np.ones((3, 8, 4))
     with pytest.raises(AdapterError, match=r"has 4 rows where adapter_config\.json says r = 8"):
         adapters.open(make_folder(tensors, {"r": 8}, name="other"))
+
+
+@pytest.mark.parametrize(("kind", "note"), [("ALORA", "activated LoRA"), ("DORA", "Trained with DoRA")])
+def test_forks_whose_update_is_loras_are_read(kind: str, note: str, make_folder: Make) -> None:
+    adapter = adapters.open(make_folder(config={"peft_type": kind}))
+    assert any(note in text for text in adapter.notes)
+
+
+def test_a_quantisation_aware_lora_of_ipex(make_folder: Make) -> None:
+    with pytest.raises(AdapterError, match="QA-LoRA averages groups of inputs"):
+        adapters.open(make_folder(config={"training_mode": "qalora"}))
+
+
+def swift(folder: Path, config: dict[str, Any]) -> Path:
+    """As ms-swift wrote adapters before it took PEFT's layout."""
+    folder.mkdir()
+    stem = "transformer.h.0.attn.c_attn.loramodule_default"
+    save_file({f"{stem}.lora_A": A, f"{stem}.lora_B": B}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_ms_swift_before_it_took_pefts_layout(tmp_path: Path) -> None:
+    folder = swift(tmp_path / "default", {"swift_type": "LORA", "r": len(A), "lora_alpha": 8 * len(A)})
+    (module,) = adapters.open(folder).modules
+    assert (module.name, module.scaling) == ("transformer.h.0.attn.c_attn", 8.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"swift_type": "ADAPTER"}, "swift_type: 'ADAPTER' of ms-swift is not LoRA"),
+        ({"extra_state_keys": ["x"]}, "whose adapters lie in folders in it"),
+    ],
+)
+def test_what_else_ms_swift_writes(config: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=message):
+        adapters.open(swift(tmp_path / "default", config))
