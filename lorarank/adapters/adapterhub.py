@@ -2,19 +2,33 @@
 
 The configuration of the method lies under ``config``. ΔW = alpha/r · ``lora_B`` @ ``lora_A``; but versions before 1.1.0
 left alpha/r out, and so the library still loads what they have trained (adapter-hub/adapters
-``src/adapters/methods/lora.py``, ``_fix_backward_compat`` in ``src/adapters/loading.py``).
+``src/adapters/methods/lora.py``, ``_fix_backward_compat`` in ``src/adapters/loading.py``). A layer that computes q, k
+and v in one has ``lora_A`` (n·r, in) and ``lora_B`` (n·out/3, r) for the n of them that ``attn_matrices`` names
+(``LoRAMergedLinear``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
-from lorarank.adapters.adapter import Adapter
+from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape
+from lorarank.adapters.factors import (
+    MOST_SPREAD,
+    Named,
+    assemble,
+    build,
+    by_side,
+    collect,
+    dtype_of,
+    factor_shape,
+    spread,
+)
 from lorarank.adapters.peft_config import FILE_NAME, OTHER_METHOD, usable_alpha
+from lorarank.adapters.tensors import Store, read_finite
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError
 
@@ -22,6 +36,12 @@ HUB_FILES = (FILE_NAME, "pytorch_adapter.bin", "adapter.safetensors")
 """What is fetched of an adapter on the hub."""
 
 FACTOR = re.compile(r"(?P<module>.+)\.loras\.[^.]+\.lora_(?P<side>[AB])")
+
+FUSED = re.compile(r"(?:^|\.)(?:c_attn|in_proj|query_key_value)$")
+"""Layers of the models that the library knows which compute q, k and v in one."""
+
+PARTS = ("q", "k", "v")
+"""In the order of their outputs."""
 
 UNSCALED_VERSION = re.compile(r"adapters\.(?:0\..*|1\.0\..*)")
 
@@ -61,15 +81,42 @@ def read(candidate: Candidate) -> Adapter:
     found, carried = collect(store.tensors, role_of, store.path)
     unscaled = bool(UNSCALED_VERSION.fullmatch(str(raw.get("version"))))
     alpha = usable_alpha(config.get("alpha"), f"{where} alpha")
-    modules = [build(store, one, 1.0 if unscaled else alpha / factor_shape(store, one.A)[0]) for one in found]
+    named = config.get("attn_matrices")
+    enabled = [isinstance(named, list) and part in named for part in PARTS]
+    modules = [_module(store, one, enabled, None if unscaled else alpha) for one in found]
     return assemble(
         candidate,
         "adapterhub",
         modules,
         carried,
-        notes=[UNSCALED] if unscaled and any(module.r != alpha for module in modules) else [],
+        notes=[UNSCALED] if unscaled and config.get("r") != alpha else [],
         base_model=raw["model_name"] if isinstance(raw["model_name"], str) else None,
         config=raw,
+    )
+
+
+def _module(store: Store, one: Named, enabled: Sequence[bool], alpha: float | None) -> LoraModule:
+    """The module of a pair. ``enabled`` : of q, k and v, where one layer computes all; ``alpha`` : where it counts."""
+    shape_A, shape_B = factor_shape(store, one.A), factor_shape(store, one.B)
+    n = sum(enabled)
+    if len(shape_A) != 2 or len(shape_B) != 2 or not FUSED.search(one.module) or shape_A[0] != n * shape_B[1] or not n:
+        return build(store, one, 1.0 if alpha is None else alpha / shape_A[0])
+    out_features, rest = divmod(len(PARTS) * shape_B[0], n)
+    if rest or out_features * shape_A[0] > MOST_SPREAD:
+        raise AdapterError(
+            f"{store.path}: {one.B}", f"its shape {shape_B} does not fit {n} of {len(PARTS)} parts of a layer"
+        )
+    return LoraModule(
+        name=one.module,
+        kind="linear",
+        r=shape_A[0],
+        in_features=shape_A[1],
+        out_features=out_features,
+        scaling=1.0 if alpha is None else alpha / shape_B[1],
+        dtype=dtype_of(store, one.A, one.B),
+        parameters=prod(shape_A) + prod(shape_B),
+        keys=(one.A, one.B),
+        read=lambda: (read_finite(store, one.A), spread(read_finite(store, one.B), n, enabled)),
     )
 
 

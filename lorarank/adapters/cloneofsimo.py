@@ -9,11 +9,13 @@ file is a bare list, up before down for every module in turn, of the U-Net where
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import Role, assemble, build, collect
+from lorarank.adapters.factors import Named, Role, assemble, build, collect, factor_shape
+from lorarank.adapters.tensors import Store
 from lorarank.errors import AdapterError
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors", "*[lL][oO][rR][aA]*.pt")
@@ -28,6 +30,8 @@ TEXT_ENCODER = "text_encoder"
 """In the name of the file of its list; ``lora.text_encoder.pt`` beside ``lora.pt``."""
 
 COUNTED = "Modules are stored by their place in the model, not by name; so are they called here. Scaling is 1."
+
+DOWN_FIRST = "By their shapes the first of each two is lora_A, (r, in), and the second lora_B, (out, r)."
 
 UNNAMED = "A bare list does not say which model it is of: by the name of the file these are modules of the {}."
 
@@ -56,6 +60,15 @@ def role_of(key: str, part: str = "unet") -> Role | None:
     return None
 
 
+def _is_up_first(store: Store, found: Sequence[Named]) -> bool:
+    """Whether the pairs of a list are up before down, or fit at least no better the other way round."""
+    shapes = [(factor_shape(store, one.B), factor_shape(store, one.A)) for one in found]
+    if not all(len(first) == len(second) == 2 for first, second in shapes):
+        return True
+    up_first = all(first[1] == second[0] <= max(first[0], second[1]) for first, second in shapes)
+    return up_first or not all(first[0] == second[1] <= max(first[1], second[0]) for first, second in shapes)
+
+
 def read(candidate: Candidate) -> Adapter:
     """Read an adapter of lora_diffusion.
 
@@ -73,4 +86,7 @@ def read(candidate: Candidate) -> Adapter:
     part = TEXT_ENCODER if TEXT_ENCODER in store.path.name else "unet"
     found, carried = collect(store.tensors, partial(role_of, part=part), store.path)
     notes = [COUNTED, UNNAMED.format(part)] if listed else [COUNTED]
+    if listed and not _is_up_first(store, found):
+        found = [one._replace(A=one.B, B=one.A) for one in found]
+        notes.append(DOWN_FIRST)
     return assemble(candidate, "cloneofsimo", [build(store, one, 1.0) for one in found], carried, notes=notes)

@@ -13,12 +13,13 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lorarank.adapters.adapter import Adapter, LoraModule, Stored, natural_order
 from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.peft_config import usable_alpha
 from lorarank.adapters.peft_keys import WRAPPER
-from lorarank.adapters.tensors import BLOCKED, FLOATS, SMALL_FLOATS, Store, read_finite, read_number
+from lorarank.adapters.tensors import BLOCKED, FLOATS, SMALL_FLOATS, Numbers, Store, read_finite, read_number
 from lorarank.errors import AdapterError
 
 KINDS = {2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}
@@ -296,6 +297,29 @@ def _read(store: Store, one: Named, transposed: str) -> Stored:
         lora_A = np.tensordot(mid, lora_A.astype(np.float64), axes=(1, 0))
         lora_A = np.moveaxis(lora_A, -1, 1).reshape(len(lora_A), -1)
     return lora_A, lora_B
+
+
+def spread(lora_B: Numbers, groups: int, parts: Sequence[bool]) -> NDArray[np.float64]:
+    """A grouped ``lora_B`` as an ordinary one: each group of outputs uses its own part of the r columns only.
+
+    Parameters
+    ----------
+    lora_B : (groups · m, r / groups)
+    parts : for each block of m outputs, whether it has a group; blocks without one stay zero.
+
+    Returns
+    -------
+    lora_B : (len(parts) · m, r)
+
+    >>> spread(np.array([[1.0], [2.0]]), 2, [True, False, True]).tolist()
+    [[1.0, 0.0], [0.0, 0.0], [0.0, 2.0]]
+    """
+    m, columns = len(lora_B) // groups, lora_B.shape[1]
+    full = np.zeros((len(parts), m, groups * columns))
+    slots = [slot for slot, enabled in enumerate(parts) if enabled]
+    for group, slot in enumerate(slots):
+        full[slot, :, group * columns : (group + 1) * columns] = lora_B[group * m : (group + 1) * m]
+    return full.reshape(len(parts) * m, groups * columns)
 
 
 def assemble(

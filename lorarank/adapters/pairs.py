@@ -30,6 +30,7 @@ from lorarank.adapters.factors import (
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, OTHER_METHOD, usable_alpha
 from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, refuse_beside, without_wrappers
+from lorarank.adapters.stacks import Stacks
 from lorarank.adapters.tensors import Store, StoredTensor, read_number
 from lorarank.adapters.tool_names import names_of
 from lorarank.adapters.trainer_files import FILES, SCALING, scaled
@@ -83,6 +84,9 @@ MOST_GUESSED = 20_000
 LONGEST_GUESSED = 200
 """Characters of such names."""
 
+OF_ONE_WAY = re.compile(r"(?:^|[._])w_a(?=$|[._])")
+"""Names that are always of a factor (r, in)."""
+
 AROUND = re.compile(r"\.parametrizations\.\w+\.[0-9]+$|\.lora$|\.loramodule_\w+$")
 """What torch's parametrizations, OpenDelta and ms-swift put between the name of a module and that of a factor."""
 
@@ -97,6 +101,12 @@ NARROW = 2
 """How many times the rank has to fit into the two other dimensions, where nothing but a word tells of a factor."""
 
 ASSUMED = "A layout of no known tool: scaling 1 is assumed, and names of modules are what the names of factors share."
+
+STACKED = (
+    "Factors of three dimensions hold several updates of a module, of tasks or of experts: each is told by its place "
+    "among them. Some models use one of them at a time."
+)
+"""As of jina-embeddings-v3, which has one for each of five tasks (``modeling_lora.py``)."""
 
 UNCONFIGURED = (
     f"No {FILE_NAME} lies beside it, so alpha is unknown: scaling 1 is assumed. Ranks and shares of energy of a module "
@@ -139,6 +149,7 @@ def read(candidate: Candidate) -> Adapter:
         modules, notes = _scaled(store, found)
     elif tool is not None:
         found, carried = collect(store.tensors, tool.role_of, store.path)
+        _refuse_bottlenecks(store, found)
         modules, notes = _scaled(store, found)
     elif any(map(_is_plain, store.tensors)):
         found, carried = _of_parameters(store)
@@ -190,7 +201,12 @@ def _scaled(
     """Modules of factors whose names say how they fit; ``scalings`` are keys of numbers, by the names of modules."""
     modules: list[LoraModule] = []
     notes: list[str] = []
+    stacks = Stacks(store)
     for one in found:
+        if _is_stack(store, one):
+            name = one.module.replace("{", "{{").replace("}", "}}")
+            modules += stacks.modules(one, alpha_scaling(store, one), f"{name}.{{}}")
+            continue
         kind = "embedding" if "lora_embedding_A" in one.A else ""
         way = kept(store, one)
         modules.append(build(store, one, alpha_scaling(store, one, way), transposed=way, kind=kind))
@@ -200,11 +216,22 @@ def _scaled(
         modules = [replace(module, scaling=value) for module, value in zip(modules, values, strict=True)]
     else:
         modules, notes = scaled(modules, store, UNCONFIGURED)
+    if any(module.expert is not None for module in modules):
+        notes.append(STACKED)
     told = "as Paddle keeps them" if is_paddle(store) else "by their shapes"
-    others = [module.keys[0] for module in modules if module.transposed]
+    others = [module.keys[0] for module in modules if module.transposed and module.expert is None]
     if others:
         notes.append(f"Factors like {printable(others[0])} are taken as (in, r) and (r, out), {told}.")
     return modules, notes
+
+
+def _is_stack(store: Store, one: Named) -> bool:
+    """Whether factors of three dimensions hold as many updates as the first says; a convolution in one dimension has
+    (r, in, k) and (out, r, 1)."""
+    shape_A, shape_B = factor_shape(store, one.A), factor_shape(store, one.B)
+    if len(shape_A) != 3 or len(shape_B) != 3 or shape_A[0] != shape_B[0]:
+        return False
+    return shape_A[1] == shape_B[2] > 1 or shape_A[2] == shape_B[1] > 1
 
 
 def _refuse_bottlenecks(store: Store, found: Sequence[Named]) -> None:
@@ -288,8 +315,9 @@ def _guessed(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], li
     """Modules of factors whose shapes have to say how they fit."""
     modules: list[LoraModule] = []
     kinds: dict[str, Named] = {}
-    for one in found:
-        way = _transposed(factor_shape(store, one.A), factor_shape(store, one.B))
+    ways = [_transposed(factor_shape(store, one.A), factor_shape(store, one.B)) for one in found]
+    for one, told in zip(found, ways, strict=True):
+        way = _as_others(store, one, ways) if told is None else told
         if way is None:
             raise AdapterError(
                 f"{store.path}: {one.A}",
@@ -307,6 +335,20 @@ def _guessed(store: Store, found: Sequence[Named]) -> tuple[list[LoraModule], li
         key_A, key_B = printable(one.A), printable(one.B)
         notes.append(f"Names like {key_A} are taken for lora_A, {form_A}, and like {key_B} for lora_B, {form_B}.")
     return modules, notes
+
+
+def _as_others(store: Store, one: Named, ways: Sequence[str | None]) -> str | None:
+    """How a pair is stored whose shared dimension is not narrow, by what the other pairs of the file say, or by names
+    that are always of one way: ``w_a`` is (r, in), with r = 512 beside 768 in the best of MathieuNlp/Sam_LoRA."""
+    told = {way for way in ways if way is not None}
+    if not told and OF_ONE_WAY.search(one.A):
+        told = {""}
+    if len(told) != 1:
+        return None
+    (way,) = told
+    r_A = factor_shape(store, one.A)[1 if "A" in way else 0]
+    r_B = factor_shape(store, one.B)[0 if "B" in way else 1]
+    return way if r_A == r_B else None
 
 
 def _transposed(shape_A: tuple[int, ...], shape_B: tuple[int, ...]) -> str | None:

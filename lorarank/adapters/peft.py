@@ -8,12 +8,9 @@ from itertools import islice
 from math import prod
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lorarank.adapters.adapter import Adapter, LoraModule, Stored
 from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
-from lorarank.adapters.factors import KINDS, MOST_SPREAD, Named, dtype_of, factor_shape
+from lorarank.adapters.factors import KINDS, MOST_SPREAD, Named, dtype_of, factor_shape, spread
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.patterns import first_matches
 from lorarank.adapters.peft_config import FILE_NAME, SWIFT, PeftConfig, read_config, scaling
@@ -21,7 +18,7 @@ from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter
 from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
 from lorarank.adapters.stacks import Stacks as LooseStacks
 from lorarank.adapters.store import INDEX_SUFFIX
-from lorarank.adapters.tensors import Numbers, Store, read_finite
+from lorarank.adapters.tensors import Store, read_finite
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, printable
 
@@ -278,27 +275,4 @@ def _read(store: Store, one: Pair, groups: int, parts: Sequence[bool]) -> Stored
     lora_A = read_finite(store, one.A)
     lora_B = read_finite(store, one.B)
     lora_A, lora_B = lora_A.reshape(len(lora_A), -1), lora_B.reshape(len(lora_B), -1)
-    return lora_A, lora_B if groups == 1 and not parts else _spread(lora_B, groups, parts or (True,) * groups)
-
-
-def _spread(lora_B: Numbers, groups: int, parts: Sequence[bool]) -> NDArray[np.float64]:
-    """A grouped ``lora_B`` as an ordinary one: each group of outputs uses its own part of the r columns only.
-
-    Parameters
-    ----------
-    lora_B : (groups · m, r / groups)
-    parts : for each block of m outputs, whether it has a group; blocks without one stay zero.
-
-    Returns
-    -------
-    lora_B : (len(parts) · m, r)
-
-    >>> _spread(np.array([[1.0], [2.0]]), 2, [True, False, True]).tolist()
-    [[1.0, 0.0], [0.0, 0.0], [0.0, 2.0]]
-    """
-    m, columns = len(lora_B) // groups, lora_B.shape[1]
-    full = np.zeros((len(parts), m, groups * columns))
-    slots = [slot for slot, enabled in enumerate(parts) if enabled]
-    for group, slot in enumerate(slots):
-        full[slot, :, group * columns : (group + 1) * columns] = lora_B[group * m : (group + 1) * m]
-    return full.reshape(len(parts) * m, groups * columns)
+    return lora_A, lora_B if groups == 1 and not parts else spread(lora_B, groups, parts or (True,) * groups)

@@ -34,7 +34,8 @@ class Stacks:
         one : ``A`` (E, r, in) or (E·r, in), ``B`` (E, out, r); one of them may have E = 1, for all experts.
         scaling : of each product.
         name : of an expert's module, with ``{}`` where its index goes.
-        transposed : ``AB`` where they are (E, in, r) and (E, r, out).
+        transposed : ``AB`` where they are (E, in, r) and (E, r, out); so they are taken, too, where r is larger than
+            both sides the one way and not the other.
 
         Raises
         ------
@@ -42,6 +43,8 @@ class Stacks:
             The shapes do not fit each other.
         """
         stored_A, stored_B = factor_shape(self._store, one.A), factor_shape(self._store, one.B)
+        if len(stored_A) == len(stored_B) == 3 and _is_narrow(_turned(stored_A), _turned(stored_B)):
+            transposed = transposed or ("" if _is_narrow(stored_A, stored_B) else "AB")
         turn = bool(transposed) and len(stored_A) == 3
         shape_A, shape_B = (_turned(stored_A), _turned(stored_B)) if turn else (stored_A, stored_B)
         experts, r = (shape_B[0], shape_B[2]) if len(shape_B) == 3 else (0, 0)
@@ -92,6 +95,15 @@ class Stacks:
             self._latest = latest
         lora_A, lora_B = latest[1]
         return np.array(lora_A[expert % len(lora_A)]), np.array(lora_B[expert % len(lora_B)])
+
+
+def _is_narrow(shape_A: tuple[int, ...], shape_B: tuple[int, ...]) -> bool:
+    """Whether two stacks, (E, r, in) and (E, out, r), fit each other with an r no larger than the layer.
+
+    >>> _is_narrow((3, 768, 8), (3, 8, 768)), _is_narrow((3, 8, 768), (3, 768, 8))
+    (False, True)
+    """
+    return shape_A[1] == shape_B[2] <= max(shape_A[2], shape_B[1])
 
 
 def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:

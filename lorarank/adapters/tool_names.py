@@ -63,6 +63,30 @@ LLAMA_ADAPTER = ToolNames(
 )
 """OpenGVLab/LLaMA-Adapter ``imagebind_LLM/llama/llama.py``."""
 
+DEEPSPEED = ToolNames(
+    re.compile(r"(?P<module>.+)\.lora_weight_(?P<part>[12])\.weight"), {"1": "A", "2": "B"}, "lora_weight_1.weight"
+)
+"""``OptimizedLinear`` (microsoft/DeepSpeed ``deepspeed/linear/optimized_linear.py``)."""
+
+LORA_PYTORCH = ToolNames(
+    re.compile(r"(?P<module>.+)\.lora_module\.(?P<part>in|out)_proj"), {"in": "A", "out": "B"}, "lora_module.in_proj"
+)
+"""fkodom/lora-pytorch ``lora_pytorch/modules/linear.py``."""
+
+MINDPET = ToolNames(
+    re.compile(r"(?P<module>.+)\.mindpet_delta_lora_(?P<part>[ab])"), {"a": "A", "b": "B"}, "mindpet_delta_lora_a"
+)
+"""MindFormers' (mindspore-lab/mindpet ``mindpet/delta/lora.py``)."""
+
+SPEECHBRAIN = ToolNames(
+    re.compile(r"(?P<module>.+)\.adapter_(?P<part>down|up)_proj\.weight"),
+    {"down": "A", "up": "B"},
+    "adapter_down_proj.weight",
+)
+"""speechbrain/speechbrain ``speechbrain/nnet/adapters.py``; its bottlenecks have biases."""
+
+TOOLS = (CANDLE, LAYERDIFFUSE, LLAMA_ADAPTER, DEEPSPEED, LORA_PYTORCH, MINDPET, SPEECHBRAIN)
+
 
 def names_of(keys: Iterable[str]) -> ToolNames | None:
     """The tool whose mark there is among the names of tensors.
@@ -71,7 +95,7 @@ def names_of(keys: Iterable[str]) -> ToolNames | None:
     (True, None)
     """
     for key in keys:
-        for tool in (CANDLE, LAYERDIFFUSE, LLAMA_ADAPTER):
+        for tool in TOOLS:
             if key.endswith(tool.mark) and tool.role_of(key) is not None:
                 return tool
     return None

@@ -26,6 +26,7 @@ class Place(NamedTuple):
     r, scaling : keys in there.
     alpha : whether the latter is an alpha, to be divided by r, or by its root where ``rslora``.
     mark : a key that it has besides, where others have a file of that name too.
+    unless : a key that says, where it is set, that the scaling is another.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Place(NamedTuple):
     alpha: bool = False
     rslora: bool = False
     mark: str = ""
+    unless: str = ""
 
 
 TRAINERS = (
@@ -44,21 +46,28 @@ TRAINERS = (
     Place("params.json", "lora_args.rank", "lora_args.scale"),
     Place("config.json", "lora_rank", "lora_scaling"),
     Place("config.json", "lora_r", "lora_alpha", alpha=True),
+    Place("config.json", "lora_rank", "lora_alpha", alpha=True),
+    Place("relora_config.json", "r", "lora_alpha", alpha=True, unless="trainable_scaling"),
     Place(FILE_NAME, "r", "lora_alpha", alpha=True, mark=SWIFT),
 )
 """Beside the factors, of PaddleNLP (``paddlenlp/peft/lora/lora_config.py``), FastVideo (``save_lora_checkpoint``,
 ``fastvideo/utils/checkpoint.py``, and its samples, which load with that weight), VoxCPM
 (``scripts/train_voxcpm_finetune.py``), mistral-finetune (``model/args.py``, ``finetune/checkpointing.py``), Meta's
 Llama 3.2 (meta-llama/llama-models ``models/llama3/args.py``), moshi-finetune (``finetune/wrapped_model.py``),
-OpenDelta (``opendelta/delta_models/lora.py``) and ms-swift before 1.5 (``swift/tuners/lora.py``)."""
+OpenDelta (``opendelta/delta_models/lora.py``), jina-embeddings-v3 (jinaai/xlm-roberta-flash-implementation
+``modeling_lora.py``), ReLoRA (Guitaricet/relora ``peft_pretraining/relora.py``) and ms-swift before 1.5
+(``swift/tuners/lora.py``)."""
 
 INSIDE = (
     Place("lora_config", "rank", "alpha", alpha=True),
+    Place("lora_config", "r", "lora_alpha", alpha=True),
+    Place("lora_config", "r", "alpha", alpha=True),
+    Place("config", "model.lora_rank", "model.lora_alpha", alpha=True),
     Place("metadata", "r", "alpha", alpha=True, rslora=True),
 )
 """In their file, of Stable Audio 3 and Chatterbox (Stability-AI/stable-audio-3
-``stable_audio_3/models/lora/utils.py``) and of CLIP-LoRA (MaxZanella/CLIP-LoRA ``loralib/utils.py`` and
-``loralib/layers.py``)."""
+``stable_audio_3/models/lora/utils.py``), of what people save by themselves, of SALMONN (bytedance/SALMONN) and of
+CLIP-LoRA (MaxZanella/CLIP-LoRA ``loralib/utils.py`` and ``loralib/layers.py``)."""
 
 OF_PARTS = "kwargs"
 """What Mochi's trainer says of its own, in the file: ranks and alphas of two kinds of projections (genmoai/mochi
@@ -164,7 +173,9 @@ def _found(
     for place in places if len(ranks) == 1 else ():
         with suppress(SourceError, AdapterError):  # it is missing, or another thing of that name
             config = config_of(place.name)
-            if {_below(config, place.r)} == ranks and (not place.mark or place.mark in config):
+            if {_below(config, place.r)} != ranks or (place.mark and place.mark not in config):
+                continue
+            if not config.get(place.unless):
                 value = usable_alpha(_below(config, place.scaling), f"{place.name}: {place.scaling}")
                 return place, scaling(min(ranks), value, rslora=place.rslora) if place.alpha else value
     return None

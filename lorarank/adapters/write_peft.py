@@ -176,7 +176,7 @@ def _block(adapter: Adapter, stack: Sequence[Replacement], path: str, changed: b
         if adapter.format != "peft" or any(one.changed for one in stack):
             raise AdapterError(
                 f"{adapter.source}: {module.name}",
-                "a convolution in groups, each with columns of its own",
+                "a layer in groups, each with columns of its own",
                 why="factors of another rank, scaling or dtype do not fit into that",
                 do="leave this adapter as it is, or merge it into its model",
             )

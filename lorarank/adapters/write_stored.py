@@ -134,7 +134,7 @@ def _block(adapter: Adapter, store: Store, stack: Sequence[Replacement]) -> Bloc
     if not is_plain(adapter, module):
         raise AdapterError(
             f"{adapter.source}: {module.name}",
-            "a convolution in groups, each with columns of its own",
+            "a layer in groups, each with columns of its own",
             why="factors of another rank, scaling or dtype do not fit into that",
             do="leave this adapter as it is, or merge it into its model",
         )

@@ -83,3 +83,22 @@ def test_it_is_written_for_peft(folder: Callable[..., Path], tmp_path: Path) -> 
     np.testing.assert_array_equal(again.factors()[1], first.factors()[1])
     with pytest.raises(OptionError, match=r"the format adapterhub, which is not written\. Give --to peft\.$"):
         resize(source, tmp_path / "other", ResizeOptions(rank=2))
+
+
+@pytest.mark.parametrize("parts", [["q", "v"], ["q"]])
+def test_a_layer_that_computes_q_k_and_v(parts: list[str], make_file: Make) -> None:
+    stem, n = "transformer.h.0.attn.c_attn.loras.ner.lora_{}", len(parts)
+    lora_A, lora_B = normal(2 * n, 16), normal(12 * n, 2)
+    path = make_file({stem.format("A"): lora_A, stem.format("B"): lora_B}, name="adapter.safetensors")
+    inner = LORA | {"r": 2, "alpha": 8, "attn_matrices": parts}
+    config = CONFIG | {"version": "adapters.1.2.0", "model_type": "gpt2", "config": inner}
+    (path.parent / "adapter_config.json").write_text(json.dumps(config))
+    (module,) = adapters.open(path.parent).modules
+    assert (module.r, module.in_features, module.out_features, module.scaling) == (2 * n, 16, 36, 4.0)
+    dense = np.zeros((36, 16))
+    for i, part in enumerate(parts):
+        start = 12 * "qkv".index(part)
+        own_B, own_A = lora_B[12 * i : 12 * i + 12].astype(np.float64), lora_A[2 * i : 2 * i + 2]
+        dense[start : start + 12] = 4.0 * own_B @ own_A
+    found_A, found_B = module.factors()
+    np.testing.assert_allclose(module.scaling * found_B @ found_A, dense, rtol=1e-12)

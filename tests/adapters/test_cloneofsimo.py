@@ -88,7 +88,7 @@ def test_a_list_that_would_run_code_is_not_unpacked(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ([(8, 4), (4, 6), (8, 4)], "a list of 3 tensors, which are no pairs"),
-        ([(4, 6), (8, 4)], r"0: its shape \(4, 6\)|1: its shape \(8, 4\) does not fit"),
+        ([(4, 6), (8, 5)], r"1: its shape \(8, 5\) does not fit the shape \(4, 6\) of 0"),
         ([(8, 4), (4,)], "is that of no factor"),
         ([], "holds no tensors"),
     ],
@@ -98,6 +98,16 @@ def test_other_lists(content: list[tuple[int, ...]], message: str, tmp_path: Pat
     torch.save([torch.ones(shape) for shape in content], tmp_path / "lora.pt")
     with pytest.raises(AdapterError, match=message):
         adapters.open(tmp_path)
+
+
+def test_a_list_with_the_first_factor_first(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    lora_A, lora_B = torch.randn(4, 64), torch.randn(64, 4)
+    torch.save([lora_A, lora_B, lora_A, torch.randn(32, 4)], tmp_path / "lora_params.pt")
+    adapter = adapters.open(tmp_path)
+    assert [(m.r, m.in_features, m.out_features) for m in adapter.modules] == [(4, 64, 64), (4, 64, 32)]
+    np.testing.assert_array_equal(adapter.modules[0].factors()[1], lora_B.double().numpy())
+    assert "the first of each two is lora_A" in adapter.notes[-1]
 
 
 def test_a_list_of_other_things(tmp_path: Path) -> None:

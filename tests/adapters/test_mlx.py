@@ -172,3 +172,11 @@ def test_a_rank_of_mlx_vlm_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"rank": 0, "alpha": 4}))
     with pytest.raises(AdapterError, match="rank: 0 is no rank"):
         adapters.open(tmp_path)
+
+
+def test_stacks_the_other_way_round(opened: Open) -> None:
+    lora_a, lora_b = normal(3, 32, 4), normal(3, 4, 24, seed=1)
+    module = opened({"q.lora_a": lora_a, "q.lora_b": lora_b}).modules[2]
+    lora_A, lora_B = module.factors()
+    assert (module.r, module.in_features, module.out_features) == (4, 32, 24)
+    np.testing.assert_allclose(lora_B @ lora_A, (lora_a[2].astype(np.float64) @ lora_b[2]).T, rtol=1e-12)

@@ -156,7 +156,7 @@ def test_models_are_no_pairs(case: str, make_file: Make) -> None:
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"w_a_0": normal(4, 6), "w_b_0": normal(6, 4)}, "share no dimension that is a rank"),
+        ({"linear_a_0": normal(4, 6), "linear_b_0": normal(6, 4)}, "share no dimension that is a rank"),
         ({"w_a_0": normal(3, 9), "w_b_0": normal(8, 2)}, r"shape \(3, 9\) and the shape \(8, 2\) of w_b_0 share no"),
         ({"w_a_0": A, "w_b_0": B, "w_a_1": A}, "w_a_1: a factor without its partner"),
         ({"q.lora_A.weight": A, "q.lora_B.weight": normal(8, 3)}, "does not fit"),
@@ -347,3 +347,67 @@ def test_bare_lower_case_factors_in_a_file_of_torch_are_not_those_of_mlx(tmp_pat
     torch.save({"k.lora_a": torch.tensor(A), "k.lora_b": torch.tensor(B)}, tmp_path / "finish.pt")
     adapter = adapters.open(tmp_path / "finish.pt")
     assert (adapter.format, adapter.modules[0].name, adapter.modules[0].r) == ("pairs", "k", 2)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "name", "shape"),
+    [
+        ({"q.lora_weight_1.weight": normal(2, 9), "q.lora_weight_2.weight": normal(8, 2)}, "q", (8, 9)),
+        ({"q.lora_module.in_proj": normal(9, 2), "q.lora_module.out_proj": normal(2, 8)}, "q", (8, 9)),
+        ({"wq.mindpet_delta_lora_a": normal(2, 9), "wq.mindpet_delta_lora_b": normal(8, 2)}, "wq", (8, 9)),
+        ({"q.adapter_down_proj.weight": normal(6, 9), "q.adapter_up_proj.weight": normal(8, 6)}, "q", (8, 9)),
+    ],
+)
+def test_names_of_one_tool(tensors: dict[str, np.ndarray], name: str, shape: tuple[int, int], make_file: Make) -> None:
+    (module,) = adapters.open(make_file(tensors)).modules
+    assert (module.name, module.out_features, module.in_features) == (name, *shape)
+    first, second = (x.astype(np.float64) for x in tensors.values())
+    dense = second @ first if first.shape[1] == 9 else (first @ second).T
+    lora_A, lora_B = module.factors()
+    np.testing.assert_allclose(lora_B @ lora_A, dense, rtol=1e-13)
+
+
+def test_a_bottleneck_of_speechbrain_is_no_lora(make_file: Make) -> None:
+    tensors = {"q.adapter_down_proj.weight": normal(6, 9), "q.adapter_up_proj.weight": normal(8, 6)}
+    with pytest.raises(AdapterError, match="a bias, as bottleneck adapters have one"):
+        adapters.open(make_file(tensors | {"q.adapter_down_proj.bias": normal(6)}))
+
+
+def test_a_pair_is_stored_as_the_others_of_its_file(make_file: Make) -> None:
+    tensors = {"head.lora.A": normal(64, 8), "head.lora.B": normal(8, 2)}
+    others = {"q.lora.A": normal(64, 8), "q.lora.B": normal(8, 64)}
+    head, _ = adapters.open(make_file(tensors | others)).modules
+    assert (head.r, head.in_features, head.out_features) == (8, 64, 2)
+
+
+def test_w_a_is_of_one_way(make_file: Make) -> None:
+    (module,) = adapters.open(make_file({"w_a_000": normal(12, 16), "w_b_000": normal(16, 12)})).modules
+    assert (module.r, module.in_features, module.out_features) == (12, 16, 16)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_lora_a_task(turned: bool, make_file: Make) -> None:
+    lora_A, lora_B = normal(3, 4, 24), normal(3, 16, 4, seed=1)
+    stored = (lora_A.swapaxes(1, 2), lora_B.swapaxes(1, 2)) if turned else (lora_A, lora_B)
+    names = (f"qkv.parametrizations.weight.0.lora_{letter}" for letter in "AB")
+    tensors = {name: np.ascontiguousarray(x) for name, x in zip(names, stored, strict=True)}
+    path = make_file(tensors)
+    (path.parent / "config.json").write_text(json.dumps({"lora_rank": 4, "lora_alpha": 1}))
+    adapter = adapters.open(path)
+    assert [module.name for module in adapter.modules] == ["qkv.0", "qkv.1", "qkv.2"]
+    assert any("several updates of a module" in note for note in adapter.notes)
+    for task, module in enumerate(adapter.modules):
+        A_task, B_task = module.factors()
+        np.testing.assert_allclose(
+            module.scaling * B_task @ A_task, 0.25 * lora_B[task].astype(np.float64) @ lora_A[task], rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize(("trainable", "scaling"), [(False, 8.0), (True, 1.0)])
+def test_relora(trainable: bool, scaling: float, make_file: Make) -> None:
+    path = make_file(
+        {"q.lora_A.weight": normal(2, 9), "q.lora_B.weight": normal(8, 2)}, name="pytorch_model.safetensors"
+    )
+    config = {"r": 2, "lora_alpha": 16, "trainable_scaling": trainable}
+    (path.parent / "relora_config.json").write_text(json.dumps(config))
+    assert adapters.open(path).modules[0].scaling == scaling
