@@ -151,8 +151,9 @@ def factor_shape(store: Store, key: str) -> tuple[int, ...]:
         raise AdapterError(
             f"{store.path}: {key}",
             f"its shape {tensor.shape} is that of no factor",
-            why="DeepSpeed ZeRO-3 and FSDP leave such stubs where the model was not gathered before saving",
-            do="gather it and save again",
+            why="DeepSpeed ZeRO-3 and FSDP leave empty or flat ones where the model was not gathered before saving; "
+            "layers of e3nn, as in MACE, keep all of their weights flat",
+            do="gather the model and save it again",
         )
     return tensor.shape
 
