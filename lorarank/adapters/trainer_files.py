@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorarank.adapters.adapter import LoraModule
 from lorarank.adapters.peft_config import FILE_NAME, SWIFT, alpha_for, scaling, usable_alpha
 from lorarank.adapters.tensors import Store
-from lorarank.adapters.untrusted import parse_object, read_json
+from lorarank.adapters.untrusted import parse_object, read_json, read_yaml
 from lorarank.errors import AdapterError, SourceError
 
 
@@ -48,6 +49,8 @@ TRAINERS = (
     Place("config.json", "lora_r", "lora_alpha", alpha=True),
     Place("config.json", "lora_rank", "lora_alpha", alpha=True),
     Place("relora_config.json", "r", "lora_alpha", alpha=True, unless="trainable_scaling"),
+    Place("hyperparameters.yaml", "lora_r", "lora_alpha", alpha=True),
+    Place("model_config.yaml", "peft.lora_tuning.adapter_dim", "peft.lora_tuning.alpha", alpha=True),
     Place(FILE_NAME, "r", "lora_alpha", alpha=True, mark=SWIFT),
 )
 """Beside the factors, of PaddleNLP (``paddlenlp/peft/lora/lora_config.py``), FastVideo (``save_lora_checkpoint``,
@@ -55,8 +58,8 @@ TRAINERS = (
 (``scripts/train_voxcpm_finetune.py``), mistral-finetune (``model/args.py``, ``finetune/checkpointing.py``), Meta's
 Llama 3.2 (meta-llama/llama-models ``models/llama3/args.py``), moshi-finetune (``finetune/wrapped_model.py``),
 OpenDelta (``opendelta/delta_models/lora.py``), jina-embeddings-v3 (jinaai/xlm-roberta-flash-implementation
-``modeling_lora.py``), ReLoRA (Guitaricet/relora ``peft_pretraining/relora.py``) and ms-swift before 1.5
-(``swift/tuners/lora.py``)."""
+``modeling_lora.py``), ReLoRA (Guitaricet/relora ``peft_pretraining/relora.py``), LitGPT (Lightning-AI/litgpt
+``litgpt/finetune/lora.py``), NeMo 1 (``parallel_adapters.py``) and ms-swift before 1.5 (``swift/tuners/lora.py``)."""
 
 INSIDE = (
     Place("lora_config", "rank", "alpha", alpha=True),
@@ -98,7 +101,7 @@ def scaled(modules: Sequence[LoraModule], store: Store, unscaled: str) -> tuple[
         return of_parts, [f"No alpha is stored with the factors: the scalings are those of {OF_PARTS} in the file."]
     by, note = 1.0, unscaled
     inside = _found(INSIDE, modules, partial(_told, store))
-    beside = None if inside else _found(TRAINERS, modules, lambda name: read_json(store.path.parent / name))
+    beside = None if inside else _found(TRAINERS, modules, lambda name: _read(store.path.parent / name))
     if inside is not None:
         place, by = inside
         note = f"No alpha is stored with the factors: the scaling of {by:g} is that of {place.name} in the file."
@@ -179,6 +182,10 @@ def _found(
                 value = usable_alpha(_below(config, place.scaling), f"{place.name}: {place.scaling}")
                 return place, scaling(min(ranks), value, rslora=place.rslora) if place.alpha else value
     return None
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    return read_yaml(path) if path.suffix == ".yaml" else read_json(path)
 
 
 def _told(store: Store, name: str) -> Mapping[str, Any]:

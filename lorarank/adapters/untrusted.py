@@ -1,4 +1,4 @@
-"""Small files from strangers: regular, bounded in size, strict JSON (floor 1).
+"""Small files from strangers: regular, bounded in size, strict JSON, plain YAML (floor 1).
 
 Nothing a file claims is believed before it is checked, and nothing it holds is executed. Symbolic links are followed:
 the hub's cache is made of them.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections import Counter
 from io import FileIO
@@ -25,6 +26,12 @@ MOST_JSON_BYTES = 32_000_000
 MOST_JSON_SIGNS = 1_500_000
 """Commas and opening brackets: what is behind each costs memory many times its few bytes of text. A tensor in a header
 takes eight of them."""
+
+MOST_YAML_BYTES = 64_000
+"""Of a trainer's settings, which have some 10,000; PyYAML takes half a second for so many."""
+
+NUMBER = re.compile(r"-?[0-9]{1,12}(?P<part>\.[0-9]{0,12})?")
+"""A number in YAML that a setting can be."""
 
 LONGEST_INTEGER = 20
 """Digits of 2**64; Python takes quadratic time for long ones."""
@@ -79,6 +86,42 @@ def read_json(path: Path) -> dict[str, Any]:
         if size > MOST_JSON_BYTES:
             raise AdapterError(path, f"{size:,} bytes are too many for a JSON file of an adapter")
         return parse_object(file.read(size), path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Settings in YAML: mappings in one another, plain numbers as such, everything else as text.
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read.
+    AdapterError
+        It is too large, no such YAML, or has anchors, which a few bytes of can make a large thing.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_YAML_BYTES:
+            raise AdapterError(path, f"{size:,} bytes are too many for settings of a trainer")
+        data = file.read(size)
+    if b"&" in data:
+        raise AdapterError(path, "no plain YAML (it may have anchors)")
+    import yaml  # few adapters have such a file beside them
+
+    try:
+        return _with_numbers(yaml.load(data, Loader=yaml.BaseLoader), path)  # noqa: S506 (it makes nothing but text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise AdapterError(path, f"no valid YAML ({type(error).__name__})") from None
+
+
+def _with_numbers(settings: Any, where: object) -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        raise AdapterError(where, "no settings by name")
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        match = NUMBER.fullmatch(value) if isinstance(value, str) else None
+        number = match and (float(value) if match["part"] else int(value))
+        found[name] = _with_numbers(value, where) if isinstance(value, dict) else value if number is None else number
+    return found
 
 
 def parse_object(data: bytes, where: object) -> dict[str, Any]:

@@ -210,6 +210,12 @@ TRAINERS = {
         {"lora": True, "lora_rank": 2, "lora_scaling": 3.0},
         "transformer.layers.0.self_attn.in_projs.0.lora_{}.weight",
     ),
+    "LitGPT": ("hyperparameters.yaml", {"lora_r": 2, "lora_alpha": 6}, "transformer.h.0.attn.proj.lora_{}"),
+    "NeMo 1": (
+        "model_config.yaml",
+        {"name": "x", "peft": {"lora_tuning": {"adapter_dim": 2, "alpha": 6.0}}},
+        "layers.0.lora_kqv.lora_{}.weight",
+    ),
 }
 
 
@@ -236,6 +242,24 @@ def test_a_file_beside_the_factors_that_is_not_of_their_trainer(text: str, make_
     adapter = adapters.open(path)
     assert adapter.modules[0].scaling == 1.0
     assert "alpha is unknown" in adapter.notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lora_r: 2\nlora_alpha: &x 6",
+        "lora_r: 2\nlora_alpha: six",
+        "lora_r: 2\nlora_alpha: 9999999999999999999999",
+        "{a: " * 3000,
+        "- 2",
+        "lora_r: [",
+        "lora_r: 2\nlora_alpha: 6\n" + "#" * 64_000,
+    ],
+)
+def test_settings_in_yaml_that_are_none(text: str, make_file: Make) -> None:
+    path = make_file({"wq.lora_A.weight": A, "wq.lora_B.weight": B})
+    (path.parent / "hyperparameters.yaml").write_text(text)
+    assert adapters.open(path).modules[0].scaling == 1.0
 
 
 def test_shards_of_paddlenlp_beside_its_optimizer(make_file: Make) -> None:
