@@ -111,6 +111,15 @@ def seeds() -> list[Seed]:
     nested = {"layer_0": {"q": {"lora_A": torch.from_numpy(A), "lora_B": torch.from_numpy(B), "scaling": 2.0}}}
     bare = {"q.parametrizations.weight.0.lora_A": A, "q.parametrizations.weight.0.lora_B": B}
     patches = {"q.weight::lora::0": B, "q.weight::lora::1": A, "q.weight::lora::2": np.array(8.0, np.float32)}
+    stack_A, stack_B = np.stack([A, A]), np.stack([B, B])
+    experts = {
+        "e.experts.lora_up_a": stack_A.swapaxes(1, 2).copy(),
+        "e.experts.lora_up_b": stack_B.swapaxes(1, 2).copy(),
+    }
+    tasks = {"q.parametrizations.weight.0.lora_A": stack_A, "q.parametrizations.weight.0.lora_B": stack_B}
+    merged = {"h.c_attn.loras.sst.lora_A": A, "h.c_attn.loras.sst.lora_B": B[:, :2].copy()}
+    merged_hub = hub | {"config": hub["config"] | {"attn_matrices": ["q", "v"]}}  # type: ignore[operator]
+    settings = b"lora_r: 4\nlora_alpha: 16\nlora_dropout: 0.05\nlora_query: false\n"
     return [
         Seed("peft", {"adapter_config.json": plain, "adapter_model.safetensors": save(named, {"format": "pt"})}),
         Seed("peft", {"adapter_config.json": plain, "adapter_model.bin": archive(tensors)}),
@@ -165,6 +174,17 @@ def seeds() -> list[Seed]:
         Seed("pairs", {"s.safetensors": save(bare, {"lora_config": '{"rank": 4, "alpha": 8}'})}, "s.safetensors"),
         Seed("pairs", {"d.safetensors": save(patches)}, "d.safetensors"),
         Seed("pairs", {"c.safetensors": save({"h.lora_linear.a0.weight": A, "h.lora_linear.b0.weight": B})}),
+        Seed("torchtune", {"adapter_0.safetensors": save(experts)}),
+        Seed(
+            "pairs",
+            {"j.safetensors": save(tasks), "config.json": b'{"lora_rank": 4, "lora_alpha": 1}'},
+            "j.safetensors",
+        ),
+        Seed(
+            "adapterhub",
+            {"adapter_config.json": json.dumps(merged_hub).encode(), "adapter.safetensors": save(merged)},
+        ),
+        Seed("pairs", {"y.safetensors": save(trained), "hyperparameters.yaml": settings}, "y.safetensors"),
     ]
 
 
