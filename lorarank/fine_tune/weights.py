@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lorarank.adapters.store import INDEX_SUFFIX, open_store
 from lorarank.adapters.tensors import FLOATS, Store
-from lorarank.adapters.untrusted import read_json
-from lorarank.errors import AdapterError, ModelError, ResourceError, SourceError
+from lorarank.errors import ModelError, ResourceError
+from lorarank.fine_tune.files import HUB_FILES, PICKLE, open_weights, read_config
 from lorarank.fine_tune.rounding import rounding_norm
 from lorarank.model_shapes import NOT_LINEAR, TRANSPOSED
 from lorarank.module_names import layer_index, module_type
 from lorarank.sources import locate
 
-FILES = ("model.safetensors", f"model{INDEX_SUFFIX}")
-"""In the order in which transformers looks for them."""
-
-HUB_FILES = ["config.json", "*.safetensors", f"*{INDEX_SUFFIX}"]
+ADAPTER = re.compile(r"(^|[._])(lora|hada|lokr|dora)_")
+"""In the names of an adapter's factors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,10 +134,10 @@ def open_models(base: str | Path, tuned: str | Path) -> Models:
     ModelError
         No safetensors files, or nothing that both have.
     """
-    folders = tuple(locate(model, allow_patterns=HUB_FILES) for model in (base, tuned))
-    stores = (_store(folders[0]), _store(folders[1]))
-    transposed = _model_type(folders[0]) in TRANSPOSED
-    matrices, vectors, skipped = [], [], []
+    paths = [locate(model, allow_patterns=HUB_FILES, last_resort=[PICKLE]) for model in (base, tuned)]
+    stores = (open_weights(paths[0]), open_weights(paths[1]))
+    transposed = str(read_config(paths[0]).get("model_type")) in TRANSPOSED
+    matrices, vectors, skipped, packed = [], [], [], []
     first, second = (store.tensors for store in stores)
     for key, tensor in first.items():
         if key not in second or tensor.shape != second[key].shape:
@@ -147,6 +145,7 @@ def open_models(base: str | Path, tuned: str | Path) -> Models:
             skipped.append(f"{key}, {tensor.shape} in the base, {other} the fine-tune.")
         elif tensor.dtype not in FLOATS or second[key].dtype not in FLOATS:
             skipped.append(f"{key} is stored as {tensor.dtype} and {second[key].dtype}, which are no plain weights.")
+            packed += [one.dtype for one in (tensor, second[key]) if one.dtype not in FLOATS and len(one.shape) > 1]
         elif len(tensor.shape) < 2 or not key.endswith(".weight"):
             vectors.append(key)
         else:
@@ -157,7 +156,7 @@ def open_models(base: str | Path, tuned: str | Path) -> Models:
             matrices.append(Pair(key, *shape, linear, turned, *stores))
     skipped += [f"{key} is in the fine-tune alone." for key in second if key not in first]
     if not matrices:
-        raise ModelError(folders[1], f"shares no matrix with {folders[0]}", do="name the base it was trained from")
+        raise _nothing_shared(paths, stores, packed)
     return Models(tuple(matrices), tuple(vectors), tuple(skipped), transposed, stores)
 
 
@@ -165,21 +164,12 @@ def _wide(store: Store, key: str) -> NDArray[np.float64]:
     return np.asarray(store.read(key, "f8"), dtype=np.float64)
 
 
-def _store(path: Path) -> Store:
-    if path.is_file():
-        return open_store(path)
-    for name in FILES:
-        if (path / name).is_file():
-            return open_store(path / name)
-    others = sorted(path.glob("*.safetensors"))
-    if len(others) == 1:
-        return open_store(others[0])
-    raise ModelError(path, f"has neither {FILES[0]} nor {FILES[1]}", do="save the model as safetensors")
-
-
-def _model_type(path: Path) -> str:
-    folder = path if path.is_dir() else path.parent
-    try:
-        return str(read_json(folder / "config.json").get("model_type", ""))
-    except (SourceError, AdapterError):
-        return ""
+def _nothing_shared(paths: Sequence[Path], stores: Sequence[Store], packed: Sequence[str]) -> ModelError:
+    """Why no matrix can be compared."""
+    for path, store in zip(paths, stores, strict=True):
+        if any(map(ADAPTER.search, store.tensors)):
+            return ModelError(path, "it is an adapter, no model", do="audit it without --base")
+    if packed:
+        dtypes = " and ".join(dict.fromkeys(packed))
+        return ModelError(paths[1], f"no matrix can be compared, stored as {dtypes}", do="name copies in plain floats")
+    return ModelError(paths[1], f"shares no matrix with {paths[0]}", do="name the base it was trained from")
