@@ -121,11 +121,11 @@ def compare_models(
     models = open_models(base, tuned)
     updates, unchanged = [], 0
     for index, pair in enumerate(models.matrices, start=1):
-        found = measured(pair, options.energy, directions)
-        if found.norm == 0 and not found.problem:
-            unchanged += 1
-        else:
-            updates.append(found)
+        for found in measured(pair, options.energy, directions):
+            if found.norm == 0 and not found.problem:
+                unchanged += 1
+            else:
+                updates.append(found)
         progress(index, len(models.matrices))
     vectors = dict(models.changed_vectors())
     vector_norm = norm_of(np.array([norm for norm in vectors.values() if math.isfinite(norm)]))

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lorarank.errors import ModelError
-from lorarank.fine_tune import compare_models
+from lorarank.fine_tune import compare_models, extract
 
 Changed = Callable[..., tuple[Path, Path]]
 
@@ -78,3 +78,11 @@ def test_packed_weights_are_said_to_be_the_cause(changed: Changed) -> None:
     save_file(packed, tuned / "model.safetensors")
     with pytest.raises(ModelError, match=r"no matrix can be compared, stored as int8\. Name copies in plain floats"):
         compare_models(base, tuned)
+
+
+def test_a_change_in_the_head_alone_is_no_mix_up(changed: Changed, tmp_path: Path) -> None:
+    base, tuned = changed(SHAPES, same="q_proj")
+    with pytest.raises(ModelError, match=r"no linear layer differs .*, only embeddings, heads, norms and biases do"):
+        extract(base, tuned, tmp_path / "lora", 2)
+    with pytest.raises(ModelError, match="Check which is which"):
+        extract(base, base, tmp_path / "lora", 2)
