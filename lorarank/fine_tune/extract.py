@@ -49,6 +49,7 @@ class Extraction(Result):
     padded : layers that are smaller than the rank, so that the rest of their factors is zero.
     left_out : ‖·‖² of everything else that changed (embeddings, heads, norms, biases), as a share of all change.
     outside : kinds of matrices among that, by the words that an audit has for them.
+    notes : what is to be known of the modules' names.
     schema, lorarank : version of this layout, and of the package.
     """
 
@@ -60,6 +61,7 @@ class Extraction(Result):
     left_out: float
     padded: int = 0
     outside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     schema: int = SCHEMA
     lorarank: str = __version__
 
@@ -130,6 +132,7 @@ def extract(
         left_out=sum(rest) / (whole + sum(rest)),
         padded=padded,
         outside=tuple(sorted(outside_kinds)),
+        notes=models.notes,
     )
 
 

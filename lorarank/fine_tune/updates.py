@@ -45,6 +45,7 @@ class FineTune(Result):
         is beyond what was computed.
     skipped : sentences about tensors that could not be compared.
     findings : about the whole, then about its matrices.
+    notes : what was assumed about names.
     schema, lorarank : version of this layout, and of the package.
     """
 
@@ -59,6 +60,7 @@ class FineTune(Result):
     keep: tuple[int | None, ...]
     skipped: tuple[str, ...]
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
     schema: int = SCHEMA
     lorarank: str = __version__
 
@@ -141,6 +143,7 @@ def compare_models(
         norm=norm_of(np.array([update.norm for update in updates])),
         keep=tuple(keep_rank(updates, share) for share in options.energy),
         skipped=models.skipped,
+        notes=models.notes,
         findings=tuple(of_fine_tune(updates, vector_norm, options.energy[0], models.skipped, unmeasured)),
     )
 

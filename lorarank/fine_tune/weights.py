@@ -16,6 +16,7 @@ from lorarank.adapters.peft_experts import MOST_EXPERTS
 from lorarank.adapters.tensors import FLOATS, Numbers, Store, StoredTensor
 from lorarank.errors import ModelError, ResourceError
 from lorarank.fine_tune.files import HUB_FILES, PICKLE, open_weights, read_config
+from lorarank.fine_tune.pairing import pair_names
 from lorarank.fine_tune.rounding import rounding_norm
 from lorarank.layer_kinds import conv1d_keys, kind_of
 from lorarank.model_shapes import is_buffer
@@ -164,6 +165,7 @@ class Models:
     skipped : sentences about tensors that cannot be compared.
     names : of all tensors of either.
     config : the base's ``config.json``, or that of the fine-tune; empty where neither has one.
+    notes : what was assumed about names.
     """
 
     matrices: tuple[Pair, ...]
@@ -171,6 +173,7 @@ class Models:
     skipped: tuple[str, ...]
     names: frozenset[str]
     config: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     def changed_vectors(self) -> Iterator[tuple[str, float]]:
         """One-dimensional tensors that differ, with the norm of the difference; not finite where that is no number."""
@@ -194,12 +197,14 @@ def open_models(base: str | Path, tuned: str | Path) -> Models:
     paths = [locate(model, allow_patterns=HUB_FILES, last_resort=[PICKLE]) for model in (base, tuned)]
     first, second = (open_weights(path) for path in paths)
     config: Mapping[str, Any] = next((one for one in map(read_config, paths) if one.get("model_type")), {})
-    turned = conv1d_keys({name: tensor.shape for name, tensor in first.tensors.items()}, config)
+    names = pair_names(first.tensors, second.tensors)
+    turned = conv1d_keys({name: first.tensors[key].shape for name, key in names.base.items()}, config)
     matrices, vectors, skipped, packed = [], {}, [], []
-    for name, tensor in first.tensors.items():
+    for name, key in names.base.items():
+        tensor = first.tensors[key]
         if _no_parameter(name, tensor):
             continue
-        other = second.tensors.get(name)
+        other = second.tensors[names.tuned[name]] if name in names.tuned else None
         if other is None or tensor.shape != other.shape:
             told = "is missing in" if other is None else f"is {other.shape} in"
             skipped.append(f"{name}, {tensor.shape} in the base, {told} the fine-tune.")
@@ -207,20 +212,20 @@ def open_models(base: str | Path, tuned: str | Path) -> Models:
             skipped.append(f"{name} is stored as {tensor.dtype} and {other.dtype}, which are no plain weights.")
             packed += [one.dtype for one in (tensor, other) if one.dtype not in FLOATS and len(one.shape) > 1]
         else:
-            both = Held(first, name), Held(second, name)
+            both = Held(first, key), Held(second, names.tuned[name])
             if kind := kind_of(name, tensor.shape) if tensor.size else "":
                 matrices.append(_pair(name, kind, tensor.shape, name in turned, *both))
             else:
                 vectors[name] = both
     skipped += [
         f"{name} is in the fine-tune alone."
-        for name, tensor in second.tensors.items()
-        if name not in first.tensors and not _no_parameter(name, tensor)
+        for name, key in names.tuned.items()
+        if name not in names.base and not _no_parameter(name, second.tensors[key])
     ]
     if not matrices:
         raise _nothing_shared(paths, (first, second), packed)
-    names = frozenset(first.tensors) | frozenset(second.tensors)
-    return Models(tuple(matrices), vectors, tuple(skipped), names, config)
+    every = frozenset(names.base) | frozenset(names.tuned)
+    return Models(tuple(matrices), vectors, tuple(skipped), every, config, (names.note,) if names.note else ())
 
 
 def _pair(name: str, kind: str, shape: tuple[int, ...], transposed: bool, base: Held, tuned: Held) -> Pair:

@@ -54,6 +54,7 @@ def facts(found: FineTune) -> list[tuple[str, str]]:
     return [
         ("base", printable(found.base)),
         ("fine-tune", printable(found.source)),
+        *(("names", printable(note, 500)) for note in found.notes),
         ("change", f"‖ΔW‖ = {scientific(found.norm)} over all matrices"),
         *(keeps if found.updates else []),
         (
@@ -255,6 +256,7 @@ def lay_extraction(page: Sheet, done: Extraction) -> None:
                 f"{printable(worst.name)}",
             ),
             ("left out", f"{percent(done.left_out, 1)} of all change is in {outside(done.outside)}"),
+            *(("names", printable(note, 500)) for note in done.notes),
             ("not told", "what the cut costs in loss: measure it on held-out text"),
         ]
     )
