@@ -15,6 +15,7 @@ from lorarank import __version__
 from lorarank.adapters.layout import downcast, staged
 from lorarank.errors import ModelError, NumericsError, OptionError, ResourceError, RunError
 from lorarank.fine_tune.findings import outside
+from lorarank.fine_tune.loaded import doubts, loaded_name
 from lorarank.fine_tune.weights import Models, Pair, open_models
 from lorarank.inspect.layers import parents
 from lorarank.numerics.leading import NO_NUMBERS, leading_svd
@@ -116,7 +117,7 @@ def extract(
                 rest.append(_squared(pair.key, float(np.linalg.norm(change))))
                 outside_kinds |= {pair.kind} if rest[-1] else set()
             elif change.any():
-                modules.append(_factors(pair, pair.module, change, rank, dtype, tensors))
+                modules.append(_factors(pair, loaded_name(pair.module, models.config), change, rank, dtype, tensors))
                 padded += min(change.shape) < rank
         progress(index, len(models.matrices))
     if not modules:
@@ -132,7 +133,7 @@ def extract(
         left_out=sum(rest) / (whole + sum(rest)),
         padded=padded,
         outside=tuple(sorted(outside_kinds)),
-        notes=models.notes,
+        notes=(*models.notes, *doubts(models.config, [one.name for one in modules], gguf=models.gguf)),
     )
 
 
@@ -177,7 +178,9 @@ def _config(base: str, models: Models, modules: Sequence[Kept], rank: int) -> di
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": any(pair.transposed for pair in models.matrices),
-        "target_modules": _targets({one.name for one in modules}, parents(set(models.names))),
+        "target_modules": _targets(
+            {one.name for one in modules}, parents({loaded_name(name, models.config) for name in models.names})
+        ),
         "task_type": None,
         "inference_mode": True,
         "init_lora_weights": True,

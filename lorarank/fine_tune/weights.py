@@ -175,6 +175,11 @@ class Models:
     config: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
+    @property
+    def gguf(self) -> bool:
+        """Whether the names are llama.cpp's."""
+        return self.matrices[0].base.store.path.suffix == ".gguf"
+
     def changed_vectors(self) -> Iterator[tuple[str, float]]:
         """One-dimensional tensors that differ, with the norm of the difference; not finite where that is no number."""
         for name, (base, tuned) in self.vectors.items():
