@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-HEADS = r"(^|\.)(lm_head|score|classifier|embed_out)\.|^output\.weight$"
+HEAD = re.compile(r"(^|\.)(lm_head|score|classifier|embed_out)\.|^output\.weight$")
 """Output heads; the last is Meta's and llama.cpp's."""
 
 WORDS = r"emb(d|s|ed|eds|edding|eddings)?(_(?!proj|hidden|trans|layer)\w+)?"
@@ -16,13 +16,11 @@ ELECTRA's ``embeddings_project`` are linear layers."""
 LISTS = r"(\w*embed_tokens|\w*embeddings|\w*embeds_layers)\.\d+"
 """Lists of embeddings, one a codebook: MusicGen's and Bark's."""
 
-NOT_LINEAR = re.compile(
-    rf"{HEADS}|(^|\.)(\w*{WORDS}|{LISTS}|embedder|wte|wpe|shared|relative_attention_bias)(\.weight)?$"
-)
-"""Matrices that are no linear layers inside the model: embeddings and output heads. A path may lead through a module
-that is called after an embedding (``time_embedding.linear_1``); only its end counts."""
+EMBEDDING = re.compile(rf"(^|\.)(\w*{WORDS}|{LISTS}|embedder|wte|wpe|shared|relative_attention_bias)$")
+"""Ends of paths. A path may lead through a module that is called after an embedding (``time_embedding.linear_1``)."""
 
-HEAD = re.compile(HEADS)
+LONGEST_END = 100
+"""Characters of the last two parts of a path; to match longer ones takes time, and real ones have about thirty."""
 
 ROUTER = re.compile(r"(^|\.)router(\.layer)?\.weight$")
 """What chooses among experts in GPT-OSS and Granite: a parameter of its own module, which PEFT does not adapt."""
@@ -60,11 +58,23 @@ def kind_of(key: str, shape: Sequence[int]) -> str:
         return ""
     if len(shape) > 2 and weight:
         return "convolution"
-    if NOT_LINEAR.search(key):
-        return "head" if HEAD.search(key) else "embedding"
+    if words := word_kind(key):
+        return words
     if not weight:
         return "parameter"
     return "router" if ROUTER.search(key) else "linear"
+
+
+def word_kind(key: str) -> str:
+    """``embedding`` or ``head`` of what is no linear layer inside the model, by its name; else "".
+
+    >>> word_kind("model.embed_tokens.weight"), word_kind("lm_head.weight"), word_kind("x_embedder.weight")
+    ('embedding', 'head', '')
+    """
+    if HEAD.search(key):
+        return "head"
+    end = ".".join(key.removesuffix(".weight").rsplit(".", 2)[-2:])
+    return "embedding" if len(end) <= LONGEST_END and EMBEDDING.search(end) else ""
 
 
 def stacked(key: str, shape: Sequence[int]) -> bool:

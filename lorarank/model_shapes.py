@@ -14,7 +14,7 @@ from typing import Any
 
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, ModelError, SourceError
-from lorarank.layer_kinds import NOT_LINEAR
+from lorarank.layer_kinds import word_kind
 from lorarank.module_names import module_type
 from lorarank.sources import locate
 
@@ -92,7 +92,7 @@ def read_shapes(model: str) -> ModelShapes:
     linear = {
         name.removesuffix(".weight"): tuple(tensor["shape"])
         for name, tensor in tensors.items()
-        if name.endswith(".weight") and len(tensor["shape"]) == 2 and not NOT_LINEAR.search(name)
+        if name.endswith(".weight") and len(tensor["shape"]) == 2 and not word_kind(name)
     }
     if linear and all(tensors[f"{name}.weight"]["dtype"] in PLAIN_DTYPES for name in linear):
         sizes = (_product(tensor["shape"]) for tensor in tensors.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 
 from lorarank import adapters
 from lorarank.fine_tune import FineTune, compare_models, extract
+from lorarank.layer_kinds import kind_of
 from lorarank.report.fine_tune import extraction_text
 
 Changed = Callable[..., tuple[Path, Path]]
@@ -184,3 +186,11 @@ def test_no_target_is_a_container(changed: Changed, tmp_path: Path) -> None:
 def test_no_target_hits_a_module_that_did_not_change(changed: Changed, tmp_path: Path) -> None:
     extract(*changed({"a.proj.weight": (16, 16), "b.proj.0.weight": (16, 16)}, same="b."), tmp_path / "lora", 2)
     assert targets(tmp_path / "lora") == ["a.proj"]
+
+
+def test_a_name_made_to_take_long_takes_no_time() -> None:
+    start = time.process_time()
+    assert kind_of("emb_" * 240 + "!.weight", (2, 2)) == "linear"
+    for _ in range(1000):
+        kind_of("emb_" * 240 + "!.weight", (2, 2))
+    assert time.process_time() - start < 1
