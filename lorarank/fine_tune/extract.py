@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from lorarank.errors import ModelError, NumericsError, OptionError, ResourceErro
 from lorarank.fine_tune.findings import outside
 from lorarank.fine_tune.loaded import doubts, loaded_name
 from lorarank.fine_tune.weights import Models, Pair, open_models
-from lorarank.inspect.layers import parents
 from lorarank.numerics.leading import NO_NUMBERS, leading_svd
 from lorarank.resize.options import DTYPES
 from lorarank.result import Result
@@ -179,7 +178,7 @@ def _config(base: str, models: Models, modules: Sequence[Kept], rank: int) -> di
         "bias": "none",
         "fan_in_fan_out": any(pair.transposed for pair in models.matrices),
         "target_modules": _targets(
-            {one.name for one in modules}, parents({loaded_name(name, models.config) for name in models.names})
+            {one.name for one in modules}, (loaded_name(name, models.config) for name in models.names)
         ),
         "task_type": None,
         "inference_mode": True,
@@ -187,17 +186,22 @@ def _config(base: str, models: Models, modules: Sequence[Kept], rank: int) -> di
     }
 
 
-def _targets(changed: Collection[str], modules: Collection[str]) -> list[str]:
+def _targets(changed: Collection[str], tensors: Iterable[str]) -> list[str]:
     """Ends of names where no other module has one of them, else each name whole.
 
-    >>> _targets({"layers.0.q", "layers.1.q"}, ["layers", "layers.0", "layers.0.q", "layers.1", "layers.1.q"])
+    >>> _targets({"layers.0.q", "layers.1.q"}, ["layers.0.q.weight", "layers.1.q.weight", "norm.weight"])
     ['q']
-    >>> _targets({"layers.0.q", "proj.0"}, ["layers.0.q", "layers.1.q", "proj", "proj.0"])
+    >>> _targets({"layers.0.q", "proj.0"}, ["layers.0.q.weight", "layers.1.q.weight", "proj.0.weight"])
     ['layers.0.q', 'proj.0']
     """
     ends = {".".join(parts[-2:] if parts[-1].isdecimal() else parts[-1:]) for parts in (x.split(".") for x in changed)}
-    hit = {name for name in modules if any(f".{name}".endswith(f".{end}") for end in ends)}
-    return sorted(ends if hit == set(changed) else changed)
+    for name in tensors:
+        parts = name.split(".")
+        for stop in range(1, len(parts)):
+            hit = parts[stop - 1] in ends or ".".join(parts[max(0, stop - 2) : stop]) in ends
+            if hit and ".".join(parts[:stop]) not in changed:
+                return sorted(changed)
+    return sorted(ends)
 
 
 def _write(output: Path, tensors: dict[str, NDArray[np.generic]], config: dict[str, object]) -> None:
