@@ -14,14 +14,9 @@ from typing import Any
 
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, ModelError, SourceError
+from lorarank.layer_kinds import word_kind
 from lorarank.module_names import module_type
 from lorarank.sources import locate
-
-NOT_LINEAR = re.compile(r"(^|\.)(lm_head|score|classifier|\w*embed\w*|wte|wpe|shared|relative_attention_bias)\.")
-"""Matrices that are no linear layers inside the model: embeddings and output heads."""
-
-TRANSPOSED = frozenset({"gpt2", "imagegpt", "openai-gpt", "gpt_bigcode", "decision_transformer"})
-"""``model_type`` of models whose linear layers are Conv1D, which keeps its weight as (in, out)."""
 
 PLAIN_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 """Stored dtypes whose shapes are those of the weights; packed 4- and 8-bit weights have others."""
@@ -33,10 +28,10 @@ LLAMA_LIKE = frozenset(
 """``model_type`` of architectures whose layers are q, k, v, o, gate, up and down."""
 
 BUFFER = re.compile(
-    r"(^|\.)(attn|crossattention|attention)\.(masked_bias|causal_mask)$|(^|\.)(inv_freq|position_ids|relative_position_index)$"
+    r"(^|\.)(attn|crossattention|attention)\.(masked_bias|causal_mask)$|(^|\.)(inv_freq|position_ids|relative_position_index|num_batches_tracked)$"
 )
-"""Tensors of older files that are no parameters: masks, positions and frequencies, which transformers leaves out on
-loading (``_keys_to_ignore_on_load_unexpected`` of its models)."""
+"""Tensors that are no parameters: masks, positions and frequencies of older files, which transformers leaves out on
+loading (``_keys_to_ignore_on_load_unexpected`` of its models), and what a batch norm counts."""
 
 CAUSAL_MASK = re.compile(r"(^|\.)(attn|crossattention|attention)\.bias$")
 """GPT-2's and GPT-NeoX's mask, as (1, 1, positions, positions); with one dimension it would be a bias."""
@@ -97,7 +92,7 @@ def read_shapes(model: str) -> ModelShapes:
     linear = {
         name.removesuffix(".weight"): tuple(tensor["shape"])
         for name, tensor in tensors.items()
-        if name.endswith(".weight") and len(tensor["shape"]) == 2 and not NOT_LINEAR.search(name)
+        if name.endswith(".weight") and len(tensor["shape"]) == 2 and not word_kind(name)
     }
     if linear and all(tensors[f"{name}.weight"]["dtype"] in PLAIN_DTYPES for name in linear):
         sizes = (_product(tensor["shape"]) for tensor in tensors.values())
@@ -119,10 +114,15 @@ def read_headers(folder: Path) -> dict[str, Any]:
     usual = sorted({*folder.glob("model.safetensors"), *folder.glob("model-*-of-*.safetensors")})
     files = usual or sorted(folder.glob("*.safetensors"))
     stored = {name: tensor for file in files for name, tensor in _header(file).items()}
-    return {name: tensor for name, tensor in stored.items() if not _is_buffer(name, tensor["shape"])}
+    return {name: tensor for name, tensor in stored.items() if not is_buffer(name, tensor["shape"])}
 
 
-def _is_buffer(name: str, shape: Sequence[int]) -> bool:
+def is_buffer(name: str, shape: Sequence[int]) -> bool:
+    """Whether a stored tensor is a mask or another constant, by its name.
+
+    >>> is_buffer("embeddings.position_ids", (1, 512)), is_buffer("h.0.attn.bias", (48,))
+    (True, False)
+    """
     return bool(BUFFER.search(name) or (len(shape) > 1 and CAUSAL_MASK.search(name)))
 
 

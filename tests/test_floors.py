@@ -22,7 +22,8 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_demo" not in path.par
 Make = Callable[..., Path]
 
 FLOORS = {
-    0: {"", "errors", "forked", "front", "mirror", "module_names", "numerics", "result", "topics", "wording"},
+    0: {"", "errors", "forked", "front", "layer_kinds", "mirror", "module_names", "numerics", "result"}
+    | {"topics", "wording"},
     1: {"adapters", "corpus", "json_files", "model_shapes", "ray_cluster", "runs", "sources", "written"},
     2: {
         "callback",

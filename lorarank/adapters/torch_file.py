@@ -63,6 +63,9 @@ NOT_INSIDE = re.compile(r"optim|scheduler|scaler|rng|callbacks|loops")
 MOST_LEVELS = 4
 """Of dictionaries in one another; Mix-of-Show has three, CLIP-LoRA too."""
 
+MOST_PLAIN_LEVELS = 32
+"""Of those without a tensor: configurations, which Lightning keeps beside the weights."""
+
 MOST_ENTRIES = 100_000
 """In all dictionaries together: one that stands in many places is counted everywhere."""
 
@@ -191,7 +194,7 @@ class _Spread:
         """Whether there is a tensor in a dictionary, or in one in it."""
         if not isinstance(value, dict):
             return _is_tensor(value)
-        self._count(value, level)
+        self._count(value, level, MOST_PLAIN_LEVELS)
         return any(self._has_tensors(one, level + 1) for one in value.values())
 
     def _spread(self, loaded: dict[Any, Any], start: str = "", level: int = 1) -> dict[str, Any]:
@@ -212,9 +215,9 @@ class _Spread:
             found |= below
         return found
 
-    def _count(self, loaded: dict[Any, Any], level: int) -> None:
+    def _count(self, loaded: dict[Any, Any], level: int, most: int = MOST_LEVELS) -> None:
         self._entries += len(loaded)
-        if level > MOST_LEVELS or self._entries > MOST_ENTRIES:
+        if level > most or self._entries > MOST_ENTRIES:
             raise AdapterError(self._path, "more dictionaries in one another than any adapter has", do=CONVERT)
 
 

@@ -1,8 +1,8 @@
 """A full fine-tune and its base: the spectrum of what changed, and a LoRA of a chosen rank from it (floor 3).
 
-*weights* opens a model's safetensors files and pairs their tensors; *updates* measures W_tuned − W_base, one *matrix*
-in memory at a time, and what *rounding* adds to it; *findings* says what is odd about it; *extract* writes the leading
-part of it as an ordinary PEFT adapter.
+*weights* opens the *files* of two models, and *pairing* says which tensor of one is which of the other's; *updates*
+measures W_tuned − W_base, one *matrix* in memory at a time, and what *rounding* adds to it; *findings* says what is odd
+about it; *extract* writes the leading part of it as an ordinary PEFT adapter, under the names of the *loaded* model.
 """
 
 from lorarank.fine_tune.extract import Extraction, extract

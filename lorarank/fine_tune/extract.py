@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from lorarank import __version__
 from lorarank.adapters.layout import downcast, staged
 from lorarank.errors import ModelError, NumericsError, OptionError, ResourceError, RunError
+from lorarank.fine_tune.findings import outside
+from lorarank.fine_tune.loaded import doubts, loaded_name
 from lorarank.fine_tune.weights import Models, Pair, open_models
 from lorarank.numerics.leading import NO_NUMBERS, leading_svd
 from lorarank.resize.options import DTYPES
@@ -46,6 +48,8 @@ class Extraction(Result):
     kept : share of ‖ΔW‖² of these layers together that it holds.
     padded : layers that are smaller than the rank, so that the rest of their factors is zero.
     left_out : ‖·‖² of everything else that changed (embeddings, heads, norms, biases), as a share of all change.
+    outside : kinds of matrices among that, by the words that an audit has for them.
+    notes : what is to be known of the modules' names.
     schema, lorarank : version of this layout, and of the package.
     """
 
@@ -56,6 +60,8 @@ class Extraction(Result):
     kept: float
     left_out: float
     padded: int = 0
+    outside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     schema: int = SCHEMA
     lorarank: str = __version__
 
@@ -102,16 +108,19 @@ def extract(
         raise OptionError(f"--rank {rank}", "no linear layer has so many", do=f"give at most {largest}")
     tensors: dict[str, NDArray[np.generic]] = {}
     modules, rest, padded = [], [_squared(key, norm) for key, norm in models.changed_vectors()], 0
+    outside_kinds: set[str] = set()
     for index, pair in enumerate(models.matrices, start=1):
-        change = pair.update().change
-        if not pair.linear:
-            rest.append(_squared(pair.key, float(np.linalg.norm(change))))
-        elif change.any():
-            modules.append(_factors(pair, change, rank, dtype, tensors))
-            padded += min(change.shape) < rank
+        for update in pair.updates():
+            change = update.change
+            if not pair.linear:
+                rest.append(_squared(pair.key, float(np.linalg.norm(change))))
+                outside_kinds |= {pair.kind} if rest[-1] else set()
+            elif change.any():
+                modules.append(_factors(pair, loaded_name(pair.module, models.config), change, rank, dtype, tensors))
+                padded += min(change.shape) < rank
         progress(index, len(models.matrices))
     if not modules:
-        raise ModelError(str(tuned), "no linear layer differs from the base's", do="check which is which")
+        raise _no_layer(str(tuned), outside_kinds, any(rest))
     _write(output, tensors, _config(str(base), models, modules, rank))
     whole = sum(one.norm**2 for one in modules)
     return Extraction(
@@ -122,7 +131,17 @@ def extract(
         kept=sum(one.kept * one.norm**2 for one in modules) / whole,
         left_out=sum(rest) / (whole + sum(rest)),
         padded=padded,
+        outside=tuple(sorted(outside_kinds)),
+        notes=(*models.notes, *doubts(models.config, [one.name for one in modules], gguf=models.gguf)),
     )
+
+
+def _no_layer(tuned: str, kinds: Collection[str], differs: bool) -> ModelError:
+    """Why there is nothing to be put into a LoRA."""
+    what = "no linear layer differs from the base's"
+    if not differs:
+        return ModelError(tuned, what, do="check which is which")
+    return ModelError(tuned, f"{what}, only {outside(kinds)} do", do="carry them as they are: a LoRA holds none of it")
 
 
 def _squared(key: str, norm: float) -> float:
@@ -133,7 +152,7 @@ def _squared(key: str, norm: float) -> float:
 
 
 def _factors(
-    pair: Pair, change: NDArray[np.float64], rank: int, dtype: str, tensors: dict[str, NDArray[np.generic]]
+    pair: Pair, name: str, change: NDArray[np.float64], rank: int, dtype: str, tensors: dict[str, NDArray[np.generic]]
 ) -> Kept:
     """Add ``lora_A`` (rank, in) and ``lora_B`` (out, rank), each with the root of σ."""
     try:
@@ -143,16 +162,13 @@ def _factors(
     root, count = np.sqrt(found.s), len(found.s)
     lora_A, lora_B = np.zeros((rank, pair.in_features)), np.zeros((pair.out_features, rank))
     lora_A[:count], lora_B[:, :count] = root[:, None] * found.Vt, found.U * root
-    for name, factor in (("lora_A", lora_A), ("lora_B", lora_B)):
-        key = f"base_model.model.{pair.module}.{name}.weight"
+    for side, factor in (("lora_A", lora_A), ("lora_B", lora_B)):
+        key = f"base_model.model.{name}.{side}.weight"
         tensors[key] = downcast(np.ascontiguousarray(factor), dtype, key)
-    return Kept(pair.module, found.norm, 1 - (found.residual / found.norm) ** 2)
+    return Kept(name, found.norm, 1 - (found.residual / found.norm) ** 2)
 
 
 def _config(base: str, models: Models, modules: Sequence[Kept], rank: int) -> dict[str, object]:
-    changed = {one.name for one in modules}
-    types = {pair.type for pair in models.matrices if pair.module in changed}
-    alike = {pair.module for pair in models.matrices if pair.type in types}
     return {
         "peft_type": "LORA",
         "base_model_name_or_path": base,
@@ -160,13 +176,32 @@ def _config(base: str, models: Models, modules: Sequence[Kept], rank: int) -> di
         "lora_alpha": rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": models.transposed,
-        # by type where every module of the types changed, else each by its path
-        "target_modules": sorted(types if alike == changed else changed),
+        "fan_in_fan_out": any(pair.transposed for pair in models.matrices),
+        "target_modules": _targets(
+            {one.name for one in modules}, (loaded_name(name, models.config) for name in models.names)
+        ),
         "task_type": None,
         "inference_mode": True,
         "init_lora_weights": True,
     }
+
+
+def _targets(changed: Collection[str], tensors: Iterable[str]) -> list[str]:
+    """Ends of names where no other module has one of them, else each name whole.
+
+    >>> _targets({"layers.0.q", "layers.1.q"}, ["layers.0.q.weight", "layers.1.q.weight", "norm.weight"])
+    ['q']
+    >>> _targets({"layers.0.q", "proj.0"}, ["layers.0.q.weight", "layers.1.q.weight", "proj.0.weight"])
+    ['layers.0.q', 'proj.0']
+    """
+    ends = {".".join(parts[-2:] if parts[-1].isdecimal() else parts[-1:]) for parts in (x.split(".") for x in changed)}
+    for name in tensors:
+        parts = name.split(".")
+        for stop in range(1, len(parts)):
+            hit = parts[stop - 1] in ends or ".".join(parts[max(0, stop - 2) : stop]) in ends
+            if hit and ".".join(parts[:stop]) not in changed:
+                return sorted(changed)
+    return sorted(ends)
 
 
 def _write(output: Path, tensors: dict[str, NDArray[np.generic]], config: dict[str, object]) -> None:

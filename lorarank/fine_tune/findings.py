@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from lorarank.audit import codes
 from lorarank.audit.codes import Finding, found
@@ -15,6 +15,26 @@ MOSTLY = 0.5
 
 OUTSIDE = 0.1
 """Share of all change outside linear layers, from which on an extracted LoRA misses much."""
+
+OTHERS = {
+    "convolution": "convolutions",
+    "router": "routers",
+    "experts": "stacks of experts",
+    "parameter": "parameters of no layer",
+}
+"""Kinds that few models have → what they are called beside :data:`USUAL`."""
+
+USUAL = ("embeddings", "heads", "norms", "biases")
+
+
+def outside(kinds: Collection[str]) -> str:
+    """What linear layers are not, by the kinds of what changed.
+
+    >>> outside(["embedding"]), outside(["embedding", "experts"])
+    ('embeddings, heads, norms and biases', 'embeddings, heads, norms, biases and stacks of experts')
+    """
+    *most, last = (*USUAL, *(words for kind, words in OTHERS.items() if kind in kinds))
+    return f"{', '.join(most)} and {last}"
 
 
 def of_fine_tune(
@@ -38,11 +58,12 @@ def of_fine_tune(
         more = f" And {len(skipped) - 1:,} more." if len(skipped) > 1 else ""
         yield found(codes.UNCOMPARED, skipped[0] + more)
     linear = sum(update.norm**2 for update in updates if update.linear)
-    rest = sum(update.norm**2 for update in updates if not update.linear) + vector_norm**2
+    others = [update for update in updates if not update.linear]
+    rest = sum(update.norm**2 for update in others) + vector_norm**2
     if rest > OUTSIDE * (linear + rest):
         yield found(
             codes.OUTSIDE,
-            f"{percent(rest / (linear + rest))} of ‖ΔW‖² is in embeddings, heads, norms and biases.",
+            f"{percent(rest / (linear + rest))} of ‖ΔW‖² is in {outside({update.kind for update in others})}.",
         )
     for key in unmeasured:
         yield found(codes.NAN, f"Not measured: it {NO_NUMBERS}.", key)

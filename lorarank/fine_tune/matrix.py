@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from lorarank.errors import NumericsError
-from lorarank.fine_tune.weights import Pair
+from lorarank.fine_tune.weights import Pair, Update
 from lorarank.numerics.leading import above_noise, energy_rank, leading_svd
 
 
@@ -21,6 +22,8 @@ class MatrixUpdate:
     name, type, layer : of the module.
     out_features, in_features : shape of ΔW.
     linear : whether LoRA can be put on it.
+    kind : ``linear``, ``embedding``, ``head``, ``router``, ``convolution``, ``experts`` (one of a stack), or
+        ``parameter``, a matrix that is no layer's weight.
     dtype : that the fine-tune is stored in.
     norm : ‖ΔW‖, exact; ``relative`` is ‖ΔW‖/‖W_base‖.
     sigma_1, stable_rank : largest singular value, and ‖ΔW‖²/σ₁².
@@ -40,6 +43,7 @@ class MatrixUpdate:
     out_features: int
     in_features: int
     linear: bool
+    kind: str
     dtype: str
     norm: float = 0.0
     relative: float = 0.0
@@ -55,38 +59,50 @@ class MatrixUpdate:
     problem: str = ""
 
 
-def measured(pair: Pair, shares: Sequence[float], directions: int) -> MatrixUpdate:
-    """Read both weights and measure their difference, which is 0 where they are the same.
+def measured(pair: Pair, shares: Sequence[float], directions: int) -> Iterator[MatrixUpdate]:
+    """Read both weights and measure their difference, which is 0 where they are the same; one a matrix of a stack.
 
     Raises
     ------
     SourceError, AdapterError, ResourceError
-        See :meth:`~lorarank.fine_tune.weights.Pair.update`.
+        See :meth:`~lorarank.fine_tune.weights.Pair.updates`.
     """
-    dtype = pair.tuned.tensors[pair.key].dtype
-    what = (pair.module, pair.type, pair.layer, pair.out_features, pair.in_features, pair.linear, dtype)
-    found = pair.update()
+    for name, update in zip(pair.names, pair.updates(), strict=True):
+        what = MatrixUpdate(
+            name,
+            pair.type,
+            pair.layer,
+            pair.out_features,
+            pair.in_features,
+            pair.linear,
+            pair.kind,
+            pair.tuned.dtype,
+        )
+        yield replace(what, **_figures(update, shares, directions))
+
+
+def _figures(found: Update, shares: Sequence[float], directions: int) -> dict[str, Any]:
+    """Those fields of a :class:`MatrixUpdate` that are not as by default."""
     change = found.change
     if not change.any():
-        return MatrixUpdate(*what)
+        return {}
     try:
         leading = leading_svd(change, directions)
     except NumericsError as error:
-        return MatrixUpdate(*what, problem=error.what)
+        return {"problem": error.what}
     norm, s = leading.norm, leading.s
     signal = above_noise(s, change.shape, found.rounding)
     whole = max(norm**2 - found.rounding**2, float(np.square(signal).sum())) ** 0.5
-    return MatrixUpdate(
-        *what,
-        norm=norm,
-        relative=norm / found.base_norm if found.base_norm > 0 else float("inf"),
-        sigma_1=float(s[0]),
-        stable_rank=(norm / float(s[0])) ** 2,
-        energy_ranks=tuple(energy_rank(s, norm, share) for share in shares),
-        captured=min(1.0, float(np.square(s / norm).sum())),
-        error=leading.error,
-        singular_values=tuple(s.tolist()),
-        rounding=found.rounding,
-        above=len(signal),
-        signal_ranks=tuple(energy_rank(signal, whole, share) for share in shares),
-    )
+    return {
+        "norm": norm,
+        "relative": norm / found.base_norm if found.base_norm > 0 else float("inf"),
+        "sigma_1": float(s[0]),
+        "stable_rank": (norm / float(s[0])) ** 2,
+        "energy_ranks": tuple(energy_rank(s, norm, share) for share in shares),
+        "captured": min(1.0, float(np.square(s / norm).sum())),
+        "error": leading.error,
+        "singular_values": tuple(s.tolist()),
+        "rounding": found.rounding,
+        "above": len(signal),
+        "signal_ranks": tuple(energy_rank(signal, whole, share) for share in shares),
+    }

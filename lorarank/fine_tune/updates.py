@@ -45,6 +45,7 @@ class FineTune(Result):
         is beyond what was computed.
     skipped : sentences about tensors that could not be compared.
     findings : about the whole, then about its matrices.
+    notes : what was assumed about names.
     schema, lorarank : version of this layout, and of the package.
     """
 
@@ -59,6 +60,7 @@ class FineTune(Result):
     keep: tuple[int | None, ...]
     skipped: tuple[str, ...]
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
     schema: int = SCHEMA
     lorarank: str = __version__
 
@@ -121,11 +123,11 @@ def compare_models(
     models = open_models(base, tuned)
     updates, unchanged = [], 0
     for index, pair in enumerate(models.matrices, start=1):
-        found = measured(pair, options.energy, directions)
-        if found.norm == 0 and not found.problem:
-            unchanged += 1
-        else:
-            updates.append(found)
+        for found in measured(pair, options.energy, directions):
+            if found.norm == 0 and not found.problem:
+                unchanged += 1
+            else:
+                updates.append(found)
         progress(index, len(models.matrices))
     vectors = dict(models.changed_vectors())
     vector_norm = norm_of(np.array([norm for norm in vectors.values() if math.isfinite(norm)]))
@@ -141,6 +143,7 @@ def compare_models(
         norm=norm_of(np.array([update.norm for update in updates])),
         keep=tuple(keep_rank(updates, share) for share in options.energy),
         skipped=models.skipped,
+        notes=models.notes,
         findings=tuple(of_fine_tune(updates, vector_norm, options.energy[0], models.skipped, unmeasured)),
     )
 

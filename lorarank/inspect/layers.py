@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from lorarank.adapters.adapter import natural_order
-from lorarank.model_shapes import NOT_LINEAR, TRANSPOSED
+from lorarank.layer_kinds import conv1d_keys, kind_of
 from lorarank.module_names import module_type
 
 HEAD = re.compile(r"(^|\.)(lm_head|score|classifier|embed_out|cls\.predictions\.decoder|qa_outputs)$|^proj_out$")
@@ -76,21 +76,21 @@ class Layers:
     family: str = ""
 
 
-def from_headers(tensors: Mapping[str, Any], model_type: str) -> Layers:
+def from_headers(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> Layers:
     """Layers by the names and shapes of stored tensors.
 
     Parameters
     ----------
     tensors : name → ``{"dtype", "shape"}``, as :func:`lorarank.model_shapes.read_headers` gives them.
-    model_type : of the configuration; "" where it is unknown. It says whether weights are stored as (in, out).
+    config : the model's ``config.json``; empty where there is none. It says which weights are stored as (in, out).
 
-    >>> found = from_headers({"h.0.mlp.c_fc.weight": {"dtype": "F32", "shape": [64, 256]}}, "gpt2")
+    >>> found = from_headers({"h.0.mlp.c_fc.weight": {"dtype": "F32", "shape": [64, 256]}}, {"model_type": "gpt2"})
     >>> found.layers[0].kind, found.layers[0].out_features, found.containers
     ('Conv1D', 256, ('h', 'h.0', 'h.0.mlp'))
     """
-    transposed = model_type in TRANSPOSED
+    transposed = conv1d_keys({key: tensor["shape"] for key, tensor in tensors.items()}, config)
     keys = sorted(tensors, key=natural_order)
-    layers = [layer for key in keys if (layer := _layer(key, tensors[key]["shape"], transposed))]
+    layers = [layer for key in keys if (layer := _layer(key, tensors[key]["shape"], key in transposed))]
     names = {layer.name for layer in layers}
     return Layers(
         tuple(layers),
@@ -102,19 +102,18 @@ def from_headers(tensors: Mapping[str, Any], model_type: str) -> Layers:
 
 def _layer(key: str, shape: Sequence[int], transposed: bool) -> Layer | None:
     """The layer that a tensor is the weight of; ``None`` where it is a bias, a norm or anything else."""
-    if len(shape) == 3 and ".experts." in key and not key.endswith((".weight", "bias")):
-        return Layer(key, "experts", shape[1], shape[2], shape[0])
-    name = key.removesuffix(".weight")
-    if name == key or len(shape) < 2:
+    kind, name = kind_of(key, shape), key.removesuffix(".weight")
+    if kind == "experts":
+        return Layer(key, kind, shape[1], shape[2], shape[0])
+    if not kind or name == key:
         return None
-    out_features, in_features = shape[0], prod(shape[1:])
-    if len(shape) > 2:
-        return Layer(name, "conv", out_features, in_features)
-    if HEAD.search(name):
-        return Layer(name, "head", out_features, in_features)
-    if NOT_LINEAR.search(key):
-        return Layer(name, "embedding", in_features, out_features)  # it maps words to vectors
-    return Layer(name, "Conv1D", in_features, out_features) if transposed else Layer(name, "linear", *shape)
+    if kind == "convolution":
+        return Layer(name, "conv", shape[0], prod(shape[1:]))
+    if kind == "head" or HEAD.search(name):
+        return Layer(name, "head", *shape)
+    if kind == "embedding":
+        return Layer(name, kind, shape[1], shape[0])  # it maps words to vectors
+    return Layer(name, "Conv1D", shape[1], shape[0]) if transposed else Layer(name, "linear", *shape)
 
 
 def parents(names: Sequence[str] | set[str]) -> tuple[str, ...]:

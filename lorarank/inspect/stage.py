@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, ModelError, SourceError, printable
@@ -60,8 +61,8 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
     options = options or InspectOptions()
     path = locate(model, allow_patterns=HUB_FILES)
     pattern = None if options.target is None else parse(options.target)
-    model_type = _model_type(path)
-    found = _read(path, model_type)
+    config = _config(path)
+    found = _read(path, config)
     if not any(layer.kind in LINEAR for layer in found.layers):
         raise ModelError(path, "no linear layer was found in it", do="give a base model")
     ranks = LADDER if options.rank is None else (options.rank,)
@@ -83,7 +84,7 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
             notes += [] if sets[-1].modules else [f"No layer of the model is one of {named}. {_linear_types(found)}"]
     return Inspection(
         source=str(model),
-        model_type=model_type,
+        model_type=printable(config.get("model_type") or "", 80),
         basis=found.basis,
         parameters=found.parameters,
         layers=found.layers,
@@ -95,7 +96,7 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
     )
 
 
-def _read(path: Path, model_type: str) -> Layers:
+def _read(path: Path, config: Mapping[str, Any]) -> Layers:
     """By the headers of weights, where there are plain ones whose names are those of the loaded model."""
     if path.suffix == ".json" and path.is_file():
         return from_configuration(path)
@@ -108,20 +109,20 @@ def _read(path: Path, model_type: str) -> Layers:
     has_config = (folder / "config.json").is_file()
     mixture = any(".experts." in key for key in matrices)  # stored otherwise than loaded, in older files
     if plain and not (mixture and has_config and importlib.util.find_spec("transformers") is not None):
-        return from_headers(tensors, model_type)
+        return from_headers(tensors, config)
     if not has_config:
         what = "its weights are packed and there is no config.json" if tensors else "neither weights nor config.json"
         raise ModelError(path, what, do="give the folder of a model")
     return from_configuration(folder)
 
 
-def _model_type(path: Path) -> str:
-    """``model_type`` of the configuration; "" where there is none."""
+def _config(path: Path) -> Mapping[str, Any]:
+    """The configuration; empty where there is none."""
     file = path if path.suffix == ".json" else (path if path.is_dir() else path.parent) / "config.json"
     try:
-        return printable(read_json(file).get("model_type") or "", 80)
+        return read_json(file)
     except (SourceError, AdapterError):
-        return ""
+        return {}
 
 
 def _set(

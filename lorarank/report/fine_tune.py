@@ -11,6 +11,7 @@ from lorarank.audit.figures import norm_of
 from lorarank.errors import printable
 from lorarank.fine_tune import Extraction, FineTune, MatrixUpdate
 from lorarank.fine_tune.extract import Kept
+from lorarank.fine_tune.findings import outside
 from lorarank.numerics.allocation import weighted_quantile
 from lorarank.report.audit import finding_lines
 from lorarank.report.audit_grids import common_path, scientific, sparkline, within
@@ -53,6 +54,7 @@ def facts(found: FineTune) -> list[tuple[str, str]]:
     return [
         ("base", printable(found.base)),
         ("fine-tune", printable(found.source)),
+        *(("names", printable(note, 500)) for note in found.notes),
         ("change", f"‖ΔW‖ = {scientific(found.norm)} over all matrices"),
         *(keeps if found.updates else []),
         (
@@ -253,7 +255,8 @@ def lay_extraction(page: Sheet, done: Extraction) -> None:
                 f"{percent(done.kept, 1)} of ‖ΔW‖² of these layers; least, {percent(worst.kept, 1)}, in "
                 f"{printable(worst.name)}",
             ),
-            ("left out", f"{percent(done.left_out, 1)} of all change is in embeddings, heads, norms and biases"),
+            ("left out", f"{percent(done.left_out, 1)} of all change is in {outside(done.outside)}"),
+            *(("names", printable(note, 500)) for note in done.notes),
             ("not told", "what the cut costs in loss: measure it on held-out text"),
         ]
     )

@@ -93,6 +93,19 @@ def test_bins_of_other_things(case: str, bin_folder: Path) -> None:
         adapters.open(bin_folder)
 
 
+def test_a_configuration_beside_the_tensors_may_be_deep(bin_folder: Path) -> None:
+    deep: dict[str, Any] = {"e": 1}
+    for name in "abcd":
+        deep = {name: deep}
+    torch.save({"state_dict": GOOD, "hyper_parameters": deep}, bin_folder / "adapter_model.bin")
+    assert len(adapters.open(bin_folder).modules) == 1
+    for _ in range(40):
+        deep = {"x": deep}
+    torch.save({"state_dict": GOOD, "hyper_parameters": deep}, bin_folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="more dictionaries in one another"):
+        adapters.open(bin_folder)
+
+
 def test_bins_of_parameters_and_ordered_dictionaries(bin_folder: Path) -> None:
     torch.save(
         OrderedDict((name, torch.nn.Parameter(x.double())) for name, x in GOOD.items()),

@@ -228,9 +228,12 @@ def test_a_dtype_that_cannot_hold_the_factors_is_said(models: Models, tmp_path: 
 
 
 def test_gpt2_keeps_its_weights_the_other_way_round(models: Models, tmp_path: Path) -> None:
-    base, tuned = models(learned, {"model_type": "gpt2"})
+    def edit(tensors: dict[str, np.ndarray]) -> None:
+        tensors["h.0.mlp.c_fc.weight"] = tensors["h.0.mlp.c_fc.weight"] + planted((40, 24), (2.0, 2.0))
+
+    base, tuned = models(edit, {"model_type": "gpt2"}, {"h.0.mlp.c_fc.weight": (40, 24)})
     extract(base, tuned, tmp_path / "lora", 2)
-    module = next(one for one in adapters.open(tmp_path / "lora").modules if one.name == UP)
+    (module,) = adapters.open(tmp_path / "lora").modules
     assert (module.out_features, module.in_features) == (24, 40)
     assert json.loads((tmp_path / "lora" / "adapter_config.json").read_text())["fan_in_fan_out"] is True
 

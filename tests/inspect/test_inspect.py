@@ -272,6 +272,41 @@ def test_conv1d_is_told_with_its_flag(tmp_path: Path) -> None:
     assert any("fan_in_fan_out=True" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("config", "kind", "shape"),
+    [
+        ({"model_type": "gpt2"}, "Conv1D", (48, 16)),
+        ({"model_type": "gpt_bigcode"}, "linear", (16, 48)),
+        ({"model_type": "vision-encoder-decoder", "transformer": {"model_type": "gpt2"}}, "Conv1D", (48, 16)),
+        (None, "Conv1D", (48, 16)),
+    ],
+)
+def test_conv1d_is_told_by_the_configuration_else_by_biases(
+    config: object, kind: str, shape: tuple[int, int], tmp_path: Path
+) -> None:
+    key = "transformer.h.0.attn.c_attn"
+    save_file({f"{key}.weight": np.ones((16, 48)), f"{key}.bias": np.ones(48)}, tmp_path / "model.safetensors")
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    (layer,) = inspect(tmp_path).layers
+    assert (layer.kind, layer.out_features, layer.in_features) == (kind, *shape)
+
+
+def test_a_stack_of_experts_is_no_convolution_and_a_path_through_an_embedding_no_embedding(tmp_path: Path) -> None:
+    tensors = {
+        "model.layers.0.block_sparse_moe.input_linear.weight": np.ones((4, 24, 16)),
+        "time_embedding.linear_1.weight": np.ones((32, 16)),
+        "tok_emb.weight": np.ones((50, 16)),
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    found = {layer.name: (layer.kind, layer.stack) for layer in inspect(tmp_path).layers}
+    assert found == {
+        "model.layers.0.block_sparse_moe.input_linear.weight": ("experts", 4),
+        "time_embedding.linear_1": ("linear", 1),
+        "tok_emb": ("embedding", 1),
+    }
+
+
 def weights_of(folder: Path, architecture: str) -> Path:
     """The same model with weights, in float16 and saved by transformers."""
     kind, sizes = ARCHITECTURES[architecture]

@@ -1,0 +1,68 @@
+"""Which file of a model's folder its weights are in, and its configuration (floor 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorarank.adapters.components import PARTS
+from lorarank.adapters.store import INDEX_SUFFIX, open_store
+from lorarank.adapters.tensors import Store
+from lorarank.adapters.untrusted import read_json
+from lorarank.errors import AdapterError, ModelError, SourceError
+
+STEMS = ("model", "diffusion_pytorch_model")
+"""What transformers and diffusers call their files; both save their variants (``.fp16``) beside the plain ones."""
+
+FILES = tuple(f"{stem}{suffix}" for stem in STEMS for suffix in (".safetensors", INDEX_SUFFIX))
+"""In the order in which they look for them."""
+
+PICKLE = "pytorch_model.bin"
+"""Where there is no safetensors file."""
+
+SHARDED_PICKLES = f"{PICKLE}.index.json"
+
+PIPELINE = "model_index.json"
+
+CONFIG = "config.json"
+
+HUB_FILES = [CONFIG, "*.safetensors", f"*{INDEX_SUFFIX}"]
+
+
+def open_weights(path: Path) -> Store:
+    """The tensors of a model: of a file, or of the one in a folder that its library loads.
+
+    Raises
+    ------
+    SourceError, AdapterError
+        A file cannot be read, or is damaged.
+    ModelError
+        There is none, or more than one.
+    """
+    if path.is_file():
+        return open_store(path)
+    for name in FILES:
+        if (path / name).is_file():
+            return open_store(path / name)
+    others = sorted(path.glob("*.safetensors"))
+    if len(others) == 1:
+        return open_store(others[0])
+    if not others and (path / PICKLE).is_file():
+        return open_store(path / PICKLE)
+    if (path / PIPELINE).is_file():
+        part = next((part for part in PARTS if (path / part).is_dir()), "unet")
+        raise ModelError(path, "a pipeline of several models", do=f"name the folder of one, like {path / part}")
+    if len(others) > 1:
+        raise ModelError(path, f"{len(others):,} safetensors files, and none is {FILES[0]}", do="name one of them")
+    if (path / SHARDED_PICKLES).is_file():
+        raise ModelError(path, f"its weights are in shards of {PICKLE}", do="save the model as safetensors")
+    raise ModelError(path, f"has neither {FILES[0]} nor {FILES[1]}", do="save the model as safetensors")
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """The configuration of a model, beside its file; empty where it cannot be read."""
+    try:
+        return read_json((path if path.is_dir() else path.parent) / CONFIG)
+    except (SourceError, AdapterError):
+        return {}
