@@ -136,7 +136,8 @@ def _open(source: Source, options: ConvertOptions) -> Opened:
     if options.base is not None and own:
         raise OptionError("--base", f"the adapter keeps its format, {form}, and names", do="leave it out, or add --to")
     base = None if options.base is None else open_base(options.base)
-    return Opened(str(source), stored if own else by_path(stored, base, form), run, form, stored.parameters)
+    named = own and form != "diffusers"  # whose files hold names of the models' first code too
+    return Opened(str(source), stored if named else by_path(stored, base, form), run, form, stored.parameters)
 
 
 def _written(result: Resized, layout: Layout, output: Path) -> Resized:
