@@ -27,6 +27,9 @@ EIGHT_BITS = (
 )
 """What to know of an adapter in the dtypes that only whole models have scales for."""
 
+LEFT = "The file holds other tensors beside these, under {}: they are not read, and nothing is written without them."
+"""What to know of a checkpoint of which an adapter is a part."""
+
 __all__ = ["READERS", "Adapter", "Factors", "LoraModule", "Reader", "hub_files", "open", "reader"]
 
 
@@ -105,6 +108,9 @@ Name a folder, a file, or a hub id like owner/name or owner/name@revision.
                 found = one.read(candidate)
                 if any("float8" in module.dtype for module in found.modules):
                     found = replace(found, notes=(*found.notes, EIGHT_BITS))
+                left = getattr(found.store, "left", ())
+                if left:
+                    found = replace(found, notes=(*found.notes, LEFT.format(printable(", ".join(left)))))
                 logger.info("%s: %s, %d modules", printable(source), found.format, len(found.modules))
                 return found
         from lorarank.adapters import foreign

@@ -60,6 +60,9 @@ projections) and PhotoMaker (beside its encoder) keep their tensors, where other
 NOT_INSIDE = re.compile(r"optim|scheduler|scaler|rng|callbacks|loops")
 """In what they call the tensors that only a training goes on with."""
 
+AVERAGE = re.compile(r"(?:^|_)ema(?:_|$)")
+"""In what they call the averages of the same tensors."""
+
 MOST_LEVELS = 4
 """Of dictionaries in one another; Mix-of-Show has three, CLIP-LoRA too."""
 
@@ -97,6 +100,7 @@ class TorchFile:
     mapped : the tensors themselves; a number in a dictionary is one of no dimension.
     plain : dictionaries without tensors, by name: configurations.
     size : of the file when it was opened.
+    left : under which names beside the one of :data:`INSIDE` there are other tensors, which are not read.
     """
 
     path: Path
@@ -104,6 +108,7 @@ class TorchFile:
     mapped: Mapping[str, torch.Tensor] = field(repr=False)
     size: int = field(repr=False)
     plain: Mapping[str, Any] = field(repr=False)
+    left: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> TorchFile:
@@ -140,7 +145,7 @@ class TorchFile:
         else:
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
         tensors = {key: _stored(key, value, path) for key, value in mapped.items()}
-        return cls(path=path, tensors=tensors, mapped=mapped, size=size, plain=spread.plain)
+        return cls(path=path, tensors=tensors, mapped=mapped, size=size, plain=spread.plain, left=spread.left)
 
     def read(self, key: str, dtype: str | None = None) -> Numbers:
         """The tensor of that name, see :class:`~lorarank.adapters.tensors.Store`."""
@@ -161,6 +166,7 @@ class _Spread:
 
     def __init__(self, path: Path) -> None:
         self.plain: dict[str, Any] = {}
+        self.left: tuple[str, ...] = ()
         self._path = path
         self._entries = 0
 
@@ -183,6 +189,11 @@ class _Spread:
                 f"{self._path}: {named[0]}", f"a dict where a tensor is needed, beside {named[1]}", do=CONVERT
             )
         alone = len(held) == 1 and not any(map(_is_tensor, loaded.values()))
+        others = [key for key, one in loaded.items() if key in held or (_is_tensor(one) and one.numel() > 1)]
+        others = [key for key in others if key not in named and not NOT_INSIDE.search(key)]
+        if named and any(_has_factors(below.get(key)) for key in others if not AVERAGE.search(key)):
+            named = []  # the halves of one adapter
+        self.left = tuple(others) if named else ()
         if named or alone:
             return self._spread(below[(named or held)[0]])
         return self._spread({key: one for key, one in loaded.items() if key in held or not isinstance(one, dict)})
@@ -222,6 +233,10 @@ def _is_tensor(value: Any) -> bool:
     import torch
 
     return isinstance(value, torch.Tensor)
+
+
+def _has_factors(value: Any) -> bool:
+    return isinstance(value, dict) and any("lora" in str(key) for key in value)
 
 
 class _Archive(FileIO):

@@ -18,6 +18,7 @@ import torch
 from lorarank import adapters
 from lorarank.audit.expand import expand
 from lorarank.errors import AdapterError, MissingExtraError
+from lorarank.resize import ConvertOptions, convert
 
 Make = Callable[..., Path]
 LITGPT = "lit_model.pth.lora"
@@ -213,6 +214,24 @@ def test_the_lora_in_an_ip_adapter_for_faces(tmp_path: Path) -> None:
     adapter = adapters.open(tmp_path / "ip.bin")
     assert [(module.name, module.r, module.scaling) for module in adapter.modules] == [("0.to_q", 2, 1.0)]
     assert adapter.carried == ("1.to_k_ip.weight",)
+    assert "other tensors beside these, under image_proj: they are not read" in adapter.notes[-1]
+    with pytest.raises(
+        AdapterError, match=r"other tensors beside the adapter, under image_proj; .*all of it is written"
+    ):
+        convert(tmp_path / "ip.bin", tmp_path / "out", ConvertOptions(to="peft"))
+
+
+@pytest.mark.parametrize(("first", "second"), [("model", "text_encoder"), ("lora", "text_encoder_lora")])
+def test_the_halves_of_an_adapter_in_a_checkpoint(first: str, second: str, tmp_path: Path) -> None:
+    tensors = {"q.lora_A": torch.ones(2, 6), "q.lora_B": torch.ones(8, 2)}
+    rest = {"optimizer": {"q": torch.ones(8)}, "mean": torch.ones(3), "step": torch.tensor(5)}
+    torch.save({first: tensors, second: tensors} | rest, tmp_path / "lora.pt")
+    adapter = adapters.open(tmp_path / "lora.pt")
+    assert [module.name for module in adapter.modules] == [f"{first}.q", f"{second}.q"]
+    torch.save({first: tensors, "model_ema": tensors} | rest, tmp_path / "averaged.pt")
+    adapter = adapters.open(tmp_path / "averaged.pt")
+    assert [module.name for module in adapter.modules] == ["q"]
+    assert "under model_ema, mean:" in adapter.notes[-1]
 
 
 def test_two_models_in_a_checkpoint_are_not_chosen_among(tmp_path: Path) -> None:
@@ -238,6 +257,7 @@ def test_the_lora_beside_the_encoder_of_photomaker(tmp_path: Path) -> None:
     adapter = adapters.open(tmp_path / "photomaker.bin")
     assert [(module.name, module.r, module.scaling) for module in adapter.modules] == [("unet.q", 2, 1.0)]
     assert adapter.carried == ()
+    assert "under id_encoder:" in adapter.notes[-1]
 
 
 def test_files_of_gpt_sovits_have_their_version_for_first_letters(
