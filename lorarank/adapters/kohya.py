@@ -18,6 +18,7 @@ from lorarank.adapters.factors import Named, Role, alpha_scaling, assemble, buil
 from lorarank.adapters.foreign import DIFFERENCE, refuse_other_methods
 from lorarank.adapters.peft_config import NOTES, usable_alpha
 from lorarank.adapters.tensors import Store, read_number
+from lorarank.adapters.tool_names import names_of
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors", "*[lL]y[cC][oO][rR][iI][sS]*.safetensors")
 """What is fetched of an adapter on the hub."""
@@ -49,12 +50,12 @@ PARTS = {"down": "A", "up": "B", "mid": "mid"}
 
 
 def recognises(candidate: Candidate) -> bool:
-    """Whether any tensor is named as kohya names factors.
+    """Whether any tensor is named as kohya names factors, and none as another tool that has the same words.
 
     >>> FACTOR.fullmatch("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight")["part"]
     'down'
     """
-    return candidate.has(FACTOR)
+    return candidate.has(FACTOR) and names_of(candidate.keys) is None
 
 
 def role_of(key: str) -> Role | None:

@@ -139,7 +139,9 @@ def read(candidate: Candidate) -> Adapter:
         modules, notes = _scaled(store, found)
     elif tool is not None:
         found, carried = collect(store.tensors, tool.role_of, store.path)
-        modules, notes = _scaled(store, found)
+        modules, notes = _scaled(store, found, tool.scalings(carried), tool.note or UNCONFIGURED)
+        if tool.alpha is not None:
+            modules = [replace(module, scaling=tool.alpha / module.r) for module in modules]
     elif any(map(_is_plain, store.tensors)):
         found, carried = _of_parameters(store)
         modules, notes = _scaled(store, found, {SCALING.sub("", key): key for key in carried if SCALING.search(key)})
@@ -185,9 +187,13 @@ def _of_parameters(store: Store) -> tuple[list[Named], tuple[str, ...]]:
 
 
 def _scaled(
-    store: Store, found: Sequence[Named], scalings: Mapping[str, str] | None = None
+    store: Store,
+    found: Sequence[Named],
+    scalings: Mapping[str, str] | None = None,
+    unscaled: str = UNCONFIGURED,
 ) -> tuple[list[LoraModule], list[str]]:
-    """Modules of factors whose names say how they fit; ``scalings`` are keys of numbers, by the names of modules."""
+    """Modules of factors whose names say how they fit; ``scalings`` are keys of numbers, by the names of modules, and
+    ``unscaled`` is the note where nothing tells them."""
     modules: list[LoraModule] = []
     notes: list[str] = []
     for one in found:
@@ -199,7 +205,7 @@ def _scaled(
         values = [usable_alpha(read_number(store, key), f"{store.path}: {key}") for key in keys if key]
         modules = [replace(module, scaling=value) for module, value in zip(modules, values, strict=True)]
     else:
-        modules, notes = scaled(modules, store, UNCONFIGURED)
+        modules, notes = scaled(modules, store, unscaled)
     told = "as Paddle keeps them" if is_paddle(store) else "by their shapes"
     others = [module.keys[0] for module in modules if module.transposed]
     if others:
