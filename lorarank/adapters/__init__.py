@@ -58,6 +58,7 @@ READERS = (
     "peft",
     "cloneofsimo",
     "xlabs",
+    "longcat",
     "ai_toolkit",
     "diffusers",
     "kohya",

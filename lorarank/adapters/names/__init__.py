@@ -23,7 +23,7 @@ from lorarank.adapters.names.underscored import by_underscores, dotted
 from lorarank.adapters.peft_keys import FACTOR
 from lorarank.errors import AdapterError
 
-BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "mlx", "adapterhub"})
+BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "longcat", "mlx", "adapterhub"})
 """Formats that name modules by their paths in a model of transformers or diffusers; others have names of their own."""
 
 OF_PIPELINES = frozenset({"diffusers", "attention-processors", "ai-toolkit"})
@@ -70,6 +70,13 @@ def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> A
     ModelError
         ``base`` lacks what is needed of it.
     """
+    if adapter.format == "longcat" and len({module.keys[0] for module in adapter.modules}) < len(adapter.modules):
+        raise AdapterError(
+            adapter.source,
+            "layers of it are in parts with factors of their own",
+            why="no other format has modules for those",
+            do="merge it into its model with LongCat-Video's own code",
+        )
     flattened = any(FLATTENED.fullmatch(module.name) for module in adapter.modules)
     comfy = any(module.name.startswith(COMFY) for module in adapter.modules)
     bare = adapter.format == "pairs" and all(FACTOR.fullmatch(module.keys[0]) for module in adapter.modules)
