@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorarank.adapters.peft_config import OTHER_METHOD
 from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, NARROW, Numbers, StoredTensor, raw_dtype
 from lorarank.adapters.untrusted import open_regular
 from lorarank.errors import AdapterError, MissingExtraError
@@ -85,6 +86,9 @@ MOST_MARKED_BYTES = 2**30
 GGLA = b"algg"
 """First bytes of a LoRA of llama.cpp from before GGUF."""
 
+SQLITE = b"SQLi"
+"""First bytes of a database, as Draw Things keeps models and adapters in."""
+
 CONVERT = "convert it to safetensors where it comes from"
 
 
@@ -142,6 +146,13 @@ class TorchFile:
             mapped = {str(place): value for place, value in enumerate(loaded)}
         elif isinstance(loaded, dict) and all(isinstance(key, str) for key in loaded):
             mapped = spread.tensors(loaded)
+        elif isinstance(loaded, dict) and any(map(_is_pair_of_networks, loaded.values())):
+            raise AdapterError(
+                path,
+                "a hypernetwork of the web UI, which has small networks for keys and values",
+                why="what lies between their layers is not linear",
+                do=OTHER_METHOD,
+            )
         else:
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
         tensors = {key: _stored(key, value, path) for key, value in mapped.items()}
@@ -217,7 +228,7 @@ class _Spread:
             elif type(value) is float or (type(value) is int and abs(value) < LARGEST):
                 below = {name: torch.tensor(value, dtype=torch.float64)}
             else:
-                below = {} if value is None or isinstance(value, str | bool) else {name: value}
+                below = {} if _is_setting(value) else {name: value}
             if not found.keys().isdisjoint(below):
                 raise AdapterError(f"{self._path}: {name}", "two tensors have one name", do=CONVERT)
             found |= below
@@ -227,6 +238,23 @@ class _Spread:
         self._entries += len(loaded)
         if level > MOST_LEVELS or self._entries > MOST_ENTRIES:
             raise AdapterError(self._path, "more dictionaries in one another than any adapter has", do=CONVERT)
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether it is no number and no tensor, but words about them, or a list of those.
+
+    >>> _is_setting("linear"), _is_setting(["to_q", "to_k"]), _is_setting([1.0])
+    (True, True, False)
+    """
+    if isinstance(value, list | tuple):
+        return all(isinstance(one, str) for one in value)
+    return value is None or isinstance(value, str | bool)
+
+
+def _is_pair_of_networks(value: Any) -> bool:
+    """Whether it is two dictionaries, as the web UI keeps the networks for keys and for values under each width
+    (AUTOMATIC1111/stable-diffusion-webui ``modules/hypernetworks/hypernetwork.py``)."""
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, dict) for one in value)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -285,6 +313,12 @@ def _check_archive(path: Path) -> tuple[int, bool]:
                 path,
                 "a LoRA of llama.cpp from before GGUF",
                 do="convert what it was made from, with convert_lora_to_gguf.py",
+            )
+        if head == SQLITE:
+            raise AdapterError(
+                path,
+                "a database, as Draw Things keeps adapters in",
+                do="take the file that was imported there, or convert it to safetensors",
             )
         if marked and size > MOST_MARKED_BYTES:
             raise AdapterError(path, f"{size:,} bytes are more than a LoRA of GPT-SoVITS has", do=CONVERT)

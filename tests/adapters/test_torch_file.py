@@ -260,6 +260,30 @@ def test_the_lora_beside_the_encoder_of_photomaker(tmp_path: Path) -> None:
     assert "under id_encoder:" in adapter.notes[-1]
 
 
+def test_words_and_lists_of_words_beside_tensors_are_settings(tmp_path: Path) -> None:
+    """img2img-turbo and OSEDiff keep the names of the modules that they train beside these."""
+    unet = {"q.lora_A.weight": torch.ones(2, 6), "q.lora_B.weight": torch.ones(8, 2)}
+    tensors = {"unet_lora_target_modules": ["to_q"], "state_dict_unet": unet, "state_dict_vae": unet, "rank_unet": 2}
+    torch.save(tensors, tmp_path / "model.pt")
+    modules = adapters.open(tmp_path / "model.pt").modules
+    assert [module.name for module in modules] == ["state_dict_unet.q", "state_dict_vae.q"]
+    torch.save(tensors, tmp_path / "model.pkl")
+    with pytest.raises(AdapterError, match=r"a file of torch by another name.* Name it \.pt\."):
+        adapters.open(tmp_path / "model.pkl")
+    torch.save(tensors | {"rows": [torch.ones(2)]}, tmp_path / "model.pt")
+    with pytest.raises(AdapterError, match="rows: a list where a tensor is needed"):
+        adapters.open(tmp_path / "model.pt")
+
+
+def test_hypernetworks_and_databases_are_called_so(tmp_path: Path) -> None:
+    torch.save({"step": 1, 320: [{"linear.0.weight": torch.ones(2, 6)}] * 2}, tmp_path / "style.pt")
+    with pytest.raises(AdapterError, match="a hypernetwork of the web UI"):
+        adapters.open(tmp_path / "style.pt")
+    (tmp_path / "x_lora_f16.ckpt").write_bytes(b"SQLite format 3\0" + bytes(84))
+    with pytest.raises(AdapterError, match="a database, as Draw Things keeps adapters in"):
+        adapters.open(tmp_path / "x_lora_f16.ckpt")
+
+
 def test_files_of_gpt_sovits_have_their_version_for_first_letters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
