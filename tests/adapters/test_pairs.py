@@ -304,6 +304,13 @@ def test_the_alpha_of_hcp_diffusion_is_the_scaling(words: tuple[str, str], make_
     assert (module.r, module.scaling) == (1, 0.25)
 
 
+def test_a_convolution_whose_kernel_is_in_its_r_is_noted(make_file: Make) -> None:
+    names = {"q.lora_A": A, "q.lora_B": B, "conv1.lora_A": normal(6, 60), "conv1.lora_B": normal(54, 6)}
+    adapter = adapters.open(make_file(names))
+    assert [module.r for module in adapter.modules] == [6, 2]
+    assert adapter.notes[-1].startswith("Modules like conv1 have 3 times the r of others")
+
+
 def test_modules_of_stable_cascade_are_counted(make_file: Make) -> None:
     names = {f"weights.{i}.lora_{side}": x for i in (0, 10, 2) for side, x in (("down", A), ("up", B))}
     adapter = adapters.open(make_file(names | {"embeddings.embeddings": normal(1, 8)}))
