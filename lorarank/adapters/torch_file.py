@@ -61,9 +61,6 @@ projections) and PhotoMaker (beside its encoder) keep their tensors, where other
 NOT_INSIDE = re.compile(r"optim|scheduler|scaler|rng|callbacks|loops")
 """In what they call the tensors that only a training goes on with."""
 
-AVERAGE = re.compile(r"(?:^|_)ema(?:_|$)")
-"""In what they call the averages of the same tensors."""
-
 MOST_LEVELS = 4
 """Of dictionaries in one another; Mix-of-Show has three, CLIP-LoRA too."""
 
@@ -105,6 +102,7 @@ class TorchFile:
     plain : dictionaries without tensors, by name: configurations.
     size : of the file when it was opened.
     left : under which names beside the one of :data:`INSIDE` there are other tensors, which are not read.
+    copies : under which there are tensors of the same names, as averages are.
     """
 
     path: Path
@@ -113,6 +111,7 @@ class TorchFile:
     size: int = field(repr=False)
     plain: Mapping[str, Any] = field(repr=False)
     left: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> TorchFile:
@@ -156,7 +155,7 @@ class TorchFile:
         else:
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
         tensors = {key: _stored(key, value, path) for key, value in mapped.items()}
-        return cls(path=path, tensors=tensors, mapped=mapped, size=size, plain=spread.plain, left=spread.left)
+        return cls(path, tensors, mapped, size, spread.plain, left=spread.left, copies=spread.copies)
 
     def read(self, key: str, dtype: str | None = None) -> Numbers:
         """The tensor of that name, see :class:`~lorarank.adapters.tensors.Store`."""
@@ -178,6 +177,7 @@ class _Spread:
     def __init__(self, path: Path) -> None:
         self.plain: dict[str, Any] = {}
         self.left: tuple[str, ...] = ()
+        self.copies: tuple[str, ...] = ()
         self._path = path
         self._entries = 0
 
@@ -200,14 +200,22 @@ class _Spread:
                 f"{self._path}: {named[0]}", f"a dict where a tensor is needed, beside {named[1]}", do=CONVERT
             )
         alone = len(held) == 1 and not any(map(_is_tensor, loaded.values()))
-        others = [key for key, one in loaded.items() if key in held or (_is_tensor(one) and one.numel() > 1)]
-        others = [key for key in others if key not in named and not NOT_INSIDE.search(key)]
-        if named and any(_has_factors(below.get(key)) for key in others if not AVERAGE.search(key)):
-            named = []  # the halves of one adapter
-        self.left = tuple(others) if named else ()
+        if named and not self._is_whole(loaded, held, below[named[0]]):
+            named = []
         if named or alone:
             return self._spread(below[(named or held)[0]])
         return self._spread({key: one for key, one in loaded.items() if key in held or not isinstance(one, dict)})
+
+    def _is_whole(self, loaded: dict[str, Any], held: Sequence[str], chosen: dict[str, Any]) -> bool:
+        """Whether the adapter is in one dictionary, and not in halves of which another has other factors."""
+        others = {key: one for key, one in loaded.items() if key in held or (_is_tensor(one) and one.numel() > 1)}
+        others = {key: one for key, one in others.items() if one is not chosen and not NOT_INSIDE.search(key)}
+        copies = {key for key, one in others.items() if isinstance(one, dict) and not one.keys().isdisjoint(chosen)}
+        if any(_has_factors(one) for key, one in others.items() if key not in copies):
+            return False
+        self.left = tuple(key for key in others if key not in copies)
+        self.copies = tuple(key for key in others if key in copies)
+        return True
 
     def _has_tensors(self, value: Any, level: int = 1) -> bool:
         """Whether there is a tensor in a dictionary, or in one in it."""

@@ -223,15 +223,16 @@ def test_the_lora_in_an_ip_adapter_for_faces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("first", "second"), [("model", "text_encoder"), ("lora", "text_encoder_lora")])
 def test_the_halves_of_an_adapter_in_a_checkpoint(first: str, second: str, tmp_path: Path) -> None:
-    tensors = {"q.lora_A": torch.ones(2, 6), "q.lora_B": torch.ones(8, 2)}
+    unet, text = ({f"{name}.lora_A": torch.ones(2, 6), f"{name}.lora_B": torch.ones(8, 2)} for name in ("q", "fc1"))
     rest = {"optimizer": {"q": torch.ones(8)}, "mean": torch.ones(3), "step": torch.tensor(5)}
-    torch.save({first: tensors, second: tensors} | rest, tmp_path / "lora.pt")
+    torch.save({first: unet, second: text} | rest, tmp_path / "lora.pt")
     adapter = adapters.open(tmp_path / "lora.pt")
-    assert [module.name for module in adapter.modules] == [f"{first}.q", f"{second}.q"]
-    torch.save({first: tensors, "model_ema": tensors} | rest, tmp_path / "averaged.pt")
+    assert [module.name for module in adapter.modules] == [f"{first}.q", f"{second}.fc1"]
+    torch.save({first: unet, "average": dict(unet)} | rest, tmp_path / "averaged.pt")
     adapter = adapters.open(tmp_path / "averaged.pt")
     assert [module.name for module in adapter.modules] == ["q"]
-    assert "under model_ema, mean:" in adapter.notes[-1]
+    assert "under mean:" in adapter.notes[-2]
+    assert "tensors of the same names beside these, under average:" in adapter.notes[-1]
 
 
 def test_two_models_in_a_checkpoint_are_not_chosen_among(tmp_path: Path) -> None:
