@@ -122,7 +122,7 @@ def collect(
         elif set(sides) == {"alpha"}:
             carried.append(sides["alpha"])
         else:
-            key = sides.get("A") or sides.get("B") or sides["mid"]
+            key = sides.get("A") or sides.get("B") or next(key for part, key in sides.items() if part != "alpha")
             raise AdapterError(
                 f"{where}: {key}",
                 "a factor without its partner",

@@ -60,6 +60,7 @@ def test_parts_are_not_written_for_others(make_file: Make, tmp_path: Path) -> No
         ({key: x for key, x in PARTS.items() if "blocks.1" not in key}, "part 0 of 2"),
         (PARTS | {f"{STEM}qkv.lora_up.blocks.1.weight": normal(4, 3)}, r"does not fit the shape \(4, 3\)"),
         ({key: x for key, x in PARTS.items() if "blocks.0." not in key}, "a factor without its partner"),
+        ({f"{STEM}qkv.lora_up.blocks.1.weight": normal(4, 2)}, "a factor without its partner"),
         (PARTS | {f"{STEM}qkv.lora_up.weight": normal(4, 2)}, "is stored as"),
         (WHOLE | {f"{STEM}proj.alpha_scale": np.array(np.nan)}, "nan is no usable alpha"),
     ],
