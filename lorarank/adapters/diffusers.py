@@ -16,7 +16,7 @@ from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule, natural_order
 from lorarank.adapters.attention_names import NAMED, PEFT, PROCESSOR, role_of
-from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.components import LANGUAGE
 from lorarank.adapters.factors import MAGNITUDE, Named, alpha_scaling, assemble, build, collect, kept
 from lorarank.adapters.foreign import refuse_other_methods
@@ -150,18 +150,25 @@ def _once(found: Sequence[Named]) -> tuple[list[Named], list[Named]]:
     [['to_out.0', 'to_q'], ['qkv']]
     """
     names = {one.module for one in found}
-    layers = [TWICE.fullmatch(one.module) for one in found]
-    dotted = {match["attention"] for match in layers if match and match["layer"].startswith("to.")}
+    layers = [_layer(one.module) for one in found]
+    dotted = {attention for attention, layer in layers if layer.startswith("to.")}
     once: list[Named] = []
     twice: list[Named] = []
-    for one, match in zip(found, layers, strict=True):
-        if match is None or match["attention"] not in dotted:
+    for one, (attention, layer) in zip(found, layers, strict=True):
+        if attention not in dotted:
             once.append(one)
-        elif match["layer"] == "qkv" or (match["layer"] == "out" and f"{match['attention']}.to_out.0" in names):
+        elif layer == "qkv" or (layer == "out" and f"{attention}.to_out.0" in names):
             twice.append(one)
         else:
-            once.append(one._replace(module=f"{match['attention']}.{match['layer'].replace('to.', 'to_')}"))
+            once.append(one._replace(module=f"{attention}.{layer.replace('to.', 'to_')}"))
     return sorted(once, key=lambda one: natural_order(one.module)), twice
+
+
+def _layer(module: str) -> tuple[str, str]:
+    """The attention that a module is a layer of, and which; empty where it is none of Z-Image's."""
+    start, end = ending(module)
+    match = TWICE.fullmatch(end)
+    return (start + match["attention"], match["layer"]) if match else ("", "")
 
 
 def _configured(

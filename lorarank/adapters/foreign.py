@@ -82,6 +82,9 @@ tencent-ailab/IP-Adapter and XLabs-AI/x-flux, of lllyasviel/ControlNet and diffu
 (``models/controlnets/controlnet.py``), of TencentARC/T2I-Adapter (``ldm/modules/encoders/adapter.py``), of diffusers
 (``models/attention_processor.py``), of diffusers, the web UI and kohya, and of mkshing/svdiff-pytorch."""
 
+MOST_NAMED = 5_000
+"""Tensors of a file whose names are looked at for these; the largest ControlNets have about a thousand."""
+
 DIFFERENCE = re.compile(r"(?:\.(?:diff|diff_b|diff_m|w_norm|b_norm)|::diff::0)$")
 """Of a whole tensor, which extraction writes where it has no factors: norms, biases, and Wan's modulation, ``diff_m``
 in lightx2v's files; ``w_norm`` and ``b_norm`` where LyCORIS trained a norm, ``::diff::0`` in LayerDiffuse's."""
@@ -241,7 +244,7 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
             )
     if whole and len(whole) == len(all_keys):
         return AdapterError(path, f"differences of whole weights alone ({len(whole)})", why="nothing in it has a rank")
-    for pattern, everywhere, what in () if keys or not all_keys else NO_ADAPTER:
+    for pattern, everywhere, what in NO_ADAPTER if not keys and 0 < len(all_keys) <= MOST_NAMED else ():
         if (all if everywhere else any)(re.search(pattern, key) for key in all_keys):
             return AdapterError(path, what, why="nothing in it has a rank of LoRA's kind", do=OTHER_METHOD)
     return None
