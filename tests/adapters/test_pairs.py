@@ -311,11 +311,14 @@ def test_a_convolution_whose_kernel_is_in_its_r_is_noted(make_file: Make) -> Non
     assert adapter.notes[-1].startswith("Modules like conv1 have 3 times the r of others")
 
 
-def test_modules_of_stable_cascade_are_counted(make_file: Make) -> None:
+def test_modules_of_stable_cascade_are_counted(make_file: Make, tmp_path: Path) -> None:
     names = {f"weights.{i}.lora_{side}": x for i in (0, 10, 2) for side, x in (("down", A), ("up", B))}
     adapter = adapters.open(make_file(names | {"embeddings.embeddings": normal(1, 8)}))
     assert [(module.name, module.scaling) for module in adapter.modules] == [(f"weights.{i}", 0.5) for i in (0, 2, 10)]
     assert adapter.notes[0].startswith("Modules are counted")
+    resize(adapter.source, tmp_path / "same", ResizeOptions(rank=2))
+    with pytest.raises(AdapterError, match="the tool that it is from multiplies by 1/r"):
+        resize(adapter.source, tmp_path / "cut", ResizeOptions(rank=1))
 
 
 def test_layers_with_a_lora_in_them_among_those_of_a_controlnet(make_file: Make) -> None:
