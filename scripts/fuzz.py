@@ -110,6 +110,9 @@ def seeds() -> list[Seed]:
     trainer = json.dumps({"dim": 6, "lora": {"rank": 4, "scaling": 2.0}}).encode()  # beside the file of the factors
     nested = {"layer_0": {"q": {"lora_A": torch.from_numpy(A), "lora_B": torch.from_numpy(B), "scaling": 2.0}}}
     bare = {"q.parametrizations.weight.0.lora_A": A, "q.parametrizations.weight.0.lora_B": B}
+    stem = "lora___lorahyphen___blocks___lorahyphen___0___lorahyphen___qkv"
+    parts = {f"{stem}.lora_down.weight": A, f"{stem}.alpha_scale": np.array(0.5, np.float32)}
+    parts |= {f"{stem}.lora_up.blocks.{i}.weight": np.ones((3, 2), np.float32) for i in (0, 1)}
     patches = {"q.weight::lora::0": B, "q.weight::lora::1": A, "q.weight::lora::2": np.array(8.0, np.float32)}
     stack_A, stack_B = np.stack([A, A]), np.stack([B, B])
     experts = {
@@ -185,6 +188,7 @@ def seeds() -> list[Seed]:
             {"adapter_config.json": json.dumps(merged_hub).encode(), "adapter.safetensors": save(merged)},
         ),
         Seed("pairs", {"y.safetensors": save(trained), "hyperparameters.yaml": settings}, "y.safetensors"),
+        Seed("longcat", {"l.safetensors": save(parts)}, "l.safetensors"),
     ]
 
 

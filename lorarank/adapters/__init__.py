@@ -27,6 +27,12 @@ EIGHT_BITS = (
 )
 """What to know of an adapter in the dtypes that only whole models have scales for."""
 
+LEFT = "The file holds other tensors beside these, under {}: they are not read, and nothing is written without them."
+"""What to know of a checkpoint of which an adapter is a part."""
+
+COPIES = "The file holds tensors of the same names beside these, under {}: they are not read, nor written."
+"""The same, where these are averages of the adapter or what it began with."""
+
 __all__ = ["READERS", "Adapter", "Factors", "LoraModule", "Reader", "hub_files", "open", "reader"]
 
 
@@ -55,6 +61,7 @@ READERS = (
     "peft",
     "cloneofsimo",
     "xlabs",
+    "longcat",
     "ai_toolkit",
     "diffusers",
     "kohya",
@@ -105,6 +112,9 @@ Name a folder, a file, or a hub id like owner/name or owner/name@revision.
                 found = one.read(candidate)
                 if any("float8" in module.dtype for module in found.modules):
                     found = replace(found, notes=(*found.notes, EIGHT_BITS))
+                for note, beside in ((LEFT, "left"), (COPIES, "copies")):
+                    if names := getattr(found.store, beside, ()):
+                        found = replace(found, notes=(*found.notes, note.format(printable(", ".join(names)))))
                 logger.info("%s: %s, %d modules", printable(source), found.format, len(found.modules))
                 return found
         from lorarank.adapters import foreign

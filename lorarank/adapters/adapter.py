@@ -89,8 +89,8 @@ class Adapter:
     Attributes
     ----------
     source : the folder or file it was opened from.
-    format : ``peft``, ``kohya``, ``diffusers``, ``attention-processors``, ``ai-toolkit``, ``xlabs``, ``cloneofsimo``,
-        ``mlx``, ``torchtune``, ``adapterhub``, ``gguf``, or ``pairs``, of no known tool.
+    format : ``peft``, ``kohya``, ``diffusers``, ``attention-processors``, ``ai-toolkit``, ``xlabs``, ``longcat``,
+        ``cloneofsimo``, ``mlx``, ``torchtune``, ``adapterhub``, ``gguf``, or ``pairs``, of no known tool.
     base_model : path or hub id of the base model, where the adapter names it.
     config : the adapter's configuration as stored; the file's own metadata where there is no other.
     modules : in natural order (layer 2 before layer 10), at least one.

@@ -35,6 +35,10 @@ OTHER_FILES = re.compile(
 )
 """Files of tensors beside an adapter that are none: models, and what trainers keep to resume."""
 
+DIFFUSION = "diffusion_pytorch_model.safetensors"
+"""What diffusers calls a model's weights, and some LoRAs are saved as: AnimateDiff's by its
+``scripts/convert_animatediff_motion_lora_to_diffusers.py``. Of the hub it is not fetched, since it may be a model."""
+
 SHARD = re.compile(r"-\d+-of-\d+\.")
 """In the names of shards."""
 
@@ -90,7 +94,7 @@ class Candidate:
             found = [path for path in files if path.name.endswith(suffixes) and not SHARD.search(path.name)]
             if found:
                 return found[0] if len(found) == 1 else None
-        return self._delta
+        return self._delta or self._diffusion
 
     @property
     def _delta(self) -> Path | None:
@@ -98,6 +102,12 @@ class Candidate:
         config, weights = self.folder / "config.json", self.folder / "pytorch_model.bin"
         is_delta = weights.is_file() and config.is_file() and read_json(config).get("delta_type") == "lora"
         return weights if is_delta else None
+
+    @property
+    def _diffusion(self) -> Path | None:
+        """A file named as a diffusion model's, where it holds factors."""
+        path = self.folder / DIFFUSION
+        return path if path.is_file() and any("lora" in key for key in open_store(path).tensors) else None
 
     @cached_property
     def store(self) -> Store | None:

@@ -37,6 +37,9 @@ NO_FACTOR = re.compile(r"(?:bias|magnitude_vector|dora_scale|magnitude)$")
 MAGNITUDE = re.compile(r"magnitude_vector|\.(?:dora_scale|magnitude(?:_[rc])?|weight_m_wdecomp\.weight)$")
 """Of DoRA by PEFT, kohya, Stable Audio 3 and DoRA's authors (NVlabs/DoRA ``peft/tuners/dora.py``)."""
 
+WHOLE = ", and none has one: ai-toolkit's fullrank has whole matrices in the place of factors"
+"""What ``lora_down`` may be where there is no ``lora_up`` at all (ostris/ai-toolkit ``toolkit/lora_special.py``)."""
+
 Role = tuple[str, str]
 """The module that a tensor belongs to, and what it is there: ``A``, ``B``, ``mid`` or ``alpha``."""
 
@@ -120,11 +123,12 @@ def collect(
         elif set(sides) == {"alpha"}:
             carried.append(sides["alpha"])
         else:
-            key = sides.get("A") or sides.get("B") or sides["mid"]
+            key = sides.get("A") or sides.get("B") or next(key for part, key in sides.items() if part != "alpha")
             raise AdapterError(
                 f"{where}: {key}",
                 "a factor without its partner",
-                why="the update needs both",
+                why="the update needs both"
+                + ("" if any({"A", "B"} <= one.keys() for one in parts.values()) else WHOLE),
                 do="download the file again, or save it again",
             )
     found.sort(key=lambda one: natural_order(one.module))

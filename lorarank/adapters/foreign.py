@@ -11,6 +11,7 @@ from lorarank.adapters.adapter import natural_order
 from lorarank.adapters.candidate import MOST_SEEN, Candidate, tensor_files
 from lorarank.adapters.peft_config import FILE_NAME, OTHER_METHOD
 from lorarank.adapters.safetensors_file import SafetensorsFile
+from lorarank.adapters.untrusted import open_regular
 from lorarank.errors import AdapterError
 
 MIXTURE = "a mixture of LoRAs like HydraLoRA or LoRAMoE, whose factors a gate weighs by the input"
@@ -43,6 +44,8 @@ NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.lora_[ab]_scales$", "a quantised adapter of MLX, whose factors are packed integers"),
     (r"\.vblora_", "a VB-LoRA, which draws its factors from a shared bank of vectors"),
     (r"\.randlora_", "a RandLoRA, whose update is a sum over shared random bases, of full rank"),
+    (r"_lora\.(?:lambda_layer$|[qp]_layer\.)", "a T-LoRA, which trains singular values between orthogonal factors"),
+    (r"^[0-9]+\.temporal_[qkvo]\.", "LayerDiffuse's shared attention, which attends to several images at once"),
     (r"\.gralora_[AB]\b", "a GraLoRA, which splits every weight into blocks with factors of their own"),
     (r"\.tinylora_", "a TinyLoRA, which trains a short vector between fixed factors"),
     (r"\.unilora_", "a Uni-LoRA, whose factors are projected from one short vector"),
@@ -87,6 +90,26 @@ PEFT's are those that its tuners save (``peft.tuners``, the ``prefix`` of each);
 (``parallel_adapters.py``) and of MMS (transformers ``models/wav2vec2/modeling_wav2vec2.py``), Bone and states of
 RWKV-PEFT (JL-er/RWKV-PEFT ``src/trainer.py``)."""
 
+NO_ADAPTER: Sequence[tuple[str, bool, str]] = (
+    (r"\.to_[kv]_ip\.|^ip_adapter|\.ip_adapter_", False, "an IP-Adapter, which attends to an image"),
+    (r"^controlnet_|\bzero_convs\.|\binput_hint_block\.", False, "a ControlNet, which is a model beside the model"),
+    (r"^(?:adapter\.)?body\.[0-9]+\.block[12]\.", False, "a T2I-Adapter, which is a model beside the model"),
+    (r"_custom_diffusion\.", False, "a Custom Diffusion, which trains whole layers for keys and values"),
+    (
+        r"^(?:emb_params|clip_[gl]|\*|<[^<>]{1,99}>)$",
+        True,
+        "a textual inversion, which trains embeddings of new words",
+    ),
+    (r"\.delta$", True, "differences of singular values, as SVDiff trains them"),
+)
+"""Part of a tensor's name, whether all names have it, and what a file without factors then is: of
+tencent-ailab/IP-Adapter and XLabs-AI/x-flux, of lllyasviel/ControlNet and diffusers
+(``models/controlnets/controlnet.py``), of TencentARC/T2I-Adapter (``ldm/modules/encoders/adapter.py``), of diffusers
+(``models/attention_processor.py``), of diffusers, the web UI and kohya, and of mkshing/svdiff-pytorch."""
+
+MOST_NAMED = 5_000
+"""Tensors of a file whose names are looked at for these; the largest ControlNets have about a thousand."""
+
 DIFFERENCE = re.compile(r"(?:\.(?:diff|diff_b|diff_m|w_norm|b_norm)|::diff::0)$")
 """Of a whole tensor, which extraction writes where it has no factors: norms, biases, and Wan's modulation, ``diff_m``
 in lightx2v's files; ``w_norm`` and ``b_norm`` where LyCORIS trained a norm, ``::diff::0`` in LayerDiffuse's."""
@@ -128,6 +151,9 @@ CHECKPOINTS = {
     "manifest.ocdbt": "a checkpoint of Orbax, as programs in JAX write it",
 }
 """What folders are that no reader opens, by the ends of the names in them or one level below."""
+
+ARCHIVE = b"PK\x03\x04"
+"""First bytes of what ``torch.save`` writes, which img2img-turbo and OSEDiff call ``.pkl``."""
 
 ADVICE = f"convert it to PEFT's layout ({FILE_NAME} and adapter_model.safetensors) with the tool that it is from"
 
@@ -181,8 +207,15 @@ def declined(candidate: Candidate) -> AdapterError:
 
 def _foreign(path: Path) -> AdapterError | None:
     """What a file of a format is that is not read here."""
+    if path.suffix == ".pkl" and _starts_with(path, ARCHIVE):
+        return AdapterError(path, "a file of torch by another name", why="pickles are not unpacked", do="name it .pt")
     what = FOREIGN_SUFFIXES.get(path.suffix)
     return None if what is None else AdapterError(path, what, do=ADVICE)
+
+
+def _starts_with(path: Path, first: bytes) -> bool:
+    with open_regular(path) as file:
+        return file.read(len(first)) == first
 
 
 def _declined_folder(folder: Path) -> AdapterError:
@@ -254,6 +287,9 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
             )
     if whole and len(whole) == len(all_keys):
         return AdapterError(path, f"differences of whole weights alone ({len(whole)})", why="nothing in it has a rank")
+    for pattern, everywhere, what in NO_ADAPTER if not keys and 0 < len(all_keys) <= MOST_NAMED else ():
+        if (all if everywhere else any)(re.search(pattern, key) for key in all_keys):
+            return AdapterError(path, what, why="nothing in it has a rank of LoRA's kind", do=OTHER_METHOD)
     return None
 
 

@@ -16,7 +16,9 @@ from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.factors import Named, Role, alpha_scaling, assemble, build, collect
 from lorarank.adapters.foreign import DIFFERENCE, refuse_other_methods
-from lorarank.adapters.peft_config import NOTES
+from lorarank.adapters.peft_config import NOTES, usable_alpha
+from lorarank.adapters.tensors import Store, read_number
+from lorarank.adapters.tool_names import names_of
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors", "*[lL]y[cC][oO][rR][iI][sS]*.safetensors")
 """What is fetched of an adapter on the hub."""
@@ -30,16 +32,30 @@ ALPHA = re.compile(r"(?P<module>.+)\.(?:lora_)?alpha")
 SPLIT = re.compile(r"\.lora_down\.([0-9]{1,2})\.")
 """In the name of a factor of a part."""
 
+SCALED = (
+    "A scale is stored for {} of {} modules: it is their scaling, as the web UIs and stable-diffusion.cpp take it "
+    "before an alpha; kohya's own tools and ComfyUI know the alpha alone."
+)
+"""AUTOMATIC1111/stable-diffusion-webui ``extensions-builtin/Lora/network.py`` and vladmandic/sdnext
+``modules/lora/network.py`` (``calc_scale``), leejet/stable-diffusion.cpp ``src/model/adapter/lora.hpp``."""
+
+SPARSE = (
+    "The updates of {} modules have a sparse part too, which LyCORIS' extraction keeps beside the factors: it is "
+    "carried, not measured."
+)
+"""``bias_indices``, ``bias_values`` and ``bias_size`` (``--use_sparse_bias``, KohakuBlueleaf/LyCORIS
+``tools/extract_locon.py``, ``lycoris/utils/__init__.py``)."""
+
 PARTS = {"down": "A", "up": "B", "mid": "mid"}
 
 
 def recognises(candidate: Candidate) -> bool:
-    """Whether any tensor is named as kohya names factors.
+    """Whether any tensor is named as kohya names factors, and none as another tool that has the same words.
 
     >>> FACTOR.fullmatch("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight")["part"]
     'down'
     """
-    return candidate.has(FACTOR)
+    return candidate.has(FACTOR) and names_of(candidate.keys) is None
 
 
 def role_of(key: str) -> Role | None:
@@ -83,13 +99,16 @@ def read(candidate: Candidate) -> Adapter:
     store = candidate.tensors
     refuse_other_methods(store.path, store.tensors)
     found, carried = collect(store.tensors, role_of, store.path)
-    alphas = frozenset(carried)
-    found = [_named(one, alphas) for one in found]
-    alphas = frozenset(one.alpha for one in found if one.alpha)
-    carried = tuple(key for key in carried if key not in alphas)
-    modules = [build(store, one, alpha_scaling(store, one)) for one in found]
+    rest = frozenset(carried)
+    found = [_named(one, rest) for one in found]
+    scales = {one.module: key for one in found if (key := f"{one.A.partition('.lora_down.')[0]}.scale") in rest}
+    used = {one.alpha for one in found}.union(scales.values())
+    carried = tuple(key for key in carried if key not in used)
+    modules = [build(store, one, _scaling(store, one, scales.get(one.module))) for one in found]
     notes = _notes(carried)
-    unscaled = sum(one.alpha is None for one in found)
+    if scales:
+        notes.append(SCALED.format(len(scales), len(found)))
+    unscaled = sum(one.alpha is None and one.module not in scales for one in found)
     if unscaled:
         notes.append(f"No alpha is stored for {unscaled} of {len(found)} modules: scaling 1, as every loader takes it.")
     if any(module.scaling == 0 for module in modules):
@@ -115,10 +134,20 @@ def _named(one: Named, alphas: frozenset[str]) -> Named:
     )
 
 
+def _scaling(store: Store, one: Named, scale: str | None) -> float:
+    """What the product is multiplied by: the number under ``scale``, or alpha/r."""
+    if scale is None:
+        return alpha_scaling(store, one)
+    return usable_alpha(read_number(store, scale), f"{store.path}: {scale}")
+
+
 def _notes(carried: Sequence[str]) -> list[str]:
     notes = []
     if any(key.endswith(".dora_scale") for key in carried):
         notes.append(NOTES["use_dora"])
+    sparse = sum(key.endswith(".bias_values") for key in carried)
+    if sparse:
+        notes.append(SPARSE.format(sparse))
     whole = sum(DIFFERENCE.search(key) is not None or key.endswith(".set_weight") for key in carried)
     if whole:
         notes.append(

@@ -114,6 +114,17 @@ UNCONFIGURED = (
 )
 
 
+CONVOLUTION = re.compile(r"(?:.+\.)?conv[^.]*")
+"""The path of a convolution, by its last name."""
+
+FOLDED = (
+    "Modules like {} have {} times the r of others, as a convolution's factors in loralib and stable_lora have, whose "
+    "product holds the numbers of its update in another arrangement: it is measured as it is stored."
+)
+"""(r·k, in·k) and (out·k, r·k) for a kernel of k×k (``ConvLoRA``, microsoft/LoRA ``loralib/layers.py``;
+ExponentialML/Text-To-Video-Finetuning ``stable_lora/lora.py``)."""
+
+
 def recognises(candidate: Candidate) -> bool:
     """Whether the tensors hold a pair of factors under any names."""
     store = candidate.store
@@ -150,10 +161,13 @@ def read(candidate: Candidate) -> Adapter:
     elif tool is not None:
         found, carried = collect(store.tensors, tool.role_of, store.path)
         _refuse_bottlenecks(store, found)
-        modules, notes = _scaled(store, found)
+        modules, notes = _scaled(store, found, tool.scalings(carried), tool.note or UNCONFIGURED)
+        if tool.alpha is not None:
+            modules = [replace(module, scaling=tool.alpha / module.r) for module in modules]
     elif any(map(_is_plain, store.tensors)):
         found, carried = _of_parameters(store)
         modules, notes = _scaled(store, found, {SCALING.sub("", key): key for key in carried if SCALING.search(key)})
+        notes += _folded(modules)
     else:
         found, carried = collect(store.tensors, _role_by_words(store.tensors) or plain_role, store.path)
         _refuse_bottlenecks(store, found)
@@ -195,10 +209,31 @@ def _of_parameters(store: Store) -> tuple[list[Named], tuple[str, ...]]:
     return found, carried
 
 
+def _folded(modules: Sequence[LoraModule]) -> list[str]:
+    """A note on the first convolution whose kernel is in its r, where there is one.
+
+    >>> some = [LoraModule(name, "linear", r, 24, 48, 1.0, "float32", 1, ("a", "b"), read=lambda: (None, None))
+    ...         for name, r in (("to_q", 4), ("resnets.0.conv1", 12))]
+    >>> _folded(some)[0][:53], _folded(some[:1])
+    ('Modules like resnets.0.conv1 have 3 times the r of ot', [])
+    """
+    smallest = min((module.r for module in modules), default=1)
+    for module in modules:
+        k, rest = divmod(module.r, smallest)
+        fits = not rest and module.in_features % k == 0 and module.out_features % k == 0
+        if k > 1 and fits and module.kind == "linear" and CONVOLUTION.fullmatch(module.name):
+            return [FOLDED.format(printable(module.name), k)]
+    return []
+
+
 def _scaled(
-    store: Store, found: Sequence[Named], scalings: Mapping[str, str] | None = None
+    store: Store,
+    found: Sequence[Named],
+    scalings: Mapping[str, str] | None = None,
+    unscaled: str = UNCONFIGURED,
 ) -> tuple[list[LoraModule], list[str]]:
-    """Modules of factors whose names say how they fit; ``scalings`` are keys of numbers, by the names of modules."""
+    """Modules of factors whose names say how they fit; ``scalings`` are keys of numbers, by the names of modules, and
+    ``unscaled`` is the note where nothing tells them."""
     modules: list[LoraModule] = []
     notes: list[str] = []
     stacks = Stacks(store)
@@ -215,7 +250,7 @@ def _scaled(
         values = [usable_alpha(read_number(store, key), f"{store.path}: {key}") for key in keys if key]
         modules = [replace(module, scaling=value) for module, value in zip(modules, values, strict=True)]
     else:
-        modules, notes = scaled(modules, store, UNCONFIGURED)
+        modules, notes = scaled(modules, store, unscaled)
     if any(module.expert is not None for module in modules):
         notes.append(STACKED)
     told = "as Paddle keeps them" if is_paddle(store) else "by their shapes"

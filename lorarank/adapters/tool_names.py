@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lorarank.adapters.candidate import ending
 from lorarank.adapters.factors import Role
+from lorarank.adapters.trainer_files import SCALING
 
 
 class ToolNames(NamedTuple):
@@ -18,12 +19,18 @@ class ToolNames(NamedTuple):
     pattern : for the end of a name, with the groups ``module`` and ``part``, and ``name`` for what belongs to the
         module and stands elsewhere.
     parts : what is what, by ``part``.
-    mark : the end of a name that a file of theirs has.
+    mark : the end of a name that a file of theirs has, or one of several.
+    before : what is put before the path of a module.
+    alpha : of all modules, where the tool has but one.
+    note : on the scaling, where the tool stores none.
     """
 
     pattern: re.Pattern[str]
     parts: Mapping[str, str]
-    mark: str
+    mark: str | tuple[str, ...]
+    before: str = ""
+    alpha: float | None = None
+    note: str = ""
 
     def role_of(self, key: str) -> Role | None:
         """What a tensor is, by its name.
@@ -37,8 +44,16 @@ class ToolNames(NamedTuple):
         match = self.pattern.fullmatch(end)
         if match is None:
             return None
-        module, name = start + match["module"], match.groupdict().get("name")
+        module, name = (start + match["module"]).removeprefix(self.before), match.groupdict().get("name")
         return f"{module}.{name}" if name else module, self.parts[match["part"]]
+
+    def scalings(self, keys: Iterable[str]) -> Mapping[str, str]:
+        """Names of modules → keys of the numbers that their products are multiplied by.
+
+        >>> HCP.scalings(["lora:mid.to_q.___.alpha", "mid.norm.weight"])
+        {'mid.to_q': 'lora:mid.to_q.___.alpha'}
+        """
+        return {SCALING.sub("", key).removeprefix(self.before): key for key in keys if SCALING.search(key)}
 
 
 CANDLE = ToolNames(
@@ -85,7 +100,45 @@ SPEECHBRAIN = ToolNames(
 )
 """speechbrain/speechbrain ``speechbrain/nnet/adapters.py``; its bottlenecks have biases."""
 
-TOOLS = (CANDLE, LAYERDIFFUSE, LLAMA_ADAPTER, DEEPSPEED, LORA_PYTORCH, MINDPET, SPEECHBRAIN)
+HCP = ToolNames(
+    re.compile(r"(?P<module>.+)\.___\.layer\.(?P<part>W_down|W_up|lora_down\.weight|lora_up\.weight)"),
+    {"W_down": "A", "W_up": "B", "lora_down.weight": "A", "lora_up.weight": "B"},
+    (".___.layer.W_down", ".___.layer.lora_down.weight"),
+    before="lora:",
+)
+"""HCP-Diffusion's plugins of a layer, whose ``alpha`` is alpha/r already (IrisRainbowNeko/HCP-Diffusion
+``hcpdiff/models/lora_base_patch.py``; older files have torch's layers for factors)."""
+
+CASCADE = ToolNames(
+    re.compile(r"(?P<module>weights\.[0-9]{1,4})\.lora_(?P<part>down|up)"),
+    {"down": "A", "up": "B"},
+    ".lora_down",
+    alpha=1.0,
+    note="Modules are counted, as Stable Cascade's own code does: alpha is 1 there, and scaling 1/r.",
+)
+"""Stability-AI/StableCascade ``modules/lora.py``."""
+
+LORA_LAYER = ToolNames(
+    re.compile(r"(?P<module>.+)\.lora_layer\.(?P<part>down|up)\.weight"),
+    {"down": "A", "up": "B"},
+    ".lora_layer.down.weight",
+    note="No alpha is stored: scaling 1, as layers of diffusers with a LoRA in them take it.",
+)
+"""Saved with the layers that they lie in, by trainers of ControlNets (``LoRACompatibleLinear``, huggingface/diffusers
+``models/lora.py``; xyfJASON/ctrlora ``scripts/tool_extract_weights.py``, HighCWu/control-lora-v2)."""
+
+TOOLS = (
+    CANDLE,
+    LAYERDIFFUSE,
+    LLAMA_ADAPTER,
+    DEEPSPEED,
+    LORA_PYTORCH,
+    MINDPET,
+    SPEECHBRAIN,
+    HCP,
+    CASCADE,
+    LORA_LAYER,
+)
 
 
 def names_of(keys: Iterable[str]) -> ToolNames | None:

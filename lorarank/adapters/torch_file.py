@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorarank.adapters.peft_config import OTHER_METHOD
 from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, NARROW, Numbers, StoredTensor, raw_dtype
 from lorarank.adapters.untrusted import open_regular
 from lorarank.errors import AdapterError, MissingExtraError
@@ -85,6 +86,9 @@ MOST_MARKED_BYTES = 2**30
 GGLA = b"algg"
 """First bytes of a LoRA of llama.cpp from before GGUF."""
 
+SQLITE = b"SQLi"
+"""First bytes of a database, as Draw Things keeps models and adapters in."""
+
 CONVERT = "convert it to safetensors where it comes from"
 
 
@@ -100,6 +104,8 @@ class TorchFile:
     mapped : the tensors themselves; a number in a dictionary is one of no dimension.
     plain : dictionaries without tensors, by name: configurations.
     size : of the file when it was opened.
+    left : under which names beside the one of :data:`INSIDE` there are other tensors, which are not read.
+    copies : under which there are tensors of the same names, as averages are.
     """
 
     path: Path
@@ -107,6 +113,8 @@ class TorchFile:
     mapped: Mapping[str, torch.Tensor] = field(repr=False)
     size: int = field(repr=False)
     plain: Mapping[str, Any] = field(repr=False)
+    left: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> TorchFile:
@@ -140,10 +148,17 @@ class TorchFile:
             mapped = {str(place): value for place, value in enumerate(loaded)}
         elif isinstance(loaded, dict) and all(isinstance(key, str) for key in loaded):
             mapped = spread.tensors(loaded)
+        elif isinstance(loaded, dict) and any(map(_is_pair_of_networks, loaded.values())):
+            raise AdapterError(
+                path,
+                "a hypernetwork of the web UI, which has small networks for keys and values",
+                why="what lies between their layers is not linear",
+                do=OTHER_METHOD,
+            )
         else:
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
         tensors = {key: _stored(key, value, path) for key, value in mapped.items()}
-        return cls(path=path, tensors=tensors, mapped=mapped, size=size, plain=spread.plain)
+        return cls(path, tensors, mapped, size, spread.plain, left=spread.left, copies=spread.copies)
 
     def read(self, key: str, dtype: str | None = None) -> Numbers:
         """The tensor of that name, see :class:`~lorarank.adapters.tensors.Store`."""
@@ -164,6 +179,8 @@ class _Spread:
 
     def __init__(self, path: Path) -> None:
         self.plain: dict[str, Any] = {}
+        self.left: tuple[str, ...] = ()
+        self.copies: tuple[str, ...] = ()
         self._path = path
         self._entries = 0
 
@@ -186,9 +203,22 @@ class _Spread:
                 f"{self._path}: {named[0]}", f"a dict where a tensor is needed, beside {named[1]}", do=CONVERT
             )
         alone = len(held) == 1 and not any(map(_is_tensor, loaded.values()))
+        if named and not self._is_whole(loaded, held, below[named[0]]):
+            named = []
         if named or alone:
             return self._spread(below[(named or held)[0]])
         return self._spread({key: one for key, one in loaded.items() if key in held or not isinstance(one, dict)})
+
+    def _is_whole(self, loaded: dict[str, Any], held: Sequence[str], chosen: dict[str, Any]) -> bool:
+        """Whether the adapter is in one dictionary, and not in halves of which another has other factors."""
+        others = {key: one for key, one in loaded.items() if key in held or (_is_tensor(one) and one.numel() > 1)}
+        others = {key: one for key, one in others.items() if one is not chosen and not NOT_INSIDE.search(key)}
+        copies = {key for key, one in others.items() if isinstance(one, dict) and not one.keys().isdisjoint(chosen)}
+        if any(_has_factors(one) for key, one in others.items() if key not in copies):
+            return False
+        self.left = tuple(key for key in others if key not in copies)
+        self.copies = tuple(key for key in others if key in copies)
+        return True
 
     def _has_tensors(self, value: Any, level: int = 1) -> bool:
         """Whether there is a tensor in a dictionary, or in one in it."""
@@ -209,7 +239,7 @@ class _Spread:
             elif type(value) is float or (type(value) is int and abs(value) < LARGEST):
                 below = {name: torch.tensor(value, dtype=torch.float64)}
             else:
-                below = {} if value is None or isinstance(value, str | bool) else {name: value}
+                below = {} if _is_setting(value) else {name: value}
             if not found.keys().isdisjoint(below):
                 raise AdapterError(f"{self._path}: {name}", "two tensors have one name", do=CONVERT)
             found |= below
@@ -221,10 +251,31 @@ class _Spread:
             raise AdapterError(self._path, "more dictionaries in one another than any adapter has", do=CONVERT)
 
 
+def _is_setting(value: Any) -> bool:
+    """Whether it is no number and no tensor, but words about them, or a list of those.
+
+    >>> _is_setting("linear"), _is_setting(["to_q", "to_k"]), _is_setting([1.0])
+    (True, True, False)
+    """
+    if isinstance(value, list | tuple):
+        return all(isinstance(one, str) for one in value)
+    return value is None or isinstance(value, str | bool)
+
+
+def _is_pair_of_networks(value: Any) -> bool:
+    """Whether it is two dictionaries, as the web UI keeps the networks for keys and for values under each width
+    (AUTOMATIC1111/stable-diffusion-webui ``modules/hypernetworks/hypernetwork.py``)."""
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, dict) for one in value)
+
+
 def _is_tensor(value: Any) -> bool:
     import torch
 
     return isinstance(value, torch.Tensor)
+
+
+def _has_factors(value: Any) -> bool:
+    return isinstance(value, dict) and any("lora" in str(key) for key in value)
 
 
 class _Archive(FileIO):
@@ -273,6 +324,12 @@ def _check_archive(path: Path) -> tuple[int, bool]:
                 path,
                 "a LoRA of llama.cpp from before GGUF",
                 do="convert what it was made from, with convert_lora_to_gguf.py",
+            )
+        if head == SQLITE:
+            raise AdapterError(
+                path,
+                "a database, as Draw Things keeps adapters in",
+                do="take the file that was imported there, or convert it to safetensors",
             )
         if marked and size > MOST_MARKED_BYTES:
             raise AdapterError(path, f"{size:,} bytes are more than a LoRA of GPT-SoVITS has", do=CONVERT)

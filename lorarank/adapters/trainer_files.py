@@ -76,8 +76,9 @@ OF_PARTS = "kwargs"
 """What Mochi's trainer says of its own, in the file: ranks and alphas of two kinds of projections (genmoai/mochi
 ``demos/fine_tuner/train.py``)."""
 
-SCALING = re.compile(r"\.(?:lora_)?scaling$")
-"""A number behind the name of a module, by which its product counts (mobiusml/hqq ``hqq/core/peft.py``)."""
+SCALING = re.compile(r"\.(?:(?:lora_)?scaling|___\.alpha)$")
+"""A number behind the name of a module, by which its product counts (mobiusml/hqq ``hqq/core/peft.py``;
+IrisRainbowNeko/HCP-Diffusion ``hcpdiff/models/lora_base_patch.py``)."""
 
 KINDS = (("qkv_", "qkv"), ("proj_", "out"))
 """What their names begin with, and what that calls them."""

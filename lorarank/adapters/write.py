@@ -8,7 +8,7 @@ from lorarank.adapters import write_diffusers, write_kohya, write_peft, write_st
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.layout import Layout
 from lorarank.adapters.replacement import Replacement
-from lorarank.errors import OptionError
+from lorarank.errors import AdapterError, OptionError
 
 WRITERS: Mapping[str, Callable[[Adapter, Sequence[Replacement]], Layout]] = {
     "peft": write_peft.layout,
@@ -42,17 +42,26 @@ def lay_out(adapter: Adapter, replacements: Sequence[Replacement], form: str) ->
     OptionError
         No such format.
     AdapterError
-        The format cannot hold this adapter.
+        The format cannot hold this adapter, or its file holds more.
 
     >>> lay_out(None, [], "gguf")
     Traceback (most recent call last):
         ...
     lorarank.errors.OptionError: --to gguf: this format is not written. Choose among: peft, kohya, diffusers.
     """
-    if form in STORED and form == adapter.format:
-        return write_stored.layout(adapter, replacements)
-    if form not in WRITERS:
+    stored = form in STORED and form == adapter.format
+    if not stored and form not in WRITERS:
         raise OptionError(f"--to {form}", "this format is not written", do=f"choose among: {', '.join(FORMATS)}")
+    left = getattr(adapter.store, "left", ())
+    if left:
+        raise AdapterError(
+            adapter.source,
+            f"it holds other tensors beside the adapter, under {', '.join(left)}",
+            why="no format has a place for them, and all of it is written, or nothing",
+            do="save the adapter's tensors as a file of their own",
+        )
+    if stored:
+        return write_stored.layout(adapter, replacements)
     if form != "peft":
         write_peft.check_base(adapter)
     return WRITERS[form](adapter, replacements)

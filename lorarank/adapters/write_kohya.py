@@ -40,6 +40,10 @@ DOWN = re.compile(r"(?P<stem>.+)\.lora_down(?:\.default)?\.weight")
 UNET, TEXT = "lora_unet", "lora_te"
 """``LORA_PREFIX_UNET`` and ``LORA_PREFIX_TEXT_ENCODER``."""
 
+STEM = re.compile(r"lora_(?:prior_)?(?:unet|te[123]?)_[^.]+")
+"""What the names of a module's tensors begin with in this layout, up to their first dot; ``prior`` is Stable
+Cascade's."""
+
 MIXED = (
     "Alphas differ between modules: kohya's tools and ComfyUI take each as it is, but diffusers loses those of "
     "attention; for diffusers write --to diffusers, or add --bake-alpha."
@@ -82,11 +86,11 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
                 f"kohya's layout has no place for this kind ({module.kind})",
                 do=ELSEWHERE,
             )
-        (others if _stem(module) or _part(adapter, module)[0] != "transformer" else of_flux).append(one)
+        (others if _stem(adapter, module) or _part(adapter, module)[0] != "transformer" else of_flux).append(one)
     layers = write_flux.layers(adapter, of_flux)
     prefixes = _prefixes(adapter, [one.module for one in replacements])
     named = [(f"{UNET}_{name}", one) for name, one in layers.items()]
-    named += [(_stem(one.module) or _named(adapter, one.module, prefixes), one) for one in others]
+    named += [(_stem(adapter, one.module) or _named(adapter, one.module, prefixes), one) for one in others]
     scaled = any(one.scaling != 1 for _, one in named)
     blocks = [_block(adapter, one, stem, scaled) for stem, one in named]
     alphas = {alpha_for(one.r, one.scaling, rslora=False) for _, one in named} if scaled else {None}
@@ -112,12 +116,21 @@ def stems(adapter: Adapter) -> dict[str, str]:
     found = {}
     for module in adapter.modules:
         with suppress(AdapterError):
-            found[module.name] = _stem(module) or _named(adapter, module, prefixes)
+            found[module.name] = _stem(adapter, module) or _named(adapter, module, prefixes)
     return found
 
 
-def _stem(module: LoraModule) -> str:
-    match = DOWN.fullmatch(module.keys[0])
+def has_other_names(adapter: Adapter) -> bool:
+    """Whether modules of an adapter read as kohya's have names that sd-scripts finds none of its own by: with dots in
+    them (Mix-of-Show's ``unet.down_blocks.0…``, ComfyUI's ``diffusion_model.…``), or those of OneTrainer and LyCORIS.
+    """
+    kept = (_stem(adapter, module) for module in adapter.modules)
+    return any(stem and STEM.fullmatch(stem) is None for stem in kept)
+
+
+def _stem(adapter: Adapter, module: LoraModule) -> str:
+    """What the keys of a module begin with where they stay."""
+    match = DOWN.fullmatch(module.keys[0]) if adapter.format == "kohya" else None
     return match["stem"] if match else ""
 
 

@@ -27,6 +27,7 @@ from lorarank.adapters.peft_config import alpha_for
 from lorarank.adapters.replacement import Replacement, is_plain, stacks
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import FLOATS, Store
+from lorarank.adapters.tool_names import names_of
 from lorarank.adapters.trainer_files import SCALING, retold
 from lorarank.adapters.verbatim import copied, kept_metadata
 from lorarank.errors import AdapterError, NumericsError
@@ -70,6 +71,14 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
             adapter.source,
             f"{ONE_RANK[adapter.format]} takes one r for all modules",
             do="leave --per-module out, or write --to peft",
+        )
+    tool = names_of(store.tensors)
+    if tool is not None and tool.alpha is not None and any(one.scaling != tool.alpha / one.r for one in replacements):
+        raise AdapterError(
+            adapter.source,
+            f"the tool that it is from multiplies by {tool.alpha:g}/r, whatever is stored",
+            why="factors of another r or scaling would be another update there",
+            do="leave this adapter as it is",
         )
     blocks = [_block(adapter, store, stack) for stack in stacks(replacements)]
     blocks += [copied(adapter, key) for key in adapter.carried]

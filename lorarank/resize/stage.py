@@ -20,6 +20,7 @@ from lorarank.adapters.names.base import open_base
 from lorarank.adapters.replacement import Replacement, core, shared_by, stored_dtypes
 from lorarank.adapters.tensors import BLOCKED, SMALL_FLOATS
 from lorarank.adapters.write import BAKED, FORMATS, STORED, lay_out
+from lorarank.adapters.write_kohya import has_other_names
 from lorarank.adapters.write_peft import pattern_path, staying
 from lorarank.adapters.write_stored import COMPLETE
 from lorarank.errors import NumericsError, OptionError
@@ -48,13 +49,15 @@ Source = str | Path
 class Opened:
     """An adapter, what it was opened from and, where that was one, the run it is of.
 
-    ``adapter`` has its modules named as the format ``form`` needs them, and ``parameters`` is what it stores.
+    ``adapter`` has its modules named as the format ``form`` needs them, ``stored`` is the format that it was in, and
+    ``parameters`` is what it stores.
     """
 
     source: str
     adapter: Adapter
     run: Run | None
     form: str
+    stored: str
     parameters: int
 
     @property
@@ -132,11 +135,15 @@ def _open(source: Source, options: ConvertOptions) -> Opened:
     run = runs.read(Path(source)) if Path(source).is_dir() and runs.is_run(Path(source)) else None
     stored = adapters.open(source if run is None else run.adapters[0])
     form = _form(stored, options)
-    own = form == stored.format
+    own = form == stored.format and not (options.to == "kohya" and has_other_names(stored))
     if options.base is not None and own:
         raise OptionError("--base", f"the adapter keeps its format, {form}, and names", do="leave it out, or add --to")
     base = None if options.base is None else open_base(options.base)
-    return Opened(str(source), stored if own else by_path(stored, base, form), run, form, stored.parameters)
+    named = own and form != "diffusers"  # whose files hold names of the models' first code too
+    adapter = stored if named else by_path(stored, base, form)
+    if form == stored.format == "kohya" and not own:
+        adapter = dataclasses.replace(adapter, format="diffusers")  # by its names
+    return Opened(str(source), adapter, run, form, stored.format, stored.parameters)
 
 
 def _written(result: Resized, layout: Layout, output: Path) -> Resized:
@@ -220,7 +227,7 @@ def _result(
         output=str(output),
         criterion=_criterion(options),
         metric=metric,
-        format_before=adapter.format,
+        format_before=opened.stored,
         format=opened.form,
         dtypes_before=tuple(dict.fromkeys(dtype for piece in pieces for dtype in stored_dtypes(piece.module))),
         dtypes=tuple(dict.fromkeys(dtype for piece in pieces for dtype in piece.dtypes)),

@@ -50,6 +50,16 @@ def test_the_file_of_a_folder(names: list[str], chosen: str | None, tmp_path: Pa
     assert Candidate(tmp_path).weights == (None if chosen is None else tmp_path / chosen)
 
 
+@pytest.mark.parametrize("name", ["unet.q.lora_A.weight", "controlnet_down_blocks.0.weight"])
+def test_a_file_named_as_a_diffusion_model_is_an_adapter_where_it_holds_factors(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    save_file({name: A, name.replace("_A", "_B"): B}, path)
+    assert Candidate(tmp_path).weights == (path if "lora" in name else None)
+    assert not any(fnmatch(path.name, pattern) for pattern in adapters.hub_files())
+    save_file(PAIR, tmp_path / "lora.safetensors")
+    assert Candidate(tmp_path).weights == tmp_path / "lora.safetensors"
+
+
 def test_shards_of_any_layout(tmp_path: Path) -> None:
     homes = {}
     for i, (key, tensor) in enumerate(PAIR.items()):

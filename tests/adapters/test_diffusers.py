@@ -67,6 +67,18 @@ FORMS = {
         "text_encoder.text_model.encoder.layers.3.self_attn.v_proj",
         "attention-processors",
     ),
+    "unet.base_model.model.mid_block.attn1.to_q.lora_{}.weight": (
+        "A",
+        "B",
+        "unet.mid_block.attn1.to_q",
+        "diffusers",
+    ),
+    "module.mid_block.motion_modules.0.processor.to_q_lora.{}.weight": (
+        "down",
+        "up",
+        "mid_block.motion_modules.0.to_q",
+        "attention-processors",
+    ),
     "diffusion_model.blocks.0.self_attn.q.lora_{}.weight": (
         "A",
         "B",
@@ -115,6 +127,19 @@ def test_network_alphas(form: str, alpha: str, make_file: Make) -> None:
     adapter = adapters.open(make_file(tensors, name="pytorch_lora_weights.safetensors").parent)
     assert_is(adapter.modules[0], 1.5)
     assert (adapter.notes, adapter.carried) == ((), ())
+
+
+def test_layers_of_z_image_that_are_stored_twice_count_once(make_file: Make) -> None:
+    start = "diffusion_model.layers.0.attention"
+    layers = ["out", "qkv", "to.q", "to_out.0"]
+    both = make_file({f"{start}.{one}.lora.{side}.weight": x for one in layers for side, x in (("down", A), ("up", B))})
+    adapter = adapters.open(both)
+    assert [module.name for module in adapter.modules] == [f"{start}.to_out.0", f"{start}.to_q"]
+    assert adapter.notes[1].startswith(f"2 modules like {start}.out are those of others once more")
+    once = make_file(
+        {f"{start}.{one}.lora.{side}.weight": x for one in ("out", "qkv") for side, x in (("down", A), ("up", B))}
+    )
+    assert [module.name for module in adapters.open(once).modules] == [f"{start}.out", f"{start}.qkv"]
 
 
 def test_alphas_beside_peft_names(make_file: Make) -> None:

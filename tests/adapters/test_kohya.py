@@ -150,6 +150,27 @@ def test_what_is_carried_is_said(make_file: Make) -> None:
     assert any(note.startswith("4 tensors are differences of a whole weight") for note in adapter.notes)
 
 
+@pytest.mark.parametrize("more", [{}, {f"{Q}.alpha": np.array(2.0)}])
+def test_a_stored_scale_is_the_scaling(more: dict[str, np.ndarray], make_file: Make, tmp_path: Path) -> None:
+    adapter = adapters.open(make_file(pair() | {f"{Q}.scale": np.array(0.25, np.float32)} | more))
+    assert (adapter.modules[0].scaling, adapter.carried) == (0.25, ())
+    (note,) = adapter.notes
+    assert note.startswith("A scale is stored for 1 of 1 modules")
+    resize(adapter.source, tmp_path / "out", ResizeOptions(rank=2))
+    (module,) = adapters.open(tmp_path / "out").modules
+    assert (module.alpha, module.scaling) == (f"{Q}.alpha", 0.25)
+
+
+def test_the_sparse_part_of_an_update_is_said(make_file: Make) -> None:
+    sparse = {"indices": np.zeros((2, 1), np.int16), "values": normal(1), "size": np.array([8, 6], np.int16)}
+    adapter = adapters.open(
+        make_file(pair() | {f"{Q}.alpha": np.array(2.0)} | {f"{Q}.bias_{k}": x for k, x in sparse.items()})
+    )
+    assert len(adapter.carried) == 3
+    (note,) = adapter.notes
+    assert note.startswith("The updates of 1 modules have a sparse part too")
+
+
 def test_a_stored_alpha_of_zero_is_said(make_file: Make) -> None:
     adapter = adapters.open(make_file(pair() | {f"{Q}.alpha": np.array(0.0)}))
     assert adapter.modules[0].scaling == 0

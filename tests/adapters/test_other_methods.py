@@ -93,6 +93,18 @@ def test_a_bare_file_of_another_method(method: str, tmp_path: Path) -> None:
         ("base_model.model.layers.0.q.adamss_A.0", "an AdaMSS"),
         ("base_model.model.layers.0.self_attn.adaption_prompt", "virtual tokens"),
         ("prompt_embeddings", "virtual tokens"),
+        ("mid_block.attn1.processor.to_q_lora.q_layer.weight", "a T-LoRA"),
+        ("0.temporal_q.weight", "LayerDiffuse's shared attention"),
+        ("ip_adapter.1.to_k_ip.weight", "an IP-Adapter"),
+        ("double_blocks.0.processor.ip_adapter_double_stream_k_proj.bias", "an IP-Adapter"),
+        ("controlnet_down_blocks.0.weight", "a ControlNet"),
+        ("control_model.zero_convs.0.0.weight", "a ControlNet"),
+        ("body.0.block1.weight", "a T2I-Adapter"),
+        ("down_blocks.0.attn2.processor.to_k_custom_diffusion.weight", "a Custom Diffusion"),
+        ("<cat>", "a textual inversion"),
+        ("emb_params", "a textual inversion"),
+        ("mid_block.conv.delta", "SVDiff"),
+        ("lora_unet_x.lora_down.weight", "without its partner; the update needs both, and none has one: .* fullrank"),
     ],
 )
 def test_names_of_methods_that_need_more_than_a_layer(key: str, what: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from lorarank import adapters
 from lorarank.adapters.peft_config import NOTES
 from lorarank.errors import AdapterError
+from lorarank.resize import ResizeOptions, resize
 
 Make = Callable[..., Path]
 
@@ -308,6 +309,49 @@ def test_llama_adapter_numbers_its_factors(make_file: Make) -> None:
     adapter = adapters.open(make_file(names | {f"{stem}.gate": np.ones((1, 1), np.float32)}))
     assert [(module.name, module.r) for module in adapter.modules] == [(f"{stem}.wo", 2), (f"{stem}.wq", 2)]
     assert adapter.carried == (f"{stem}.gate",)
+
+
+@pytest.mark.parametrize("words", [("W_down", "W_up"), ("lora_down.weight", "lora_up.weight")])
+def test_the_alpha_of_hcp_diffusion_is_the_scaling(words: tuple[str, str], make_file: Make, tmp_path: Path) -> None:
+    stem = "lora:mid_block.attentions.0.transformer_blocks.0.attn1.to_k.___"
+    tensors = {
+        f"{stem}.layer.{words[0]}": A,
+        f"{stem}.layer.{words[1]}": B,
+        f"{stem}.alpha": np.array(0.25, np.float32),
+    }
+    adapter = adapters.open(make_file(tensors, name="unet-1000.safetensors"))
+    (module,) = adapter.modules
+    assert (module.name, module.scaling) == (stem.removeprefix("lora:").removesuffix(".___"), 0.25)
+    assert (adapter.format, adapter.notes) == ("pairs", ())
+    resize(adapter.source, tmp_path / "out", ResizeOptions(rank=1))
+    (module,) = adapters.open(tmp_path / "out").modules
+    assert (module.r, module.scaling) == (1, 0.25)
+
+
+def test_a_convolution_whose_kernel_is_in_its_r_is_noted(make_file: Make) -> None:
+    names = {"q.lora_A": A, "q.lora_B": B, "conv1.lora_A": normal(6, 60), "conv1.lora_B": normal(54, 6)}
+    adapter = adapters.open(make_file(names))
+    assert [module.r for module in adapter.modules] == [6, 2]
+    assert adapter.notes[-1].startswith("Modules like conv1 have 3 times the r of others")
+
+
+def test_modules_of_stable_cascade_are_counted(make_file: Make, tmp_path: Path) -> None:
+    names = {f"weights.{i}.lora_{side}": x for i in (0, 10, 2) for side, x in (("down", A), ("up", B))}
+    adapter = adapters.open(make_file(names | {"embeddings.embeddings": normal(1, 8)}))
+    assert [(module.name, module.scaling) for module in adapter.modules] == [(f"weights.{i}", 0.5) for i in (0, 2, 10)]
+    assert adapter.notes[0].startswith("Modules are counted")
+    resize(adapter.source, tmp_path / "same", ResizeOptions(rank=2))
+    with pytest.raises(AdapterError, match="the tool that it is from multiplies by 1/r"):
+        resize(adapter.source, tmp_path / "cut", ResizeOptions(rank=1))
+
+
+def test_layers_with_a_lora_in_them_among_those_of_a_controlnet(make_file: Make) -> None:
+    stem = "control_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q"
+    names = {f"{stem}.lora_layer.down.weight": A, f"{stem}.lora_layer.up.weight": B}
+    adapter = adapters.open(make_file(names | {"control_model.zero_convs.0.0.weight": normal(8, 8, 1, 1)}))
+    assert [(module.name, module.scaling) for module in adapter.modules] == [(stem, 1.0)]
+    assert adapter.carried == ("control_model.zero_convs.0.0.weight",)
+    assert adapter.notes == ("No alpha is stored: scaling 1, as layers of diffusers with a LoRA in them take it.",)
 
 
 def test_a_scaling_of_every_module_counts(make_file: Make) -> None:

@@ -18,6 +18,7 @@ import torch
 from lorarank import adapters
 from lorarank.audit.expand import expand
 from lorarank.errors import AdapterError, MissingExtraError
+from lorarank.resize import ConvertOptions, convert
 
 Make = Callable[..., Path]
 LITGPT = "lit_model.pth.lora"
@@ -226,6 +227,25 @@ def test_the_lora_in_an_ip_adapter_for_faces(tmp_path: Path) -> None:
     adapter = adapters.open(tmp_path / "ip.bin")
     assert [(module.name, module.r, module.scaling) for module in adapter.modules] == [("0.to_q", 2, 1.0)]
     assert adapter.carried == ("1.to_k_ip.weight",)
+    assert "other tensors beside these, under image_proj: they are not read" in adapter.notes[-1]
+    with pytest.raises(
+        AdapterError, match=r"other tensors beside the adapter, under image_proj; .*all of it is written"
+    ):
+        convert(tmp_path / "ip.bin", tmp_path / "out", ConvertOptions(to="peft"))
+
+
+@pytest.mark.parametrize(("first", "second"), [("model", "text_encoder"), ("lora", "text_encoder_lora")])
+def test_the_halves_of_an_adapter_in_a_checkpoint(first: str, second: str, tmp_path: Path) -> None:
+    unet, text = ({f"{name}.lora_A": torch.ones(2, 6), f"{name}.lora_B": torch.ones(8, 2)} for name in ("q", "fc1"))
+    rest = {"optimizer": {"q": torch.ones(8)}, "mean": torch.ones(3), "step": torch.tensor(5)}
+    torch.save({first: unet, second: text} | rest, tmp_path / "lora.pt")
+    adapter = adapters.open(tmp_path / "lora.pt")
+    assert [module.name for module in adapter.modules] == [f"{first}.q", f"{second}.fc1"]
+    torch.save({first: unet, "average": dict(unet)} | rest, tmp_path / "averaged.pt")
+    adapter = adapters.open(tmp_path / "averaged.pt")
+    assert [module.name for module in adapter.modules] == ["q"]
+    assert "under mean:" in adapter.notes[-2]
+    assert "tensors of the same names beside these, under average:" in adapter.notes[-1]
 
 
 def test_two_models_in_a_checkpoint_are_not_chosen_among(tmp_path: Path) -> None:
@@ -251,6 +271,31 @@ def test_the_lora_beside_the_encoder_of_photomaker(tmp_path: Path) -> None:
     adapter = adapters.open(tmp_path / "photomaker.bin")
     assert [(module.name, module.r, module.scaling) for module in adapter.modules] == [("unet.q", 2, 1.0)]
     assert adapter.carried == ()
+    assert "under id_encoder:" in adapter.notes[-1]
+
+
+def test_words_and_lists_of_words_beside_tensors_are_settings(tmp_path: Path) -> None:
+    """img2img-turbo and OSEDiff keep the names of the modules that they train beside these."""
+    unet = {"q.lora_A.weight": torch.ones(2, 6), "q.lora_B.weight": torch.ones(8, 2)}
+    tensors = {"unet_lora_target_modules": ["to_q"], "state_dict_unet": unet, "state_dict_vae": unet, "rank_unet": 2}
+    torch.save(tensors, tmp_path / "model.pt")
+    modules = adapters.open(tmp_path / "model.pt").modules
+    assert [module.name for module in modules] == ["state_dict_unet.q", "state_dict_vae.q"]
+    torch.save(tensors, tmp_path / "model.pkl")
+    with pytest.raises(AdapterError, match=r"a file of torch by another name.* Name it \.pt\."):
+        adapters.open(tmp_path / "model.pkl")
+    torch.save(tensors | {"rows": [torch.ones(2)]}, tmp_path / "model.pt")
+    with pytest.raises(AdapterError, match="rows: a list where a tensor is needed"):
+        adapters.open(tmp_path / "model.pt")
+
+
+def test_hypernetworks_and_databases_are_called_so(tmp_path: Path) -> None:
+    torch.save({"step": 1, 320: [{"linear.0.weight": torch.ones(2, 6)}] * 2}, tmp_path / "style.pt")
+    with pytest.raises(AdapterError, match="a hypernetwork of the web UI"):
+        adapters.open(tmp_path / "style.pt")
+    (tmp_path / "x_lora_f16.ckpt").write_bytes(b"SQLite format 3\0" + bytes(84))
+    with pytest.raises(AdapterError, match="a database, as Draw Things keeps adapters in"):
+        adapters.open(tmp_path / "x_lora_f16.ckpt")
 
 
 def test_files_of_gpt_sovits_have_their_version_for_first_letters(

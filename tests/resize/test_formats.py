@@ -212,6 +212,39 @@ def test_from_kohya_to_all(saved: Saved) -> None:
         assert key in {slot.key for block in laid_out(one, form).blocks for slot in block.slots}
 
 
+def of_kohya(path: Path, stem: str, into: int = 8, out: int = 8) -> Path:
+    down, up = torch.rand(2, into), torch.rand(out, 2)
+    save_file(
+        {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.alpha": torch.tensor(4.0)}, path
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("unet.mid_block.attentions.0.proj_in", "lora_unet_mid_block_attentions_0_proj_in"),
+        ("text_encoder.text_model.encoder.layers.0.mlp.fc1", "lora_te_text_model_encoder_layers_0_mlp_fc1"),
+        ("lora_transformer_single_transformer_blocks_0_proj_out", "lora_unet_single_blocks_0_linear2"),
+        ("diffusion_model.single_blocks.0.linear2", "lora_unet_single_blocks_0_linear2"),
+        ("lora_prior_unet_x_0_y", "lora_prior_unet_x_0_y"),
+    ],
+)
+def test_names_that_sd_scripts_does_not_find_become_its_own(stem: str, name: str, tmp_path: Path) -> None:
+    before = of_kohya(tmp_path / "in.safetensors", stem, into=40 if "single" in stem else 8)
+    done = convert(before, tmp_path / "out", ConvertOptions(to="kohya"))
+    assert (done.format_before, done.format) == ("kohya", "kohya")
+    assert load_file(tmp_path / "out" / "lora.safetensors")[f"{name}.alpha"] == 4
+    resize(before, tmp_path / "kept", ResizeOptions(rank=1))  # as it was, for the tool that it is from
+    assert f"{stem}.lora_up.weight" in load_file(tmp_path / "kept" / "lora.safetensors")
+
+
+def test_names_that_sd_scripts_does_not_find_and_nothing_tells_are_refused(tmp_path: Path) -> None:
+    before = of_kohya(tmp_path / "in.safetensors", "diffusion_model.blocks.0.self_attn.q")
+    with pytest.raises(AdapterError, match="kohya joins and renames the layers of transformers"):
+        convert(before, tmp_path / "out", ConvertOptions(to="kohya"))
+
+
 def test_the_order_and_alignment_are_those_of_the_reference(saved: Saved, tmp_path: Path) -> None:
     """A file written by safetensors itself from the same tensors has the same bytes but for its metadata."""
     from safetensors.torch import save_file

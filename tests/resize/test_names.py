@@ -247,6 +247,25 @@ def test_names_of_comfyui_that_diffusers_has_not(tmp_path: Path) -> None:
         convert(tmp_path / "a.safetensors", tmp_path / "out", ConvertOptions(to="diffusers"))
 
 
+@pytest.mark.parametrize(
+    ("stem", "path"),
+    [
+        ("base_model.model.transformer.blocks.0.attn1.to_q", "transformer.blocks.0.attn1.to_q"),
+        ("base_model.model.transformer.transformer_blocks.0.attn1.to_q", "transformer.transformer_blocks.0.attn1.to_q"),
+        ("transformer.blocks.0.self_attn.q", "transformer.blocks.0.attn1.to_q"),
+        ("transformer.blocks.0.attn1.to_q", "transformer.blocks.0.attn1.to_q"),
+        ("transformer.single_blocks.37.linear2", "transformer.single_transformer_blocks.37.proj_out"),
+    ],
+)
+def test_names_of_a_transformer_in_diffusers(stem: str, path: str, tmp_path: Path) -> None:
+    save_file(
+        {f"{stem}.lora_A.weight": normal(40, 40)[:2], f"{stem}.lora_B.weight": normal(8, 2)}, tmp_path / "a.safetensors"
+    )
+    convert(tmp_path / "a.safetensors", tmp_path / "out", ConvertOptions(to="diffusers"))
+    written = load_file(tmp_path / "out" / "pytorch_lora_weights.safetensors")
+    assert written.keys() == {f"{path}.lora_A.weight", f"{path}.lora_B.weight"}
+
+
 def test_bare_factors_of_peft_have_paths(saved: Callable[..., Path], deltas_of: Loaded, tmp_path: Path) -> None:
     before = saved("llama", r=4, lora_alpha=4, target_modules=["q_proj"])
     (before / "adapter_config.json").unlink()

@@ -193,9 +193,6 @@ def test_the_way_out_is_not_one_that_is_closed(
     factors = dict(zip(sides, (normal(2, 8, seed=0), normal(24, 2, seed=1)), strict=True))
     tensors = {f"{stem}.{side}.weight": factor for side, factor in factors.items()} | {carried: normal(24, seed=2)}
     save_file(tensors, tmp_path / "lora.safetensors")
-    if (sides[0], to) == ("lora_down", "kohya"):  # its own format
-        assert convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to=to)).carried == 1
-        return
     with pytest.raises(AdapterError, match="Leave --to out, or load it with diffusers, which knows more names"):
         convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to=to))
     with pytest.raises(AdapterError, match="Leave --to out, or merge it into its model with the tool that it is from"):

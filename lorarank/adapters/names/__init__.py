@@ -23,11 +23,17 @@ from lorarank.adapters.names.underscored import by_underscores, dotted
 from lorarank.adapters.peft_keys import FACTOR
 from lorarank.errors import AdapterError
 
-BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "mlx", "adapterhub"})
+BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", "longcat", "mlx", "adapterhub"})
 """Formats that name modules by their paths in a model of transformers or diffusers; others have names of their own."""
+
+OF_PIPELINES = frozenset({"diffusers", "attention-processors", "ai-toolkit"})
+"""Those of them that name modules of pipelines, and hold names of the models' first code as well."""
 
 COMFY = "diffusion_model."
 """Before the names of ComfyUI's checkpoints, which are those of the models' first code."""
+
+TRANSFORMER = "transformer."
+"""What diffusers calls a pipeline's transformer, before such names too."""
 
 FLATTENED = re.compile(r"(?:lora_(?P<part>unet|te[123]?|transformer)__?|lycoris_)(?P<name>.+)")
 """A name of kohya's: the path of its module with underscores for dots; behind two of them in Wan-Fun's files
@@ -64,11 +70,20 @@ def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> A
     ModelError
         ``base`` lacks what is needed of it.
     """
+    if adapter.format == "longcat" and len({module.keys[0] for module in adapter.modules}) < len(adapter.modules):
+        raise AdapterError(
+            adapter.source,
+            "layers of it are in parts with factors of their own",
+            why="no other format has modules for those",
+            do="merge it into its model with LongCat-Video's own code",
+        )
     flattened = any(FLATTENED.fullmatch(module.name) for module in adapter.modules)
     comfy = any(module.name.startswith(COMFY) for module in adapter.modules)
     bare = adapter.format == "pairs" and all(FACTOR.fullmatch(module.keys[0]) for module in adapter.modules)
     if (adapter.format in BY_PATH or bare) and not (comfy or flattened):  # bare factors of PEFT have its paths too
-        return (_renamed(adapter, _own_names(adapter)) if bare and form == "diffusers" else None) or adapter
+        of_pipeline = form != "peft" and (bare or adapter.format in OF_PIPELINES)
+        renamed = _renamed(adapter, _own_names(adapter)) if of_pipeline else None
+        return adapter if renamed is None else _doubted(adapter, renamed, base)
     if adapter.format in ("torchtune", "gguf"):
         rename = _language(adapter, base)
     elif flattened or (adapter.format == "kohya" and base is not None):
@@ -78,12 +93,24 @@ def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> A
     renamed = _renamed(adapter, rename)
     if renamed is None:
         raise _unknown(adapter, next(module for module in adapter.modules if rename(module) is None), base, flattened)
-    doubtful = adapter.format != "xlabs" and flux.is_doubtful(
-        _flat(one.name.removeprefix(COMFY))[1] for one in adapter.modules
-    )
+    return _doubted(adapter, renamed, base)
+
+
+def _doubted(adapter: Adapter, renamed: Adapter, base: Base | None) -> Adapter:
+    """The renamed adapter, with a note where the names of the old one are not Flux.1's alone."""
+    doubtful = adapter.format != "xlabs" and flux.is_doubtful(_flat(_bare(one.name))[1] for one in adapter.modules)
     if doubtful and base is None and not _trained_for(adapter):
         return replace(renamed, notes=(*renamed.notes, flux.DOUBT))
     return renamed
+
+
+def _bare(name: str) -> str:
+    """A name in a model's first code without what is put before it.
+
+    >>> _bare("diffusion_model.blocks.0.self_attn.q"), _bare("transformer.double_blocks.0.img_attn.qkv")
+    ('blocks.0.self_attn.q', 'double_blocks.0.img_attn.qkv')
+    """
+    return name.removeprefix(COMFY).removeprefix(TRANSFORMER)
 
 
 def _trained_for(adapter: Adapter) -> str:
@@ -114,13 +141,13 @@ def _language(adapter: Adapter, base: Base | None) -> Renamer:
 
 def _own_names(adapter: Adapter) -> Renamer:
     """By the names in the code of Flux.1 and of other diffusion transformers."""
-    z_image = diffusion.is_z_image(module.name.removeprefix(COMFY).replace(".", "_") for module in adapter.modules)
+    z_image = diffusion.is_z_image(_bare(module.name).replace(".", "_") for module in adapter.modules)
     maybe_flux = not _is_hunyuan(adapter)
 
     def rename(module: LoraModule) -> tuple[Piece, ...] | None:
         if named_part(module.name):
             return (Piece(module.name),)
-        name = module.name.removeprefix(COMFY)
+        name = _bare(module.name)
         found = flux.pieces(module, name) if maybe_flux and module.expert is None else None
         path = diffusion.path(name.replace(".", "_"), z_image=z_image) if found is None else None
         return found if path is None else (Piece(f"transformer.{path}"),)
