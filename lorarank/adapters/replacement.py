@@ -22,6 +22,7 @@ class Replacement:
     scaling : what the product is multiplied by.
     dtypes : what ``lora_A`` and ``lora_B`` are stored as, e.g. ``("bfloat16", "bfloat16")``.
     read : gives ``lora_A`` (r, in) and ``lora_B`` (out, r), float64, computed at that moment.
+    plain : whether two ordinary factors are asked for, even where nothing of it changes.
 
     >>> module = LoraModule("q", "linear", 2, 3, 2, 0.5, "float32", 10, ("a", "b"), read=lambda: (None, None))
     >>> Replacement(module, 1, 0.5, ("float32", "float32"), lambda: (np.ones((1, 3)), np.ones((2, 1)))).changed
@@ -33,6 +34,7 @@ class Replacement:
     scaling: float
     dtypes: tuple[str, str]
     read: Callable[[], Factors] = field(repr=False, compare=False)
+    plain: bool = False
 
     @property
     def changed(self) -> bool:
@@ -65,12 +67,16 @@ def is_plain(adapter: Adapter, module: LoraModule) -> bool:
     return module.parameters == module.r * (module.in_features + module.out_features)
 
 
-def core(adapter: Adapter, module: LoraModule) -> tuple[int, ...] | None:
-    """Shape of the core between the factors of a convolution in Tucker form (kohya's ``lora_mid``); else ``None``."""
+def core_key(adapter: Adapter, module: LoraModule) -> str | None:
+    """Name of the core between the factors of a convolution in Tucker form (kohya's ``lora_mid``), where it has one."""
     key = module.keys[0].replace(".lora_down.", ".lora_mid.")
-    if adapter.store is None or key == module.keys[0] or key not in adapter.store.tensors:
-        return None
-    return adapter.store.tensors[key].shape
+    return None if adapter.store is None or key == module.keys[0] or key not in adapter.store.tensors else key
+
+
+def core(adapter: Adapter, module: LoraModule) -> tuple[int, ...] | None:
+    """Shape of that core."""
+    key = core_key(adapter, module)
+    return None if key is None or adapter.store is None else adapter.store.tensors[key].shape
 
 
 def kernel(adapter: Adapter, module: LoraModule) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from lorarank.adapters.components import ELSEWHERE, component, for_carried
 from lorarank.adapters.kohya import SPLIT
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.peft_config import alpha_for
-from lorarank.adapters.replacement import Replacement, is_plain, kernel
+from lorarank.adapters.replacement import Replacement, core_key, is_plain, kernel
 from lorarank.adapters.verbatim import copied, kept_metadata
 from lorarank.adapters.write_peft import computed, path_of
 from lorarank.errors import AdapterError
@@ -92,7 +92,7 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     named = [(f"{UNET}_{name}", one) for name, one in layers.items()]
     named += [(_stem(adapter, one.module) or _named(adapter, one.module, prefixes), one) for one in others]
     scaled = any(one.scaling != 1 for _, one in named)
-    blocks = [_block(adapter, one, stem, scaled) for stem, one in named]
+    blocks = [block for stem, one in named for block in _blocks(adapter, one, stem, scaled)]
     alphas = {alpha_for(one.r, one.scaling, rslora=False) for _, one in named} if scaled else {None}
     joined = len(layers) < len(of_flux)
     return Layout(
@@ -160,6 +160,15 @@ def _named(adapter: Adapter, module: LoraModule, prefixes: Mapping[str, str]) ->
             do="write --to diffusers",
         )
     return f"{prefixes[part]}_{path.replace('.', '_')}"
+
+
+def _blocks(adapter: Adapter, one: Replacement, stem: str, scaled: bool) -> list[Block]:
+    """The tensors of a module: of a convolution in Tucker form the stored ones, where nothing changes in it."""
+    between = core_key(adapter, one.module)
+    if between is None or one.changed or one.plain or stem != _stem(adapter, one.module):
+        return [_block(adapter, one, stem, scaled)]
+    alpha = [] if one.module.alpha is None else [one.module.alpha]
+    return [copied(adapter, key) for key in (*one.module.keys, between, *alpha)]
 
 
 def _block(adapter: Adapter, one: Replacement, stem: str, scaled: bool) -> Block:

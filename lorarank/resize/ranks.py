@@ -32,12 +32,29 @@ class Group:
     r : their present rank.
     cost : numbers in all their factors for one more rank.
     pinned : whether the adapter carries something of theirs, so that they keep a rank of 1 at least.
+    stored : numbers that they take now, where that is less than their ranks would: convolutions in Tucker form, fused
+        projections of old PEFT. New factors of theirs are ordinary ones.
     """
 
     spectra: tuple[Floats, ...]
     r: int
     cost: int
     pinned: bool
+    stored: int | None = None
+
+    def size(self, k: int) -> int:
+        """Numbers that it takes at a rank: what is stored, where nothing is cut, or a cut would not make it smaller."""
+        now = self.r * self.cost if self.stored is None else self.stored
+        return now if k == self.r else min(k * self.cost, now) if k < self.r else k * self.cost
+
+    def gaining(self, k: int) -> int:
+        """A rank, or the present one where that takes no more numbers.
+
+        >>> tucker = Group((np.ones(8),), 8, 100, False, stored=250)
+        >>> [tucker.gaining(k) for k in (1, 2, 3)], [tucker.size(k) for k in (2, 3, 8)]
+        ([1, 2, 8], [200, 250, 250])
+        """
+        return self.r if 0 < k < self.r and k * self.cost >= self.size(self.r) else k
 
     @property
     def pooled(self) -> Floats:
@@ -63,6 +80,7 @@ def grouped(
             r=max(spectra[i].r for i in inside),
             cost=sum(spectra[i].parameters_per_rank for i in inside),
             pinned=any(pinned[i] for i in inside),
+            stored=sum(spectra[i].parameters for i in inside),
         )
         for inside in members
     ]
@@ -90,10 +108,10 @@ def choose(groups: Sequence[Group], options: ResizeOptions, keep_loss: Callable[
     ((1, 1), (1, 1))
     """
     if options.rank is None and not any(values.any() for group in groups for values in group.spectra):
-        raise OptionError(
-            options.flag, "the update is zero everywhere (lora_B is all zero), so nothing says a rank", do="give --rank"
-        )
+        raise OptionError(options.flag, "the update is zero everywhere, so nothing says a rank", do="give --rank")
     ranks = _ranks(groups, options, keep_loss)
+    if options.rank is None:  # who asks for a rank wants it, even where it takes more room
+        ranks = tuple(group.gaining(k) for group, k in zip(groups, ranks, strict=True))
     if not any(ranks):
         raise OptionError(
             f"--{options.criterion.replace('_', '-')}",
@@ -158,6 +176,8 @@ def _uniform_within(groups: Sequence[Group], budget: int) -> tuple[int, ...]:
 
 def _within(groups: Sequence[Group], budget: int) -> tuple[int, ...]:
     """Ranks by energy per parameter; a first rank of pinned groups is paid before all else."""
+    if sum(group.size(group.r) for group in groups) <= budget:
+        return tuple(group.r for group in groups)
     left = budget - sum(group.cost for group in groups if group.pinned)
     if left < 0:
         raise OptionError(
@@ -169,4 +189,4 @@ def _within(groups: Sequence[Group], budget: int) -> tuple[int, ...]:
 
 
 def _cost(groups: Sequence[Group], ranks: Sequence[int]) -> int:
-    return sum(group.cost * rank for group, rank in zip(groups, ranks, strict=True))
+    return sum(group.size(rank) for group, rank in zip(groups, ranks, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from lorarank.adapters.adapter import Factors
 from lorarank.adapters.layout import CODES, Layout, Slot, vacant, write
 from lorarank.adapters.names import by_path
 from lorarank.adapters.names.base import open_base
-from lorarank.adapters.replacement import Replacement, core, shared_by, stored_dtypes
+from lorarank.adapters.replacement import Replacement, core_key, shared_by, stored_dtypes
 from lorarank.adapters.tensors import BLOCKED, SMALL_FLOATS
 from lorarank.adapters.write import BAKED, FORMATS, STORED, lay_out
 from lorarank.adapters.write_kohya import has_other_names
@@ -184,7 +184,8 @@ def _replacement(
     first, second = stored_dtypes(module)
     dtypes = (options.dtype or WIDER.get(first, first), options.dtype or WIDER.get(second, second))
     scaling = 1.0 if baked else module.scaling
-    return Replacement(module, rank, scaling, dtypes, partial(_factors, module, rank, grams, baked))
+    read = partial(_factors, module, rank, grams, baked)
+    return Replacement(module, rank, scaling, dtypes, read, plain=options.to is not None)
 
 
 def _factors(module: LoraModule, rank: int, grams: Callable[[LoraModule], Grams], baked: bool) -> Factors:
@@ -216,7 +217,8 @@ def _result(
     command: tuple[str, ...],
 ) -> Resized:
     adapter = opened.adapter
-    modules = _modules(adapter, spectra, ranks, {piece.module.name: piece for piece in pieces})
+    written = {slot.key for block in layout.blocks for slot in block.slots}
+    modules = _modules(adapter, spectra, ranks, {piece.module.name: piece for piece in pieces}, written)
     resizing = isinstance(options, ResizeOptions)
     metric = options.metric if isinstance(options, ResizeOptions) else "weight"
     measured, unmeasured = loss.measured(opened.run, metric, ranks) if resizing else (None, "")
@@ -247,15 +249,23 @@ def _result(
 
 
 def _modules(
-    adapter: Adapter, spectra: Sequence[Spectrum], ranks: Sequence[int], pieces: dict[str, Replacement]
+    adapter: Adapter,
+    spectra: Sequence[Spectrum],
+    ranks: Sequence[int],
+    pieces: dict[str, Replacement],
+    written: Collection[str],
 ) -> tuple[ResizedModule, ...]:
+    """What became of each module; ``written`` are the names of all tensors of the new file."""
     shares = energies([module.singular_values for module in spectra])
     anew = any(piece.changed for piece in pieces.values()) or len(pieces) < len(adapter.modules)
     found = []
     for index, (module, rank) in enumerate(zip(adapter.modules, ranks, strict=True)):
         piece = pieces.get(module.name)
         grown = rank * (module.in_features + module.out_features)
-        rewritten = (anew and (rank != module.r or module.kind == "linear")) or core(adapter, module) is not None
+        between = core_key(adapter, module)
+        rewritten = (anew and (rank != module.r or module.kind == "linear")) or not (
+            between is None or between in written
+        )
         found.append(
             ResizedModule(
                 name=module.name,

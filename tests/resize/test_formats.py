@@ -76,13 +76,31 @@ def test_a_convolution_in_tucker_form_becomes_an_ordinary_one(tmp_path: Path) ->
     }
     save_file(tensors, tmp_path / "in.safetensors")
     dense = 0.5 * torch.einsum("oixy,ijkl,jcxy->ockl", parts["up"], parts["mid"], parts["down"]).double()
-    done = convert(tmp_path / "in.safetensors", tmp_path / "whole.safetensors", ConvertOptions())
+    done = convert(tmp_path / "in.safetensors", tmp_path / "whole.safetensors", ConvertOptions(to="kohya"))
     assert (done.parameters_before, done.parameters) == (20 + 96 + 28, 4 * (30 + 7))
     np.testing.assert_allclose(kohya_deltas(tmp_path / "whole.safetensors")[stem], dense.numpy(), atol=1e-6)
     resize(tmp_path / "in.safetensors", tmp_path / "cut.safetensors", ResizeOptions(rank=2))
     u, s, v = torch.linalg.svd(dense.reshape(7, -1), full_matrices=False)
     best = (u[:, :2] * s[:2] @ v[:2]).reshape(dense.shape)
     np.testing.assert_allclose(kohya_deltas(tmp_path / "cut.safetensors")[stem], best.numpy(), atol=1e-6)
+
+
+def test_a_cut_that_would_take_more_room_is_not_made(tmp_path: Path) -> None:
+    stem = "lora_unet_down_blocks_1_resnets_0_conv1"
+    shapes = {"down": (8, 32, 1, 1), "mid": (8, 8, 3, 3), "up": (32, 8, 1, 1)}
+    generator = torch.Generator().manual_seed(0)
+    tensors = {f"{stem}.lora_{name}.weight": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    save_file(tensors, tmp_path / "in.safetensors")
+    stored = sum(part.numel() for part in tensors.values())
+    for options in (ResizeOptions(params=stored), ResizeOptions(energy=0.99), ResizeOptions(threshold_global=0.01)):
+        out = tmp_path / f"{options.criterion}.safetensors"
+        done = resize(tmp_path / "in.safetensors", out, options)
+        assert (done.r, done.parameters) == ((8,), stored)
+        kept = load_file(out)
+        assert kept.keys() == tensors.keys()
+        assert all(torch.equal(kept[key], part) for key, part in tensors.items())
+    small = resize(tmp_path / "in.safetensors", tmp_path / "small.safetensors", ResizeOptions(params=stored - 1))
+    assert small.parameters < stored
 
 
 def test_a_cut_for_kohya_is_that_for_peft(saved: Saved, deltas_of: Deltas, tmp_path: Path) -> None:
