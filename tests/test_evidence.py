@@ -164,6 +164,15 @@ def test_what_is_kept_of_a_condition_is_what_the_tool_says_of_it_now(scripts: An
             assert found.get(figure) == now[condition].get(figure), condition
 
 
+def test_what_was_added_to_the_records_says_what_it_took() -> None:
+    for path in EVIDENCE.glob("pairs/*/record.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        healed = {"heal"} if record["model"] == "demo" else set()  # the others' time was kept in all, not by pair
+        wanted = {"activations", "replicated"} | healed | ({"companions"} & record.keys())
+        assert wanted <= record["took"].keys(), path.parent.name
+        assert all(seconds > 0 for seconds in record["took"].values())
+
+
 def heals(heal: Any, options: Any, scratch: Path) -> None:
     """Cut to its own rank the adapter is whole, cut lower it is the best of its rank; then all are trained on."""
     run = heal.runs.read(options.output)
@@ -213,6 +222,11 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
     points = sorted((kept / "points").iterdir())
     assert pairs.done(pair, options)  # at once: there is nothing left to do
     assert sorted((kept / "points").iterdir()) == points
+    monkeypatch.setattr(pairs, "PAIRS", (pair,))
+    assert list(work.lacking("x")) == [pair]
+    pairs.add(pair, "x", lambda: [1, 2])
+    added = json.loads((kept / "record.json").read_text(encoding="utf-8"))
+    assert (added["x"], list(added["took"]), list(work.lacking("x"))) == ([1, 2], ["x"], [])
     monkeypatch.setattr(scripts("heal"), "STEPS", 2)
     heals(scripts("heal"), options, tmp_path / "scratch")
 

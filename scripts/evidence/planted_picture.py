@@ -5,6 +5,7 @@ python scripts/evidence/planted_picture.py
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -64,4 +65,5 @@ def drawn(output: Path) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     drawn(EVIDENCE / "planted.png")

@@ -8,6 +8,7 @@ hold that nothing else stands there.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import math
@@ -194,13 +195,24 @@ def invariance() -> str:
     )
 
 
+ADDED = {
+    "heal": "`heal.py` (without the pretrained pairs)",
+    "activations": "`activations.py`",
+    "companions": "`companions.py`",
+    "replicated": "`replicates.py`",
+}
+"""What was added to the records → the script that did, which keeps the seconds that it took there."""
+
+
 def origins() -> str:
     """Every file with its command, machine, date, and the time that it took where that is known."""
     swept, probed, dates, machines = 0.0, 0.0, set(), set()
+    added = dict.fromkeys(ADDED, 0.0)
     for path in (EVIDENCE / "pairs").glob("*/record.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         found = json.loads((path.parent / "sweep.json").read_text(encoding="utf-8"))
         swept, probed = swept + found["seconds"], probed + record["probe"]["seconds"]
+        added = {key: seconds + record.get("took", {}).get(key, 0.0) for key, seconds in added.items()}
         dates.add(found["created"][:10])
         machines.add(record["machine"].rpartition(",")[0])
     command = "python scripts/evidence/pairs.py --work WORK --model NAME=FOLDER --data FOLDER"
@@ -210,7 +222,13 @@ def origins() -> str:
             f"`{command}`",
             "; ".join(sorted(machines)),
             " to ".join(sorted({min(dates), max(dates)})),
-            f"{swept / HOUR:.1f} h of sweeps, {probed / HOUR:.1f} h of probes",
+            ", ".join(
+                [
+                    f"{swept / HOUR:.1f} h of sweeps",
+                    f"{probed / HOUR:.1f} h of probes",
+                    *(f"{hours(added[key])} of {script}" for key, script in ADDED.items()),
+                ]
+            ),
         ]
     ]
     for path in sorted(EVIDENCE.glob("*.json")):
@@ -227,6 +245,15 @@ def cost(found: Mapping[str, Any]) -> str:
         seconds = sum(one.get("seconds", 0.0) for one in found["results"].values())
     if not isinstance(seconds, float) or not seconds:
         return ""
+    return hours(seconds)
+
+
+def hours(seconds: float) -> str:
+    """A time as a person says it.
+
+    >>> hours(90), hours(5400)
+    ('2 min', '1.5 h')
+    """
     return f"{seconds / HOUR:.1f} h" if seconds >= HOUR else f"{math.ceil(seconds / MINUTE)} min"
 
 
@@ -369,5 +396,6 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for path in DOCUMENTS:
         path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
