@@ -23,6 +23,10 @@ WORDS = (
     ("matrix_A", "matrix_B"),  # SwissArmyTransformer
     ("lora_right_weight", "lora_left_weight"),  # DeepSpeed-Chat
     ("adaptor.A", "adaptor.B"),  # Llama 3.2 in 4 bits (meta-llama/llama-models models/llama3/quantization/loader.py)
+    ("loraA", "loraB"),
+    ("lora_in", "lora_out"),
+    ("lora1", "lora2"),
+    ("lora_1", "lora_2"),
     ("w_a", "w_b"),
 )
 """Words that tell the factors of a module apart: of the one that is applied first, of the other."""

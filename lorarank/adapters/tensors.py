@@ -164,7 +164,7 @@ def read_finite(store: Store, key: str) -> Numbers:
             bad = int(tensor.size - np.count_nonzero(np.isfinite(tensor)))
         raise NumericsError(
             where,
-            f"{bad:,} of its {tensor.size:,} numbers are NaN or infinite",
+            f"{bad:,} of its {tensor.size:,} numbers {'is' if bad == 1 else 'are'} NaN or infinite",
             why="the training has diverged or the file is damaged",
             do="take an earlier checkpoint",
         )

@@ -100,11 +100,11 @@ class TorchFile:
         AdapterError
             It is damaged, or holds anything but named tensors.
         """
+        size, marked = _check_archive(path)  # what is no archive is refused without waiting for torch
         try:
             import torch
         except ImportError:
             raise MissingExtraError(str(path), "torch", "probe") from None
-        size, marked = _check_archive(path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is odd about the file is refused or does not matter

@@ -22,7 +22,7 @@ from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.peft_config import RESIDUAL_INITS, alpha_for
 from lorarank.adapters.peft_keys import FACTOR, WRAPPER
 from lorarank.adapters.replacement import Replacement, is_plain, kernel, stacked, stacks
-from lorarank.adapters.verbatim import copied
+from lorarank.adapters.verbatim import copied, kept_metadata
 from lorarank.errors import AdapterError
 
 ROOT = "base_model.model."
@@ -110,7 +110,8 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     taken = frozenset(magnitudes.values())
     blocks += [copied(adapter, key) for key in adapter.carried if key not in taken]
     config = _config(adapter, replacements, paths, changed) | ({"use_dora": True} if magnitudes else {})
-    return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata={"format": "pt"}, config=config)
+    metadata = kept_metadata(adapter) if adapter.format == "peft" else {"format": "pt"}
+    return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata=metadata, config=config)
 
 
 def _paths(adapter: Adapter, magnitudes: Mapping[str, str]) -> Paths:

@@ -92,7 +92,8 @@ def _served(modules: Sequence[ModuleAudit], serving: Serving) -> Iterator[Findin
         needs = f"vLLM needs --max-lora-rank {serving.needs}" if serving.needs else "vLLM has no setting for it"
         yield found(
             codes.SERVED_RANK,
-            f"{serving.too_large} of {len(modules)} modules have r above {serving.rank}: it would not load; {needs}. "
+            f"{serving.too_large} of {len(modules)} modules {'has' if serving.too_large == 1 else 'have'} r above "
+            f"{serving.rank}: it would not load; {needs}. "
             f"Cut to {serving.rank} it keeps {percent(serving.kept, 1)} of its energy.",
         )
     if serving.refused:
@@ -109,6 +110,13 @@ def _scalings(adapter: Adapter, modules: Sequence[ModuleAudit]) -> Iterator[Find
         patterned = bool(config.get("rank_pattern")) and not config.get("alpha_pattern")
         why = "; rank_pattern is set without an alpha_pattern" if patterned else ""
         yield found(codes.MIXED_SCALING, f"Scalings run from {low:.4g} to {high:.4g}{why}.")
+    negative = sum(module.scaling < 0 for module in modules)
+    if negative:
+        yield found(
+            codes.ODD_SCALING,
+            f"{negative} of {len(modules)} modules {'has' if negative == 1 else 'have'} a negative scaling, which "
+            "turns the update around.",
+        )
     if low < LOW_SCALING or high > HIGH_SCALING:
         many = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
         yield found(codes.ODD_SCALING, f"Scaling is {many}; alpha = r gives 1, 2r gives 2.")

@@ -38,7 +38,7 @@ class TableFile:
         OptionError
             The name has none of the endings in :data:`KINDS`, or is that of a folder, pipe or device.
         RunError
-            There is such a file and it is no table of this layout.
+            There is such a file and it is no table of this layout, or another process is writing it.
         MissingExtraError
             Parquet is asked for and pyarrow is not installed.
         ResourceError
@@ -53,15 +53,25 @@ class TableFile:
         self.path, self.columns = path, layout.columns
         self._lines = path.with_name(path.name + JOURNAL) if path.suffix == ".parquet" else path
         try:
+            self._file: IO[bytes] = self._lines.open("ab")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self._lock()
+        try:
             self._sources = set()
             for row in self._earlier():
                 self._sources.add(row["source"])
                 known(row)
-            self._file: IO[bytes] = self._lines.open("ab")
+            self._file.seek(0, os.SEEK_END)
             if self._lines.suffix == ".csv" and not self._file.tell():
                 self._write(_csv_line(self.columns))
-        except OSError as error:
-            raise self._unwritable(error) from None
+        except BaseException as error:
+            self._file.close()
+            if self._lines != path and not self._lines.stat().st_size:
+                self._lines.unlink()  # a journal that was begun just now
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from None
+            raise
 
     def add(self, row: Row) -> None:
         """Add a row; it is on its way to the disk when this returns."""
@@ -91,6 +101,26 @@ class TableFile:
         if self.path.suffix == ".parquet":
             self._to_parquet()
 
+    def _lock(self) -> None:
+        """Keep other processes out until this one has closed the file, however it ends."""
+        try:
+            import fcntl
+        except ImportError:  # of Unix alone
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = not os.fstat(self._file.fileno()).st_nlink  # a journal that the other one has just done away with
+        except BlockingIOError:
+            taken = True
+        if taken:
+            self._file.close()
+            raise RunError(
+                self.path,
+                "another audit is writing it",
+                why="rows of both would be in it",
+                do="wait for it, or choose another file",
+            )
+
     def _write(self, line: str) -> None:
         self._file.write(line.encode())
         self._file.flush()
@@ -100,7 +130,7 @@ class TableFile:
 
     def _earlier(self) -> Iterator[Mapping[str, Value]]:
         """Rows of an earlier run; half a line at the end, which a kill leaves, is cut off."""
-        if self._lines.exists():
+        if self._lines.stat().st_size:
             content = self._lines.read_bytes()
             whole, cut = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
             yield from self._parsed(whole)
@@ -108,7 +138,7 @@ class TableFile:
                 if not whole and not self._first_line().startswith(cut[:LIKE_OURS]):
                     raise RunError(self._lines, "no table of an audit", do=_ANOTHER)
                 os.truncate(self._lines, len(whole))
-        elif self.path.exists():  # a finished Parquet file, to which sources are added
+        elif self._lines != self.path and self.path.exists():  # a finished Parquet file, to which sources are added
             rows = _read_parquet(self.path)
             for row in rows:
                 self._check(row)

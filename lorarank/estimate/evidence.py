@@ -129,12 +129,12 @@ def refusals(
     if not (math.isfinite(training.first_loss) and math.isfinite(training.final_loss)):
         found.append(
             f"The training loss is not a number: the learning rate {training.learning_rate:.3g} is evidently wrong; "
-            "probe again with --lr auto."
+            f"{_other_rate(manifest)}."
         )
-    elif training.final_loss > training.first_loss:
+    elif training.final_loss > (1 + constants.ROSE) * training.first_loss:
         found.append(
             f"The training loss rose from {training.first_loss:.3f} to {training.final_loss:.3f}: the learning rate "
-            f"{training.learning_rate:.3g} is evidently wrong; probe again with --lr auto."
+            f"{training.learning_rate:.3g} is evidently wrong; {_other_rate(manifest)}."
         )
     trials = [trial for trial in training.learning_rate_trials if trial.steps > 0]
     if trials and not any(math.isfinite(trial.loss) for trial in trials):
@@ -185,13 +185,18 @@ def failed_companion(run: Run) -> str | None:
     lost, training = companion.excess, run.manifest.training
     if not lost.mean - cut.mean > constants.REFUSED_GAIN * math.hypot(lost.se, cut.se):  # nor where one is no number
         return None
-    lower = f"give a lower one, say --lr {training.learning_rate / 3:.2g}"
-    way = lower if training.learning_rate_trials else "leave --lr out, and the probe searches for one"
     return (
         f"The probe at r = {companion.rank} did not train: it loses {lost.mean:.3f} nats more than the whole probe, "
         f"which loses {cut.mean:.3f} cut to r = {companion.rank}. The learning rate {training.learning_rate:.3g} is "
-        f"too high for it; {way}."
+        f"too high for it; {_other_rate(run.manifest)}."
     )
+
+
+def _other_rate(manifest: Manifest) -> str:
+    """What to do about a learning rate that is too high: one that was given is best searched for."""
+    training = manifest.training
+    lower = f"give a lower one, say --lr {training.learning_rate / 3:.2g}"
+    return lower if training.learning_rate_trials else "leave --lr out, and the probe searches for one"
 
 
 def _gain_refusals(manifest: Manifest, evidence: Evidence) -> list[str]:
@@ -217,21 +222,36 @@ def _gain_refusals(manifest: Manifest, evidence: Evidence) -> list[str]:
         ]
     known = None if evidence.controls is None else evidence.controls.over_frequencies
     if known is not None and known.mean <= max(constants.LEAST_OVER_FREQUENCIES, constants.REFUSED_GAIN * known.se):
+        worse = known.mean < -constants.REFUSED_GAIN * known.se
+        begun = (
+            "it has hardly begun to learn" if worse else "what it learned is which tokens occur, as from random text"
+        )
+        few = evidence.steps < constants.FEW_STEPS
+        after = f", after {evidence.steps} step{'s' if evidence.steps != 1 else ''}" if few else ""
+        first = "" if few else "check the data, then "
         return [
-            f"The probe predicts held-out tokens hardly better than their frequencies in training do ({known.mean:.3f} "
-            f"± {known.se:.3f} nats): what it learned is which tokens occur, as from random text, and no rank follows "
-            "from that; check the data, then probe with more --tokens."
+            f"The probe predicts held-out tokens {'worse' if worse else 'hardly better'} than their frequencies in "
+            f"training do ({known.mean:.3f} ± {known.se:.3f} nats){after}: {begun}, and no rank follows from that; "
+            f"{first}probe with more --tokens."
         ]
     return []
 
 
 def rate_doubt(evidence: Evidence) -> str | None:
-    """Says of a given learning rate that a tenth or ten times of it did better in short trials."""
+    """Says of a given learning rate that a tenth or ten times of it did better in short trials, or that it is far above
+    all that a measured sweep did best at: in a few steps a rate that is fifty times too high may look good."""
     rates = () if evidence.controls is None else evidence.controls.rates
     finite = [trial for trial in rates if math.isfinite(trial.loss)]
     best = min(finite, key=lambda trial: trial.loss, default=None)
     middle = sorted(trial.learning_rate for trial in rates)[len(rates) // 2 : len(rates) // 2 + 1]
-    if best is None or [best.learning_rate] == middle:
+    if best is None:
+        return None
+    if evidence.learning_rate > constants.FAR_OFF * constants.HIGHEST_RATE:
+        return (
+            f"The learning rate {evidence.learning_rate:.3g} is far off: no measured sweep did best above "
+            f"{constants.HIGHEST_RATE:g}; leave --lr out, and the probe searches for one."
+        )
+    if [best.learning_rate] == middle:
         return None
     better = "ten times" if best.learning_rate > middle[0] else "a tenth of"
     return (

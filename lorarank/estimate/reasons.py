@@ -37,7 +37,11 @@ def about_low_rank(found: LowRank | None, r: int) -> list[str]:
     law = "in proportion to 1/r" if constants.POWER == 1 else f"as r to the power of -{constants.POWER:g}"
     return [
         f"The same probe at r = {found.rank} loses {percent(found.lost, 1)} ± {percent(found.lost_se, 1)} of the gain. "
-        f"In trained sweeps that loss falls about {law}, so {LOSS} of the gain is lost at r = {found.needed:.1f}.",
+        + (
+            f"In trained sweeps that loss falls about {law}, so {LOSS} of the gain is lost at r = {found.needed:.1f}."
+            if found.needed >= found.rank
+            else f"That is {LOSS} or less."
+        ),
         f"Cut to r = {found.cut} and not trained on, the probe loses at most {percent(constants.CUT_SHARE)} of it.",
         "On the measured pairs the geometric mean of the two, no less than 1 each, lost less of the gain than either: "
         f"here {found.between:.1f}, rounded up to the ladder r = {round_up(found.between)}.",
@@ -51,8 +55,8 @@ def about_prompts(found: LowRank) -> list[str]:
     if found.r == round_up(found.between):
         return []
     return [
-        "But held-out completions go as well with the prompts of other rows, so whatever the probe learned of prompts "
-        f"is of rows of training alone, and the cut is asked to keep that too. So what r = {found.rank} loses answers "
+        "But held-out completions go as well with the prompts of other rows: whatever the probe learned of prompts is "
+        f"of rows of training alone, and the cut is asked to keep that too. So what r = {found.rank} loses answers "
         f"alone, no less than 1: r = {found.r}."
     ]
 
@@ -67,7 +71,7 @@ def about_recall(recall: Recall | None, low_rank: LowRank | None, r: int) -> lis
     )
     rank = round_up(recall.rank)
     law = f"(in trained sweeps of such facts {RECALL_PARAMETERS:g} parameters recalled a bit)"
-    told = f"A training of {recall.trained_tokens:,} tokens tells each of them {recall.exposures:.0f} times"
+    told = f"A training of {recall.trained_tokens:,} tokens tells each of them {recall.exposures:,.0f} times"
     if not recall.binds:
         end = (
             f"from about {RECALL_EXPOSURES:g} times on recall takes r = {rank} {law}; say with --tokens how long it is."
@@ -75,6 +79,16 @@ def about_recall(recall: Recall | None, low_rank: LowRank | None, r: int) -> lis
         return [f"{asked} {told}, too seldom for recall; {end}"]
     settles = "which sets the answer" if r != low_rank.r else "which the answer allows"
     return [f"{asked} {told}, and recall then takes r = {rank} {law}, {settles}."]
+
+
+def about_length(tokens: int | None, recall: Recall | None, r: int, low_rank: LowRank | None) -> list[str]:
+    """Says of a training's length that was asked for that it plays no part, where it does not."""
+    if tokens is None or (recall is not None and low_rank is not None):
+        return []
+    return [
+        f"That the training is to take {tokens:,} tokens plays no part in r = {r}: only recall is worked out by the "
+        "length, and here nothing calls for it. The answer is for about as many tokens as the probe had."
+    ]
 
 
 def about_outlook(found: Outlook | None) -> list[str]:
@@ -121,7 +135,8 @@ def about_interval(interval: Interval, low_rank: LowRank | None) -> list[str]:
         ]
     return [
         f"The interval {interval.low}–{interval.high} is the envelope of these readings of r: {readings}. It is no "
-        "confidence level: the rule is not yet calibrated on tasks it was not chosen on."
+        f"confidence level: at {percent(constants.ENERGY, 0)} the rule was within a doubling on "
+        f"{constants.ENERGY_RIGHT} of the measured pairs."
     ]
 
 
@@ -186,7 +201,8 @@ def about_keep(keep: KeepRank | None) -> list[str]:
             f"Keep rank {keep.r}, the whole probe: no cut on the truncation curve (metric {keep.metric}) loses {LOSS} "
             "of the gain or less."
         ]
-    band = f" ({keep.low}–{keep.high} within a standard error)" if keep.low is not None else ""
+    told = keep.low is not None and keep.low != keep.high
+    band = f" ({keep.low}–{keep.high} within a standard error)" if told else ""
     return [
         f"Keep rank {keep.r}{band}: cut to it, the trained probe loses at most {LOSS} of the gain "
         f"(metric {keep.metric}). Training at r bends few directions to the task and a cut does not, so this is "

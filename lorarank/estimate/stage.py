@@ -139,6 +139,7 @@ def _answer(
         reasons=(
             *reasons.about_low_rank(low_rank, r),
             *reasons.about_recall(facts.recall, low_rank, r),
+            *reasons.about_length(options.tokens, facts.recall, r, low_rank),
             *reasons.about_outlook(outlook),
             *reasons.about_rule(rule, len(modules), options.metric, alone=low_rank is None),
             *reasons.about_interval(interval, low_rank),

@@ -44,9 +44,12 @@ def _headline_of(audit: Audit) -> str:
         return f"Nothing could be measured: {tally(audit.findings)}."
     if whole.figures.sigma_1 == 0:
         return f"The update is zero: {_all(whole.modules)} {'do' if whole.modules > 1 else 'does'} nothing."
+    of = f" of all {whole.modules:,} modules together"
+    if whole.measured < whole.modules:
+        of = f" of the {whole.measured:,} modules together that could be measured"
     return (
-        f"Keep rank {first.uniform} of {_range(*whole.r)}: in {_all(whole.modules)} it keeps "
-        f"{percent(first.share)} of the energy. Findings: {tally(audit.findings)}."
+        f"Keep rank {first.uniform} of {_range(*whole.r)}: it keeps {percent(first.share)} of the energy"
+        f"{of if whole.modules > 1 else ''}. Findings: {tally(audit.findings)}."
     )
 
 

@@ -178,7 +178,7 @@ def _apart(found: Compared) -> list[str]:
 
 def _ratio(whole: ComparedGroup) -> str:
     if min(whole.first_norm, whole.second_norm) == 0:
-        return "one is zero"
+        return "both are zero" if whole.first_norm == whole.second_norm else "one is zero"
     return f"the second is {_times(whole.first_norm, whole.second_norm)} the first"
 
 

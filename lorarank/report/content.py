@@ -66,7 +66,8 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
     if answer.low_rank is not None:
         low = answer.low_rank
         share = f"{percent(low.lost, 1)} ± {percent(low.lost_se, 1)} of the gain lost"
-        found.append((f"at r = {low.rank}", f"{share}; {percent(LOSS_SHARE)} is lost at about r = {low.needed:.1f}"))
+        asked = f"; {percent(LOSS_SHARE)} is lost at about r = {low.needed:.1f}" if low.needed >= low.rank else ""
+        found.append((f"at r = {low.rank}", share + asked))
         found.append((f"cut to {low.cut}", f"at most {percent(CUT_SHARE)} of the gain lost"))
     if answer.rule is not None:
         rule = answer.rule

@@ -59,7 +59,8 @@ def facts(found: FineTune) -> list[tuple[str, str]]:
         *(keeps if found.updates else []),
         (
             "beside",
-            f"{found.vectors:,} norms and biases changed, ‖·‖ = {scientific(found.vector_norm)}; no LoRA has them",
+            f"{found.vectors:,} {'norm or bias' if found.vectors == 1 else 'norms and biases'} changed, "
+            f"‖·‖ = {scientific(found.vector_norm)}; no LoRA has them",
         ),
         *([("rounding", _rounding(found))] if found.updates else []),
         ("computed", f"{computed} leading directions a matrix, σ within {error:.1e}·σ₁; ‖ΔW‖ is exact"),

@@ -61,6 +61,11 @@ def headline(found: Sweep) -> str:
     if not answer.learned:
         return "No rank is better than the base model by more than the error of that, so none can be told to suffice."
     around = f"{answer.low}–{answer.high} at 95%" if answer.low != answer.high else "at 95%"
+    if answer.flat:
+        return (
+            f"r = {answer.r_sufficient} suffices ({around}); no rank is worse than the best, r = {answer.best}, by "
+            "more than its error at 95%, so lower ones may do as well."
+        )
     if answer.censored:
         return (
             f"r = {answer.r_sufficient} suffices ({around}) among the ranks tried; the lowest loss is at the highest "
@@ -81,11 +86,12 @@ def facts(found: Sweep) -> list[tuple[str, str]]:
         ),
         (
             "each point",
-            f"{found.steps:,} steps, {found.tokens:,} tokens, lora_alpha {found.alpha} at every rank",
+            f"{found.steps:,} step{'s' if found.steps != 1 else ''}, {found.tokens:,} tokens, lora_alpha {found.alpha} "
+            "at every rank",
         ),
         (
             "seeds",
-            f"spread {percent(answer.seed_spread, 2)} of the gain, "
+            ("" if math.isnan(answer.seed_spread) else f"spread {percent(answer.seed_spread, 2)} of the gain, ")
             + (
                 "measured here, beside what a seed does to all ranks alike"
                 if answer.measured_spread
@@ -135,7 +141,8 @@ def _sufficient(found: Sweep) -> list[str]:
     ]
     if answer.flat:
         said.append(
-            "The curve is flat: no rank is worse than the best by more than its error at 95%, so any of them will do."
+            "The curve is flat: no rank is worse than the best by more than its error at 95%. These points do not tell "
+            "them apart."
         )
     return said
 

@@ -285,7 +285,7 @@ def test_nan_is_named_when_it_is_read(make_file: Make) -> None:
     tensors = pair()
     tensors[f"{Q}.lora_up.weight"][0, 0] = np.nan
     (module,) = adapters.open(make_file(tensors)).modules
-    with pytest.raises(NumericsError, match=r"lora_up\.weight: 1 of its 32 numbers are NaN"):
+    with pytest.raises(NumericsError, match=r"lora_up\.weight: 1 of its 32 numbers is NaN"):
         module.factors()
 
 

@@ -441,6 +441,15 @@ def test_a_bottleneck_of_speechbrain_is_no_lora(make_file: Make) -> None:
         adapters.open(make_file(tensors | {"q.adapter_down_proj.bias": normal(6)}))
 
 
+@pytest.mark.parametrize(
+    "words", [("loraA", "loraB"), ("lora_in", "lora_out"), ("lora1", "lora2"), ("lora_1", "lora_2")]
+)
+def test_words_with_lora_in_them(words: tuple[str, str], make_file: Make) -> None:
+    tensors = {f"layers.0.q.{words[0]}.weight": normal(2, 24), f"layers.0.q.{words[1]}.weight": normal(16, 2)}
+    (module,) = adapters.open(make_file(tensors)).modules
+    assert (module.name, module.r, module.in_features, module.out_features) == ("layers.0.q", 2, 24, 16)
+
+
 def test_a_pair_is_stored_as_the_others_of_its_file(make_file: Make) -> None:
     tensors = {"head.lora.A": normal(64, 8), "head.lora.B": normal(8, 2)}
     others = {"q.lora.A": normal(64, 8), "q.lora.B": normal(8, 64)}

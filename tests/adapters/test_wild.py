@@ -178,7 +178,7 @@ def test_a_signalling_nan_of_bfloat16_is_named_and_warned_of_no_further(tmp_path
     stored[f"{PEFT}.lora_A.weight"].view("<u2")[1, 2] = 0x7F81
     saved(tmp_path / "adapter_model.safetensors", stored, {"lora_alpha": 4, "target_modules": ["q_proj"]})
     (module,) = adapters.open(tmp_path).modules
-    with pytest.raises(NumericsError, match=r"1 of its 128 numbers are NaN"):
+    with pytest.raises(NumericsError, match=r"1 of its 128 numbers is NaN"):
         module.factors()
 
 

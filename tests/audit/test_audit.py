@@ -142,6 +142,11 @@ def test_patterns_that_an_engine_ignores(make_adapter: Make) -> None:
     assert "6 of 6 modules would be served at 2 times their scaling, which changes ΔW by 100%" in served.message
 
 
+def test_a_negative_scaling_is_said(make_adapter: Make) -> None:
+    path = make_adapter("negative", {"q": (16, 12, (2.0, 1.0))}, r=4, alpha=-4)
+    assert any("1 of 1 modules has a negative scaling" in finding.message for finding in audit(path).findings)
+
+
 def test_scalings_that_differ(make_adapter: Make) -> None:
     found = audit(make_adapter(config={"alpha_pattern": {"q_proj": 64}}))
     assert found.whole.scaling == (2.0, 4.0)

@@ -20,7 +20,7 @@ from lorarank.audit import AuditOptions, audit
 from lorarank.audit.expand import expand
 from lorarank.audit.many import audit_many
 from lorarank.audit.rows import Layout, quantities
-from lorarank.audit.table_file import JOURNAL
+from lorarank.audit.table_file import JOURNAL, TableFile
 from lorarank.audit.workers import KILLED, each
 from lorarank.errors import MissingExtraError, OptionError, RunError, SourceError
 
@@ -324,3 +324,15 @@ def test_progress_counts_to_the_end(zoo: Path, tmp_path: Path) -> None:
     audit_many(expand([str(zoo)]), tmp_path / "rows.jsonl", progress=lambda done, total: seen.append((done, total)))
     assert seen == [(index, 5) for index in range(6)]
     assert np.diff([done for done, _ in seen]).min() == 1
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet"])
+def test_a_table_that_another_audit_is_writing_is_left_alone(zoo: Path, tmp_path: Path, name: str) -> None:
+    output = tmp_path / name
+    sources = expand([str(zoo)])
+    with TableFile(output, Layout(AuditOptions().energy), lambda row: None):
+        before = {path: path.read_bytes() for path in tmp_path.glob("rows*")}
+        with pytest.raises(RunError, match="another audit is writing it"):
+            audit_many(sources, output)
+        assert {path: path.read_bytes() for path in tmp_path.glob("rows*")} == before
+    assert audit_many(sources, output).sources == len(sources)  # it is free again, and nothing is in it twice

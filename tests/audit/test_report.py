@@ -149,8 +149,11 @@ def wider_than_the_matrix(tensors: dict[str, np.ndarray]) -> None:
     [
         ({"edit": nothing_but_nan}, "Nothing could be measured: 6 errors."),
         ({"edit": untrained}, "The update is zero: all 6 modules do nothing."),
-        ({"modules": {"q": (3, 2, (1.0,))}, "r": 1}, "Keep rank 1 of 1: in its one module it keeps 90% of the energy."),
-        ({"modules": {"q": (16, 64, (1.0,))}, "edit": wider_than_the_matrix}, "Keep rank 1 of 16: in its one module"),
+        ({"modules": {"q": (3, 2, (1.0,))}, "r": 1}, "Keep rank 1 of 1: it keeps 90% of the energy. "),
+        (
+            {"modules": {"q": (16, 64, (1.0,))}, "edit": wider_than_the_matrix},
+            "Keep rank 1 of 16: it keeps 90% of the energy. ",
+        ),
     ],
 )
 def test_odd_adapters_are_told_in_every_format(make_adapter: Make, how: dict[str, Any], first: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import lorarank
 from lorarank import runs
-from lorarank.estimate import Recommendation, recommend
+from lorarank.estimate import Recommendation, constants, recommend
 from lorarank.json_files import SCHEMA, write_json
 
 Make = Callable[..., Path]
@@ -104,3 +105,25 @@ def test_a_rate_far_off_is_low_confidence(make_run: Make, losses: tuple[float, .
     assert (found.r, found.confidence) == (2, "low")
     (sentence,) = found.doubts
     assert words in sentence
+
+
+@pytest.mark.parametrize(("rate", "far"), [(0.3, True), (0.1, False)])
+def test_a_rate_far_above_all_measured_ones_is_doubted(make_run: Make, rate: float, far: bool) -> None:
+    run = make_run(training={"learning_rate": rate, "learning_rate_trials": ()})
+    found = answer(run, losses=(8.0, 6.5, math.nan))  # the middle one looks best in a few steps
+    assert any("no measured sweep did best above 0.01" in doubt for doubt in found.doubts) is far
+    assert (found.confidence == "low") is far
+
+
+def test_no_measured_sweep_did_best_above_it() -> None:
+    kept = Path(__file__).resolve().parents[2] / "data" / "evidence" / "pairs"
+    sweeps = [json.loads(path.read_text(encoding="utf-8")) for path in kept.glob("*/sweep.json")]
+    assert max(one["learning_rate"] for sweep in sweeps for one in sweep["outcome"]["ranks"]) == constants.HIGHEST_RATE
+
+
+@pytest.mark.parametrize(("steps", "told"), [(11, "after 11 steps: it has hardly begun"), (120, "check the data")])
+def test_a_probe_that_has_hardly_begun_is_not_called_random_text(make_run: Make, steps: int, told: str) -> None:
+    found = answer(make_run(training={"steps": steps}), frequencies=(-1.77, 0.03))
+    (sentence,) = found.refusals
+    assert told in sentence
+    assert "predicts held-out tokens worse than their frequencies" in sentence

@@ -69,7 +69,8 @@ def test_other_tasks_are_left_alone(run: Callable[..., Path], data: dict[str, An
     assert answer.r == 2
     assert answer.evidence is not None
     assert answer.evidence.recall is None
-    assert not any("recall" in reason for reason in answer.reasons)
+    assert not any("targets of training" in reason for reason in answer.reasons)
+    assert any("1,000,000,000 tokens plays no part in r = 2" in reason for reason in answer.reasons)
 
 
 def test_the_plain_rule_stands_alone(run: Callable[..., Path]) -> None:

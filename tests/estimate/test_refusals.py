@@ -62,7 +62,13 @@ def test_a_loss_that_is_no_number(make_run: Make, loss: dict[str, object]) -> No
 
 @pytest.mark.parametrize("training", [{"final_loss": 2.6}, {"final_loss": nan}])
 def test_a_learning_rate_evidently_wrong(make_run: Make, training: dict[str, object]) -> None:
-    refused(recommend(make_run(training=training)), "learning rate 0.001", "--lr auto")
+    refused(recommend(make_run(training=training)), "learning rate 0.001", "give a lower one, say --lr 0.00033")
+    untried = recommend(make_run(name="given", training=training | {"learning_rate_trials": ()}))
+    refused(untried, "learning rate 0.001", "leave --lr out")
+
+
+def test_a_training_loss_that_rose_by_chance_is_no_wrong_rate(make_run: Make) -> None:
+    assert not recommend(make_run(training={"final_loss": 2.51})).refusals
 
 
 def test_a_search_in_which_every_rate_diverged(make_run: Make) -> None:
