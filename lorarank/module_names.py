@@ -32,3 +32,15 @@ def layer_index(name: str) -> int | None:
     (11, None)
     """
     return next((int(part) for part in name.split(".") if part.isascii() and part.isdecimal()), None)
+
+
+def layer_stack(name: str) -> str:
+    """The components before the first whole number: the list of layers that a module lies in. Empty where there is no
+    number, or nothing before it.
+
+    >>> layer_stack("encoder.layers.0.fc1"), layer_stack("decoder.layers.0.fc1"), layer_stack("lm_head")
+    ('encoder.layers', 'decoder.layers', '')
+    """
+    parts = name.split(".")
+    place = next((i for i, part in enumerate(parts) if part.isascii() and part.isdecimal()), 0)
+    return ".".join(parts[:place])

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from lorarank.audit.figures import Figures, together
 from lorarank.audit.modules import ModuleAudit
+from lorarank.module_names import layer_stack
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -18,7 +19,8 @@ class GroupAudit:
 
     Attributes
     ----------
-    name : the type, or the number of the layer; "–" outside all layers.
+    name : the type, or the number of the layer, behind the list that it is in where there are several (an encoder's
+        and a decoder's); "–" outside all layers.
     modules : how many there are; ``measured`` of them have figures.
     shapes : (out, in) of ΔW, each once, in order of appearance.
     r, scaling : smallest and largest.
@@ -64,9 +66,17 @@ def by_type(modules: Sequence[ModuleAudit], norm: float) -> tuple[GroupAudit, ..
 
 
 def by_layer(modules: Sequence[ModuleAudit], norm: float) -> tuple[GroupAudit, ...]:
-    """Groups by layer, in order; modules outside all layers come last."""
-    members = sorted(_members((m.layer, m) for m in modules), key=lambda pair: (pair[0] is None, pair[0] or 0))
-    return tuple(group("–" if layer is None else str(layer), found, norm) for layer, found in members)
+    """Groups by layer, list of layers after list, in order; modules outside all layers come last."""
+    inside = [module for module in modules if module.layer is not None]
+    stacks = list(dict.fromkeys(layer_stack(module.name) for module in inside))
+    place = {stack: index for index, stack in enumerate(stacks)}
+    keyed = _members(((place[layer_stack(module.name)], module.layer or 0), module) for module in inside)
+    found = [
+        (f"{stacks[stack]}.{layer}" if len(stacks) > 1 and stacks[stack] else str(layer), members)
+        for (stack, layer), members in sorted(keyed, key=lambda pair: pair[0])
+    ]
+    outside = [module for module in modules if module.layer is None]
+    return tuple(group(name, members, norm) for name, members in [*found, *([("–", outside)] if outside else [])])
 
 
 def _members(keyed: Iterable[tuple[Key, ModuleAudit]]) -> list[tuple[Key, list[ModuleAudit]]]:

@@ -214,3 +214,14 @@ def test_a_group_is_within_its_modules(spectra: list[list[float]]) -> None:
     assert max(p.norm for p in parts) <= whole.norm * (1 + 1e-12)
     assert np.linalg.norm(np.array(whole.singular_values) / (whole.norm or 1)) == pytest.approx(float(whole.norm > 0))
     assert 0 <= whole.energy_ranks[0] <= max(p.energy_ranks[0] for p in parts)
+
+
+def test_layers_of_two_stacks_are_told_apart(make_adapter: Make) -> None:
+    names = [
+        f"{stack}.layers.{i}.{last}" for stack in ("encoder", "decoder") for i in (0, 1) for last in ("fc1", "fc2")
+    ]
+    found = audit(make_adapter("both", dict.fromkeys([*names, "head"], (16, 12, (2.0, 1.0))), r=4))
+    told = [(one.name, one.modules) for one in found.layers]
+    # an adapter's modules are in natural order: the decoder's come first
+    stacks = [(f"{stack}.layers.{i}", 2) for stack in ("decoder", "encoder") for i in (0, 1)]
+    assert told == [*stacks, ("–", 1)]
