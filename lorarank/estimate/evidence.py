@@ -148,7 +148,7 @@ def refusals(
     elif low_rank is not None and max(low_rank.needed, low_rank.r) > ceiling:
         searched = "" if training.learning_rate_trials else ", and without --lr: one too high for r = 1 looks the same"
         found.append(
-            f"The answer is above {ceiling:g}, half of the probe's rank: r = {low_rank.rank} loses "
+            f"More than r = {ceiling:g} is asked for, half of the probe's rank: r = {low_rank.rank} loses "
             f"{percent(low_rank.lost, 1)} of the gain, which asks for r = {low_rank.needed:.0f}, and a cut that loses "
             f"at most {percent(constants.CUT_SHARE)} keeps r = {low_rank.cut}: there the probe itself is no yardstick. "
             f"Probe higher with --rank {2 * training.rank}{searched}."
