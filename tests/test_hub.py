@@ -189,7 +189,7 @@ def test_only_what_is_needed_is_fetched_and_once(hub: Hub, here: Here) -> None:
         hub.asked.clear()
         done = here("audit", "owner/lora")
         assert (done.exit_code, done.stderr) == (0, "")
-        assert done.stdout.startswith("Keep rank 2 of 16: in all 6 modules")
+        assert done.stdout.startswith("Keep rank 2 of 16: it keeps 90% of the energy of all 6 modules together.")
         assert "owner/lora" in done.stdout
         assert hub.fetched() == expected
 

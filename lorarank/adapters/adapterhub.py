@@ -16,17 +16,8 @@ from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import (
-    MOST_SPREAD,
-    Named,
-    assemble,
-    build,
-    by_side,
-    collect,
-    dtype_of,
-    factor_shape,
-    spread,
-)
+from lorarank.adapters.factors import MOST_SPREAD, assemble, build, dtype_of, factor_shape, spread
+from lorarank.adapters.named_factors import Named, by_side, collect
 from lorarank.adapters.peft_config import FILE_NAME, OTHER_METHOD, usable_alpha
 from lorarank.adapters.tensors import Store, read_finite
 from lorarank.adapters.untrusted import read_json

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from lorarank.adapters.candidate import ending
-from lorarank.adapters.factors import Role
+from lorarank.adapters.named_factors import Role
 
 PROCESSOR = re.compile(r"(?P<module>(?:.+\.)?)(?P<projection>\w+)_lora\.(?P<part>down|up)\.weight")
 """Old attention processors: the factors lie in the processor, one pair for each projection of the attention."""

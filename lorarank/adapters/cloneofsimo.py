@@ -14,7 +14,8 @@ from functools import partial
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import Named, Role, assemble, build, collect, factor_shape
+from lorarank.adapters.factors import assemble, build, factor_shape
+from lorarank.adapters.named_factors import Named, Role, collect
 from lorarank.adapters.tensors import Store
 from lorarank.errors import AdapterError
 

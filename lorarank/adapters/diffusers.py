@@ -18,8 +18,9 @@ from lorarank.adapters.adapter import Adapter, LoraModule, natural_order
 from lorarank.adapters.attention_names import NAMED, PEFT, PROCESSOR, role_of
 from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.components import LANGUAGE
-from lorarank.adapters.factors import MAGNITUDE, Named, alpha_scaling, assemble, build, collect, kept
+from lorarank.adapters.factors import MAGNITUDE, alpha_scaling, assemble, build, kept
 from lorarank.adapters.foreign import refuse_other_methods
+from lorarank.adapters.named_factors import Named, collect
 from lorarank.adapters.peft import modules as peft_modules
 from lorarank.adapters.peft_config import NOTES, parse_config
 from lorarank.adapters.peft_keys import Pair

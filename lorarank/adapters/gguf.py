@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape
+from lorarank.adapters.factors import assemble, build, factor_shape
+from lorarank.adapters.named_factors import by_side, collect
 from lorarank.adapters.peft_config import NOTES, OTHER_METHOD, usable_alpha
 from lorarank.adapters.stacks import Stacks
 from lorarank.errors import AdapterError

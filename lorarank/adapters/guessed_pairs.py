@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from lorarank.adapters.adapter import LoraModule
-from lorarank.adapters.factors import Named, Role, build, factor_shape
+from lorarank.adapters.factors import build, factor_shape
+from lorarank.adapters.named_factors import Named, Role
 from lorarank.adapters.tensors import Store, StoredTensor
 from lorarank.adapters.trainer_files import scaled
 from lorarank.errors import AdapterError, printable

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate, ending
-from lorarank.adapters.factors import Named, Role, alpha_scaling, assemble, build, collect
+from lorarank.adapters.factors import alpha_scaling, assemble, build
 from lorarank.adapters.foreign import DIFFERENCE, refuse_other_methods
+from lorarank.adapters.named_factors import Named, Role, collect
 from lorarank.adapters.peft_config import NOTES, usable_alpha
 from lorarank.adapters.tensors import Store, read_number
 from lorarank.adapters.tool_names import names_of

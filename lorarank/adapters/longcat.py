@@ -13,7 +13,8 @@ from functools import partial
 
 from lorarank.adapters.adapter import Adapter, LoraModule, Stored
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import Named, Role, assemble, build, collect, dtype_of, factor_shape
+from lorarank.adapters.factors import assemble, build, dtype_of, factor_shape
+from lorarank.adapters.named_factors import Named, Role, collect
 from lorarank.adapters.peft_config import usable_alpha
 from lorarank.adapters.tensors import Store, read_finite, read_number
 from lorarank.errors import AdapterError

@@ -17,8 +17,9 @@ from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import assemble, build, by_side, collect, factor_shape, turned
+from lorarank.adapters.factors import assemble, build, factor_shape, turned
 from lorarank.adapters.foreign import refuse_other_methods
+from lorarank.adapters.named_factors import by_side, collect
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, usable_alpha
 from lorarank.adapters.stacks import Stacks
 from lorarank.adapters.store import TORCH_SUFFIXES

@@ -14,19 +14,10 @@ from dataclasses import replace
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import role_of as plain_role
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import (
-    MAGNITUDE,
-    Named,
-    alpha_scaling,
-    assemble,
-    build,
-    collect,
-    factor_shape,
-    is_paddle,
-    kept,
-)
+from lorarank.adapters.factors import MAGNITUDE, alpha_scaling, assemble, build, factor_shape, is_paddle, kept
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.guessed_pairs import ANY_WORD, guessed, role_by_words
+from lorarank.adapters.named_factors import Named, collect
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, OTHER_METHOD, usable_alpha
 from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, refuse_beside, without_wrappers
 from lorarank.adapters.stacks import Stacks

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from lorarank.adapters.adapter import Adapter, LoraModule, Stored
 from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
-from lorarank.adapters.factors import KINDS, MOST_SPREAD, Named, dtype_of, factor_shape, spread
+from lorarank.adapters.factors import KINDS, MOST_SPREAD, dtype_of, factor_shape, spread
 from lorarank.adapters.foreign import refuse_other_methods
+from lorarank.adapters.named_factors import Named
 from lorarank.adapters.patterns import first_matches
 from lorarank.adapters.peft_config import FILE_NAME, SWIFT, PeftConfig, read_config, scaling
 from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter, Stacks, parameters_of

@@ -12,7 +12,8 @@ from math import prod
 import numpy as np
 
 from lorarank.adapters.adapter import LoraModule, Stored
-from lorarank.adapters.factors import Named, dtype_of, factor_shape
+from lorarank.adapters.factors import dtype_of, factor_shape
+from lorarank.adapters.named_factors import Named
 from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES
 from lorarank.adapters.tensors import Store, read_finite
 from lorarank.errors import AdapterError

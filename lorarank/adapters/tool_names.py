@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from lorarank.adapters.candidate import ending
-from lorarank.adapters.factors import Role
+from lorarank.adapters.named_factors import Role
 from lorarank.adapters.trainer_files import SCALING
 
 

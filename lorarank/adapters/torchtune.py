@@ -13,7 +13,8 @@ import re
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import Role, assemble, build, by_side, collect, factor_shape
+from lorarank.adapters.factors import assemble, build, factor_shape
+from lorarank.adapters.named_factors import Role, by_side, collect
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, read_config
 from lorarank.adapters.stacks import Stacks
 from lorarank.adapters.tool_names import ToolNames

@@ -12,7 +12,8 @@ import re
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate, ending
-from lorarank.adapters.factors import Role, assemble, build, collect
+from lorarank.adapters.factors import assemble, build
+from lorarank.adapters.named_factors import Role, collect
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors",)
 """What is fetched of an adapter on the hub."""

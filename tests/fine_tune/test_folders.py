@@ -80,17 +80,12 @@ def test_packed_weights_are_said_to_be_the_cause(changed: Changed) -> None:
         compare_models(base, tuned)
 
 
-def test_llama_cpp_has_names_of_its_own(tmp_path: Path) -> None:
-    gguf = pytest.importorskip("gguf")
+def test_llama_cpp_has_names_of_its_own(gguf_bytes: Callable[..., bytes], tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for name in ("base.gguf", "tuned.gguf"):
-        writer = gguf.GGUFWriter(tmp_path / name, "llama")
-        for key in ("token_embd", "blk.0.attn_q", "output"):
-            writer.add_tensor(f"{key}.weight", random.standard_normal((32, 32)).astype(np.float32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        keys = ("token_embd", "blk.0.attn_q", "output")
+        tensors = {f"{key}.weight": random.standard_normal((32, 32)).astype(np.float32) for key in keys}
+        (tmp_path / name).write_bytes(gguf_bytes(tensors, {"general.architecture": "llama"}))
     done = extract(tmp_path / "base.gguf", tmp_path / "tuned.gguf", tmp_path / "lora", 2)
     assert [one.name for one in done.modules] == ["blk.0.attn_q"]
     assert "llama.cpp" in done.notes[0]
