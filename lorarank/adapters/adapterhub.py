@@ -48,7 +48,7 @@ def recognises(candidate: Candidate) -> bool:
     >>> role_of("bert.encoder.layer.0.attention.self.query.loras.sst.lora_A")
     ('bert.encoder.layer.0.attention.self.query', 'A')
     """
-    return candidate.config is not None and _is_ours(read_json(candidate.config))
+    return _is_ours(candidate.settings)
 
 
 def _is_ours(config: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from lorarank.adapters.peft_config import FILE_NAME
 from lorarank.adapters.store import INDEX_SUFFIX, SUFFIXES, open_store
@@ -72,6 +73,17 @@ class Candidate:
         """The ``adapter_config.json`` beside the weights, where there is one."""
         path = self.folder / FILE_NAME
         return path if path.exists() else None
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """What is in there, read once for all who look whether it is theirs; empty where there is none.
+
+        Raises
+        ------
+        SourceError, AdapterError
+            It cannot be read, or is no JSON object.
+        """
+        return {} if self.config is None else read_json(self.config)
 
     @cached_property
     def weights(self) -> Path | None:

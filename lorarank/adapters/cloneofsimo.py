@@ -14,7 +14,7 @@ from functools import partial
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import assemble, build, factor_shape
+from lorarank.adapters.factors import assemble, build, factor_shape, is_narrow
 from lorarank.adapters.named_factors import Named, Role, collect
 from lorarank.adapters.tensors import Store
 from lorarank.errors import AdapterError
@@ -66,8 +66,8 @@ def _is_up_first(store: Store, found: Sequence[Named]) -> bool:
     shapes = [(factor_shape(store, one.B), factor_shape(store, one.A)) for one in found]
     if not all(len(first) == len(second) == 2 for first, second in shapes):
         return True
-    up_first = all(first[1] == second[0] <= max(first[0], second[1]) for first, second in shapes)
-    return up_first or not all(first[0] == second[1] <= max(first[1], second[0]) for first, second in shapes)
+    up_first = all(is_narrow(second, first, "") for first, second in shapes)
+    return up_first or not all(is_narrow(first, second, "") for first, second in shapes)
 
 
 def read(candidate: Candidate) -> Adapter:

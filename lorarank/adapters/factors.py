@@ -79,7 +79,7 @@ def turned(store: Store, one: Named, usual: str = "") -> str:
     if len(shape_A) != 2 or len(shape_B) != 2:
         return usual
     other = "" if usual else "AB"
-    return other if _is_narrow(shape_A, shape_B, other) and not _is_narrow(shape_A, shape_B, usual) else usual
+    return other if is_narrow(shape_A, shape_B, other) and not is_narrow(shape_A, shape_B, usual) else usual
 
 
 def kept(store: Store, one: Named) -> str:
@@ -99,10 +99,10 @@ def is_paddle(store: Store) -> bool:
     return getattr(store, "metadata", {}).get("format") == "pd"
 
 
-def _is_narrow(shape_A: tuple[int, ...], shape_B: tuple[int, ...], transposed: str) -> bool:
+def is_narrow(shape_A: tuple[int, ...], shape_B: tuple[int, ...], transposed: str) -> bool:
     """Whether two factors fit each other, with an r no larger than the layer.
 
-    >>> _is_narrow((32, 4), (4, 32), ""), _is_narrow((32, 4), (4, 32), "AB"), _is_narrow((32, 4), (4, 8), "")
+    >>> is_narrow((32, 4), (4, 32), ""), is_narrow((32, 4), (4, 32), "AB"), is_narrow((32, 4), (4, 8), "")
     (False, True, False)
     """
     (r, inner), (outer, columns) = (shape_A[::-1], shape_B[::-1]) if transposed else (shape_A, shape_B)

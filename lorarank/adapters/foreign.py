@@ -146,9 +146,8 @@ FOREIGN_SUFFIXES = {
 """What files are that no reader opens, by the ends of their names."""
 
 CHECKPOINTS = {
-    ".distcp": "a distributed checkpoint of torch",
-    "_CHECKPOINT_METADATA": "a checkpoint of Orbax, as programs in JAX write it",
-    "manifest.ocdbt": "a checkpoint of Orbax, as programs in JAX write it",
+    (".distcp",): "a distributed checkpoint of torch",
+    ("_CHECKPOINT_METADATA", "manifest.ocdbt"): "a checkpoint of Orbax, as programs in JAX write it",
 }
 """What folders are that no reader opens, by the ends of the names in them or one level below."""
 
@@ -252,7 +251,7 @@ def _checkpoint(entries: Sequence[Path]) -> str | None:
     folders = [entry for entry in entries if entry.is_dir()][:MOST_OPENED]
     below = (entry for folder in folders for entry in islice(folder.iterdir(), MOST_OPENED))
     names = [entry.name for entry in chain(entries, below)]
-    return next((what for end, what in CHECKPOINTS.items() if any(name.endswith(end) for name in names)), None)
+    return next((what for ends, what in CHECKPOINTS.items() if any(name.endswith(ends) for name in names)), None)
 
 
 def _verdicts(folder: Path, files: Sequence[str]) -> list[AdapterError]:

@@ -23,7 +23,6 @@ from lorarank.adapters.named_factors import by_side, collect
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, usable_alpha
 from lorarank.adapters.stacks import Stacks
 from lorarank.adapters.store import TORCH_SUFFIXES
-from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError
 
 HUB_FILES = (FILE_NAME, "adapters.safetensors")
@@ -72,7 +71,7 @@ def recognises(candidate: Candidate) -> bool:
     """
     if candidate.has(FACTOR) and not (candidate.weights and candidate.weights.name.endswith(TORCH_SUFFIXES)):
         return True
-    config = {} if candidate.config is None else read_json(candidate.config)
+    config = candidate.settings
     return "peft_type" not in config and (not CONFIGURED.isdisjoint(config) or _is_vision(candidate, config))
 
 
@@ -90,7 +89,7 @@ def read(candidate: Candidate) -> Adapter:
     AdapterError
         Factors that do not fit, a configuration that makes no sense, or a quantised adapter.
     """
-    config = {} if candidate.config is None else read_json(candidate.config)
+    config = candidate.settings
     if (candidate.folder / OLD_FILE).is_file() and candidate.store is None:
         raise AdapterError(
             candidate.folder / OLD_FILE,

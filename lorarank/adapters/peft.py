@@ -20,7 +20,6 @@ from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
 from lorarank.adapters.stacks import Stacks as LooseStacks
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import Store, read_finite
-from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, printable
 
 HUB_FILES = (FILE_NAME, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
@@ -36,7 +35,7 @@ def recognises(candidate: Candidate) -> bool:
         # another tool's file may lie beside a configuration, whose scaling is none of its
         return candidate.config is not None and any("base_model.model." in key for key in candidate.keys)
     if candidate.config is not None and candidate.store is not None:
-        config = read_json(candidate.config)
+        config = candidate.settings
         if "peft_type" not in config and config.get(SWIFT) == "LORA":
             return False  # bare factors, which are read as such
     return candidate.config is not None or candidate.path.name == FILE_NAME or bool(_shards(candidate.folder))

@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from lorarank.adapters.adapter import LoraModule, Stored
-from lorarank.adapters.factors import dtype_of, factor_shape
+from lorarank.adapters.factors import dtype_of, factor_shape, is_narrow
 from lorarank.adapters.named_factors import Named
 from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES
 from lorarank.adapters.tensors import Store, read_finite
@@ -44,10 +44,10 @@ class Stacks:
             The shapes do not fit each other.
         """
         stored_A, stored_B = factor_shape(self._store, one.A), factor_shape(self._store, one.B)
-        if len(stored_A) == len(stored_B) == 3 and _is_narrow(_turned(stored_A), _turned(stored_B)):
-            transposed = transposed or ("" if _is_narrow(stored_A, stored_B) else "AB")
+        if len(stored_A) == len(stored_B) == 3 and is_narrow(stored_A[1:], stored_B[1:], "AB"):
+            transposed = transposed or ("" if is_narrow(stored_A[1:], stored_B[1:], "") else "AB")
         turn = bool(transposed) and len(stored_A) == 3
-        shape_A, shape_B = (_turned(stored_A), _turned(stored_B)) if turn else (stored_A, stored_B)
+        shape_A, shape_B = (turned_shape(stored_A), turned_shape(stored_B)) if turn else (stored_A, stored_B)
         experts, r = (shape_B[0], shape_B[2]) if len(shape_B) == 3 else (0, 0)
         if len(shape_A) == 3 and 1 in (shape_A[0], experts) and shape_A[1] == r:
             experts, rows = max(shape_A[0], experts), max(shape_A[0], experts) * r
@@ -98,19 +98,10 @@ class Stacks:
         return np.array(lora_A[expert % len(lora_A)]), np.array(lora_B[expert % len(lora_B)])
 
 
-def _is_narrow(shape_A: tuple[int, ...], shape_B: tuple[int, ...]) -> bool:
-    """Whether two stacks, (E, r, in) and (E, out, r), fit each other with an r no larger than the layer.
-
-    >>> _is_narrow((3, 768, 8), (3, 8, 768)), _is_narrow((3, 8, 768), (3, 768, 8))
-    (False, True)
-    """
-    return shape_A[1] == shape_B[2] <= max(shape_A[2], shape_B[1])
-
-
-def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:
+def turned_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape with its last two dimensions the other way round.
 
-    >>> _turned((8, 64, 4))
+    >>> turned_shape((8, 64, 4))
     (8, 4, 64)
     """
     return (*shape[:-2], shape[-1], shape[-2])

@@ -71,6 +71,15 @@ def fill(file: FileIO, raw: NDArray[np.generic]) -> bool:
     return True
 
 
+def _small(path: Path, most: int, what: str) -> bytes:
+    """All of a file that has at most so many bytes."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise AdapterError(path, f"{size:,} bytes are too many for {what}")
+        return file.read(size)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a small file.
 
@@ -81,11 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
     AdapterError
         It is too large, or :func:`parse_object` refuses it.
     """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MOST_JSON_BYTES:
-            raise AdapterError(path, f"{size:,} bytes are too many for a JSON file of an adapter")
-        return parse_object(file.read(size), path)
+    return parse_object(_small(path, MOST_JSON_BYTES, "a JSON file of an adapter"), path)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -98,11 +103,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     AdapterError
         It is too large, no such YAML, or has anchors, which a few bytes of can make a large thing.
     """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MOST_YAML_BYTES:
-            raise AdapterError(path, f"{size:,} bytes are too many for settings of a trainer")
-        data = file.read(size)
+    data = _small(path, MOST_YAML_BYTES, "settings of a trainer")
     if b"&" in data:
         raise AdapterError(path, "no plain YAML (it may have anchors)")
     import yaml  # few adapters have such a file beside them

@@ -25,6 +25,7 @@ from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.peft_config import alpha_for
 from lorarank.adapters.replacement import Replacement, is_plain, stacks
+from lorarank.adapters.stacks import turned_shape
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import FLOATS, Store
 from lorarank.adapters.tool_names import names_of
@@ -156,7 +157,7 @@ def _block(adapter: Adapter, store: Store, stack: Sequence[Replacement]) -> Bloc
         shape_A = (count, r, module.in_features) if len(tails[0]) == 3 else (count * r, module.in_features)
         shape_B = (count, module.out_features, r)
     shapes = [
-        (*shape[:-2], shape[-1], shape[-2]) if letter in module.transposed else shape
+        turned_shape(shape) if letter in module.transposed else shape
         for letter, shape in zip("AB", (shape_A, shape_B), strict=True)
     ]
     slots = [Slot(key, dtype, shape) for key, dtype, shape in zip(_keys(module), first.dtypes, shapes, strict=True)]
