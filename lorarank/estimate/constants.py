@@ -77,10 +77,13 @@ HIGHEST_RATE = 0.01
 """Learning rate above which no rank of any sweep of data/evidence/pairs did best."""
 
 FAR_OFF = 10
-"""Times that rate from which a given one is far off, however short trials come out beside it."""
+"""Times that rate from which a given one is far off, however short trials come out beside it. Chosen, not fitted: the
+probes at thirty times the best rate of data/evidence/refusals.json had up to 0.17, and their trials told all of them;
+one at 0.3 looked better than a tenth and ten times of it in four steps."""
 
 ROSE = 0.02
-"""By how much of itself the training loss must have risen to be said to: less is chance where nothing is learned."""
+"""By how much of itself the training loss must have risen to be said to: less is chance where nothing is learned (on
+data that the base knew it went from 1.036 to 1.038 at a good rate). Chosen, not fitted."""
 
 LEAST_OVER_FREQUENCIES = 0.05
 """Gain over token frequencies, in nats per token, up to which nothing but them was learned."""
