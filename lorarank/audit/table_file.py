@@ -19,6 +19,7 @@ from typing import IO, Any
 from lorarank.audit.rows import COUNTS, TEXTS, Layout, Row, Value
 from lorarank.errors import MissingExtraError, OptionError, ResourceError, RunError, SourceError, printable
 from lorarank.json_files import replaced
+from lorarank.locks import lock
 
 KINDS = (".csv", ".jsonl", ".parquet")
 JOURNAL = ".journal.jsonl"
@@ -103,16 +104,8 @@ class TableFile:
 
     def _lock(self) -> None:
         """Keep other processes out until this one has closed the file, however it ends."""
-        try:
-            import fcntl
-        except ImportError:  # of Unix alone
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            taken = not os.fstat(self._file.fileno()).st_nlink  # a journal that the other one has just done away with
-        except BlockingIOError:
-            taken = True
-        if taken:
+        mine = lock(self._file.fileno())
+        if not mine or not os.fstat(self._file.fileno()).st_nlink:  # a journal that the other has just done away with
             self._file.close()
             raise RunError(
                 self.path,

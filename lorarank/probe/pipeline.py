@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from accelerate import PartialState
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 
 from lorarank import runs
 from lorarank.errors import LorarankError, ResourceError
+from lorarank.locks import sole_writer
 from lorarank.probe import model as models
 from lorarank.probe import record
 from lorarank.probe.batches import out_of_memory
@@ -31,13 +33,14 @@ def run(options: ProbeOptions, *, report: Report, announce: Callable[[Plan], Non
     stages = Stages.open(options, material, writes=state.is_main_process)
     state.wait_for_everyone()
     try:
-        probe = UnfinishedProbe(options, material, plan, stages, report, tuple(command))
-        for replicate in range(options.replicates):
-            probe.trained(replicate)
-        if options.has_companion:
-            companion(probe)
-        if stages.writes:
-            record.write(probe)
+        with sole_writer(options.output, "probe") if stages.writes else nullcontext():
+            probe = UnfinishedProbe(options, material, plan, stages, report, tuple(command))
+            for replicate in range(options.replicates):
+                probe.trained(replicate)
+            if options.has_companion:
+                companion(probe)
+            if stages.writes:
+                record.write(probe)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise out_of_memory(material, str(error)) from None
     except LorarankError:

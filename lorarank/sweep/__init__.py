@@ -17,6 +17,7 @@ import lorarank
 from lorarank import ray_cluster
 from lorarank.errors import OptionError, RunError, printable
 from lorarank.json_files import SCHEMA, read_json, write_json
+from lorarank.locks import sole_writer
 from lorarank.probe import load_stage
 from lorarank.probe.progress import Report
 from lorarank.result import Result
@@ -108,7 +109,8 @@ def sweep(
         fan = fan_out(options)
     points = Points(bench, options.output, report, fan, announce)
     per_rank = sum(out + inner for out, inner in bench.targets.values())
-    found, tuning = search(points, options, per_rank)
+    with sole_writer(options.output, "sweep"):
+        found, tuning = search(points, options, per_rank)
     trained = [point for spot, point in points.found.items() if spot.rank > 0]
     packages = ("torch", "transformers", "peft", "accelerate", "numpy")
     result = Sweep(

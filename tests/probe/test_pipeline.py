@@ -294,6 +294,23 @@ def test_killed_without_warning_it_resumes_to_the_same_numbers(
     assert numbers(output) == numbers(finished.folder)
 
 
+def test_two_probes_do_not_share_a_folder(
+    finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    options = options_for(tiny_model, tiny_data, tmp_path / "run")
+    refused = []
+
+    def start_another(progress) -> None:
+        if progress.stage == "training" and progress.done == 3:
+            with pytest.raises(RunError, match=r"another probe is at work in it; .* Wait for it, or give another"):
+                probe(dataclasses.replace(options, resume=True))
+            refused.append(progress.done)
+
+    probe(options, report=start_another)
+    assert refused == [3]
+    assert numbers(options.output) == numbers(finished.folder)
+
+
 def test_a_checkpoint_cut_short_is_not_trusted(
     finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from lorarank import runs
 from lorarank.cli import main
-from lorarank.errors import ModelError
+from lorarank.errors import ModelError, RunError
 from lorarank.probe import probe
 from lorarank.probe.options import ProbeOptions
+from lorarank.probe.progress import Progress
 from lorarank.sweep import Sweep, SweepOptions, read, sweep
 
 TOKENS = 2_000
@@ -80,6 +81,20 @@ def test_the_command_prints_keeps_and_goes_on(tiny_model: Path, tiny_data: Path,
     assert again.stdout.splitlines()[0] == first.stdout.splitlines()[0]
     assert points(tmp_path / "s") == kept  # bit for bit, the point that was gone included
     assert read(tmp_path / "s").outcome == before.outcome
+
+
+def test_two_sweeps_do_not_share_a_folder(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    given = options(tiny_model, tiny_data, tmp_path / "s")
+    refused = []
+
+    def start_another(progress: Progress) -> None:
+        if not refused and progress.stage.startswith("r = 1"):
+            refused.append(progress.stage)
+            with pytest.raises(RunError, match="another sweep is at work in it"):
+                sweep(given)
+
+    assert sweep(given, report=start_another).points == 2
+    assert refused
 
 
 def test_ray_trains_the_same_points_side_by_side(
