@@ -63,15 +63,18 @@ class Audit(Result):
 
     @property
     def quantities(self) -> Mapping[str, float]:
-        """What ``--fail-if`` compares, see :data:`lorarank.audit.condition.QUANTITIES`; codes also under their name."""
-        first = self.reductions[0]
+        """What ``--fail-if`` compares, see :data:`lorarank.audit.condition.QUANTITIES`; codes also under their name.
+
+        Without a module that can be measured there is no ``norm``.
+        """
+        first, figures = self.reductions[0], self.whole.figures
         return {
             **counted(self.findings),
+            **({} if figures is None else {"norm": figures.norm}),
             "modules": self.whole.modules,
             "parameters": self.whole.parameters,
             "rank": self.whole.r[1],
             "keep": first.uniform,
-            "norm": self.whole.figures.norm if self.whole.figures is not None else 0.0,
             "reducible": first.saved,
             "idle": self.idle,
         }

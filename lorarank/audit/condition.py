@@ -9,6 +9,9 @@
 
 WORD is a quantity of :data:`QUANTITIES`, a code such as ``LR003`` or a code's name such as ``saturated``: the number of
 its findings. A word without a comparison asks whether it is above 0.
+
+Of a source that cannot be read no quantity is known but its findings, and of a fine-tune some are not: what is asked
+of those neither holds nor does its contrary.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lorarank.audit.codes import CODES
@@ -56,7 +59,8 @@ _WORDS_AND_SIGNS = (
     r"\s*(?:(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?%?|\.\d+%?)|(?P<word>[A-Za-z_]\w*)|(?P<sign>[<>=!]=?|[(),]))"
 )
 
-Test = Callable[[Mapping[str, float]], bool]
+Test = Callable[[Mapping[str, float]], bool | None]
+"""``None`` where what it asks for is not known."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ class Condition:
     >>> condition = Condition.parse("dead > 0 or reducible >= 50%")
     >>> condition.holds({"dead": 0, "reducible": 0.61})
     True
+    >>> unreadable = {"LR000": 1}
+    >>> [Condition.parse(text).holds(unreadable) for text in ("keep < 8", "not keep < 8", "keep < 8 or LR000")]
+    [False, False, True]
     """
 
     text: str
@@ -89,8 +96,8 @@ class Condition:
         return cls(text, test)
 
     def holds(self, values: Mapping[str, float]) -> bool:
-        """Whether it is true; ``values`` has a number for every word of :data:`WORDS` that occurs, 0 where it lacks."""
-        return self.test(values)
+        """Whether it is true of ``values``: a number for each word; codes that lack are 0, other quantities unknown."""
+        return self.test(values) is True
 
 
 class _Parser:
@@ -134,14 +141,14 @@ class _Parser:
         while (self.kind, self.value.lower()) == ("word", "or") or self.value == ",":
             self.step()
             parts.append(self.conjunction(depth))
-        return parts[0] if len(parts) == 1 else lambda values: any(part(values) for part in parts)
+        return parts[0] if len(parts) == 1 else lambda values: _whether(True, parts, values)
 
     def conjunction(self, depth: int) -> Test:
         parts = [self.item(depth)]
         while (self.kind, self.value.lower()) == ("word", "and"):
             self.step()
             parts.append(self.item(depth))
-        return parts[0] if len(parts) == 1 else lambda values: all(part(values) for part in parts)
+        return parts[0] if len(parts) == 1 else lambda values: _whether(False, parts, values)
 
     def item(self, depth: int) -> Test:
         if depth > DEEPEST:
@@ -158,7 +165,7 @@ class _Parser:
         if self.value.lower() == "not":
             self.step()
             negated = self.item(depth + 1)
-            return lambda values: not negated(values)
+            return lambda values: None if (held := negated(values)) is None else not held
         return self.comparison()
 
     def comparison(self) -> Test:
@@ -172,7 +179,7 @@ class _Parser:
             raise OptionError(f"--fail-if {self.text!r}", f"{self.value} is unknown", do=do)
         self.step()
         if self.value not in COMPARISONS:
-            return lambda values: values.get(word, 0.0) > 0
+            return _compared(word, operator.gt, 0.0)
         compare = COMPARISONS[self.step()]
         if self.kind != "number":
             raise self.error("expected a number")
@@ -180,4 +187,22 @@ class _Parser:
         number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         if not math.isfinite(number):
             raise OptionError(f"--fail-if {self.text!r}", f"{text} is too large")
-        return lambda values: compare(values.get(word, 0.0), number)
+        return _compared(word, compare, number)
+
+
+def _compared(word: str, compare: Callable[[float, float], bool], number: float) -> Test:
+    lacking = None if word in QUANTITIES else 0.0
+
+    def test(values: Mapping[str, float]) -> bool | None:
+        value = values.get(word, lacking)
+        return None if value is None else compare(value, number)
+
+    return test
+
+
+def _whether(settles: bool, parts: Sequence[Test], values: Mapping[str, float]) -> bool | None:
+    """``or`` of the parts, which one that is ``True`` settles; ``and``, which one that is ``False`` does."""
+    held = [part(values) for part in parts]
+    if settles in held:
+        return settles
+    return None if None in held else not settles

@@ -72,10 +72,11 @@ class _Sums:
         self.codes.update(code for code in CODES if values[code])
         self.unreadable += row["status"] != "ok"
         self.fine_tunes += row["format"] == FINE_TUNE
-        self.parameters += int(values["parameters"])
-        self.reducible += values["reducible"] * values["parameters"]
-        self.idle += values["idle"] * values["parameters"]
-        if row["status"] == "ok":
+        parameters = int(values.get("parameters", 0))
+        self.parameters += parameters
+        self.reducible += values.get("reducible", 0.0) * parameters
+        self.idle += values.get("idle", 0.0) * parameters
+        if "keep" in values:
             self.ranks[int(values["keep"])] += 1
         if self.options.condition is not None and self.options.condition.holds(values):
             self.failed += 1

@@ -93,15 +93,17 @@ class Layout:
 
 
 def quantities(row: Row) -> dict[str, float]:
-    """What ``--fail-if`` compares, from a row: see :data:`lorarank.audit.condition.QUANTITIES`."""
-    values = {name: float(row[name] or 0) for name in ("modules", "parameters", "norm", "keep", "reducible", "idle")}
+    """What ``--fail-if`` compares, from a row: see :data:`lorarank.audit.condition.QUANTITIES`; none that it lacks."""
+    same = ("modules", "parameters", "norm", "keep", "reducible", "idle")
+    named = {"rank": row["r_max"], **{name: row[name] for name in same}}
+    values = {name: float(value) for name, value in named.items() if value is not None}
     by_name = {code.name: float(row[code.name] or 0) for code in CODES.values()}
     by_code = {code.code: by_name[code.name] for code in CODES.values()}
     levels = {
         f"{level}s": sum(by_code[code.code] for code in CODES.values() if code.level == level)
         for level in (codes.ERROR, codes.WARNING, codes.NOTE)
     }
-    return values | by_name | by_code | levels | {"rank": float(row["r_max"] or 0), "findings": sum(by_code.values())}
+    return values | by_name | by_code | levels | {"findings": sum(by_code.values())}
 
 
 def _problem(result: Measured) -> str:

@@ -48,6 +48,26 @@ def test_what_it_says(text: str, holds: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("keep < 4", False),
+        ("keep >= 4", False),
+        ("not keep < 4", False),
+        ("not keep", False),
+        ("keep < 4 or dead", True),
+        ("dead or keep < 4", True),
+        ("keep < 4 and dead", False),
+        ("not (keep < 4 and dead)", False),
+        ("not (keep < 4 and nan)", True),
+        ("not (keep < 4 or nan)", False),
+        ("nan == 0", True),
+    ],
+)
+def test_what_is_not_known_neither_holds_nor_does_its_contrary(text: str, holds: bool) -> None:
+    assert Condition.parse(text).holds(VALUES) is holds
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",

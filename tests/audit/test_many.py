@@ -153,6 +153,8 @@ def test_every_source_is_a_row_and_is_done_once(zoo: Path, tmp_path: Path, name:
     assert sorted(row["source"] for row in rows) == sorted(sources)
     assert [row["status"] for row in rows].count("ok") == 4
     assert audit_many(sources, output).earlier == 5
+    for condition in ("keep < 1000", "not keep > 1000"):  # the one that cannot be read has no keep rank
+        assert audit_many(sources, output, AuditOptions(fail_if=condition)).failed == 4
     assert read(output) == rows
     assert not output.with_name(name + JOURNAL).exists()
 
