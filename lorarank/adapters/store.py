@@ -15,6 +15,9 @@ from lorarank.errors import AdapterError
 INDEX_SUFFIX = ".safetensors.index.json"
 """What the index of safetensors shards is called after."""
 
+PICKLES_INDEX = ".bin.index.json"
+"""That of shards as torch writes them, of whole models alone."""
+
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pth.lora")
 """Of files as torch writes them; the last is LitGPT's for an adapter."""
 
@@ -24,7 +27,7 @@ SUFFIXES = (".safetensors", INDEX_SUFFIX, ".gguf", *TORCH_SUFFIXES)
 
 @dataclass(frozen=True)
 class Shards:
-    """Tensors spread over several safetensors files beside their index.
+    """Tensors spread over several files of one kind beside their index.
 
     Attributes
     ----------
@@ -35,7 +38,7 @@ class Shards:
 
     path: Path
     tensors: Mapping[str, StoredTensor]
-    homes: Mapping[str, SafetensorsFile] = field(repr=False)
+    homes: Mapping[str, Store] = field(repr=False)
 
     @classmethod
     def open(cls, path: Path) -> Shards:
@@ -50,16 +53,19 @@ class Shards:
             The index or a shard cannot be read.
         AdapterError
             One of them is damaged, or they contradict each other.
+        MissingExtraError
+            They are torch's, which is not installed.
         """
+        kind = ".bin" if path.name.endswith(PICKLES_INDEX) else ".safetensors"
         where: dict[str, Any] | None = read_json(path).get("weight_map")
         if not isinstance(where, dict) or not where:
             raise AdapterError(path, "lacks its weight_map", do="download it again")
         for key, name in where.items():
-            if not _is_plain(name):
-                raise AdapterError(f"{path}: {key}", f"{name!r} is no plain name of a safetensors file beside it")
-        homes: dict[str, SafetensorsFile] = {}
+            if not _is_plain(name, kind):
+                raise AdapterError(f"{path}: {key}", f"{name!r} is no plain name of a {kind} file beside it")
+        homes: dict[str, Store] = {}
         for name in sorted(set(where.values())):
-            shard = SafetensorsFile.open(path.with_name(name))
+            shard = open_store(path.with_name(name))
             for key in shard.tensors:
                 if key in homes:
                     raise AdapterError(f"{path}: {key}", f"stored twice, in {homes[key].path.name} and in {name}")
@@ -82,7 +88,7 @@ def open_store(path: Path) -> Store:
     SourceError, AdapterError, MissingExtraError
         See the kinds of file.
     """
-    if path.name.endswith(INDEX_SUFFIX):
+    if path.name.endswith((INDEX_SUFFIX, PICKLES_INDEX)):
         return Shards.open(path)
     if path.suffix == ".safetensors":
         return SafetensorsFile.open(path)
@@ -97,10 +103,10 @@ def open_store(path: Path) -> Store:
     raise AdapterError(path, "no file of tensors that is read here", do=f"name a file of {', '.join(SUFFIXES)}")
 
 
-def _is_plain(name: Any) -> bool:
-    """Whether it is the name of a safetensors file in the same folder, on any system.
+def _is_plain(name: Any, kind: str) -> bool:
+    """Whether it is the name of a file of that kind in the same folder, on any system.
 
-    >>> [_is_plain(name) for name in ("a-1-of-2.safetensors", "../a.safetensors", "/a.safetensors", "c:a.safetensors")]
-    [True, False, False, False]
+    >>> [_is_plain(name, ".bin") for name in ("a-1-of-2.bin", "../a.bin", "/a.bin", "c:a.bin", "a.safetensors")]
+    [True, False, False, False, False]
     """
-    return isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\:\0")
+    return isinstance(name, str) and name.endswith(kind) and not set(name) & set("/\\:\0")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lorarank.adapters.components import PARTS
-from lorarank.adapters.store import INDEX_SUFFIX, open_store
+from lorarank.adapters.store import INDEX_SUFFIX, PICKLES_INDEX, open_store
 from lorarank.adapters.tensors import Store
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, ModelError, SourceError
@@ -18,16 +18,15 @@ STEMS = ("model", "diffusion_pytorch_model")
 FILES = tuple(f"{stem}{suffix}" for stem in STEMS for suffix in (".safetensors", INDEX_SUFFIX))
 """In the order in which they look for them."""
 
-PICKLE = "pytorch_model.bin"
+PICKLES = ("pytorch_model.bin", f"pytorch_model{PICKLES_INDEX}")
 """Where there is no safetensors file."""
-
-SHARDED_PICKLES = f"{PICKLE}.index.json"
 
 PIPELINE = "model_index.json"
 
 CONFIG = "config.json"
 
 HUB_FILES = [CONFIG, "*.safetensors", f"*{INDEX_SUFFIX}"]
+HUB_PICKLES = [*PICKLES, "pytorch_model-*.bin"]
 
 
 def open_weights(path: Path) -> Store:
@@ -48,15 +47,14 @@ def open_weights(path: Path) -> Store:
     others = sorted(path.glob("*.safetensors"))
     if len(others) == 1:
         return open_store(others[0])
-    if not others and (path / PICKLE).is_file():
-        return open_store(path / PICKLE)
+    pickles = [path / name for name in PICKLES if (path / name).is_file()]
+    if pickles and not others:
+        return open_store(pickles[0])
     if (path / PIPELINE).is_file():
         part = next((part for part in PARTS if (path / part).is_dir()), "unet")
         raise ModelError(path, "a pipeline of several models", do=f"name the folder of one, like {path / part}")
     if len(others) > 1:
         raise ModelError(path, f"{len(others):,} safetensors files, and none is {FILES[0]}", do="name one of them")
-    if (path / SHARDED_PICKLES).is_file():
-        raise ModelError(path, f"its weights are in shards of {PICKLE}", do="save the model as safetensors")
     raise ModelError(path, f"has neither {FILES[0]} nor {FILES[1]}", do="save the model as safetensors")
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lorarank.adapters.peft_experts import MOST_EXPERTS
 from lorarank.adapters.tensors import FLOATS, Numbers, Store, StoredTensor
 from lorarank.errors import ModelError, ResourceError
-from lorarank.fine_tune.files import HUB_FILES, PICKLE, open_weights, read_config
+from lorarank.fine_tune.files import HUB_FILES, HUB_PICKLES, open_weights, read_config
 from lorarank.fine_tune.pairing import pair_names
 from lorarank.fine_tune.rounding import rounding_norm
 from lorarank.layer_kinds import conv1d_keys, kind_of
@@ -199,7 +199,7 @@ def open_models(base: str | Path, tuned: str | Path) -> Models:
     ModelError
         No safetensors files, or nothing that both have.
     """
-    paths = [locate(model, allow_patterns=HUB_FILES, last_resort=[PICKLE]) for model in (base, tuned)]
+    paths = [locate(model, allow_patterns=HUB_FILES, last_resort=HUB_PICKLES) for model in (base, tuned)]
     first, second = (open_weights(path) for path in paths)
     config: Mapping[str, Any] = next((one for one in map(read_config, paths) if one.get("model_type")), {})
     names = pair_names(first.tensors, second.tensors)

@@ -72,7 +72,7 @@ def test_shards_of_any_layout(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="one shard of several"):
         adapters.open(tmp_path / homes["unet.q.lora_A.weight"])
     index.write_text(json.dumps({"weight_map": dict.fromkeys(PAIR, "../a.safetensors")}))
-    with pytest.raises(AdapterError, match="no plain name of a safetensors file beside it"):
+    with pytest.raises(AdapterError, match="is no plain name of a"):
         adapters.open(tmp_path)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lorarank.errors import ModelError
+from lorarank.errors import AdapterError, ModelError
 from lorarank.fine_tune import compare_models, extract
 
 Changed = Callable[..., tuple[Path, Path]]
@@ -43,12 +43,28 @@ def test_a_pickle_is_read_where_there_is_nothing_else(changed: Changed) -> None:
     assert len(compare_models(base, tuned).updates) == 2
 
 
+def test_pickles_in_shards_are_read_where_there_is_nothing_else(changed: Changed) -> None:
+    torch = pytest.importorskip("torch")
+    base, tuned = changed(SHAPES)
+    before = compare_models(base, tuned)
+    where = {}
+    for index, (key, tensor) in enumerate(load_file(tuned / "model.safetensors").items(), start=1):
+        where[key] = f"pytorch_model-0000{index}-of-00002.bin"
+        torch.save({key: torch.from_numpy(tensor)}, tuned / where[key])
+    (tuned / "model.safetensors").unlink()
+    (tuned / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    assert [update.norm for update in compare_models(base, tuned).updates] == [one.norm for one in before.updates]
+    where[Q] = "../pytorch_model.bin"
+    (tuned / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    with pytest.raises(AdapterError, match=r"q_proj\.weight: '.*' is no plain name of a \.bin file"):
+        compare_models(base, tuned)
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         (("model_index.json", "unet/x"), r"a pipeline of several models\. Name the folder of one, like .*/unet"),
         (("a.safetensors", "b.safetensors"), r"2 safetensors files, and none is model\.safetensors\. Name one of them"),
-        (("pytorch_model.bin.index.json",), r"its weights are in shards of pytorch_model\.bin\. Save the model as"),
         (("x.txt",), r"has neither model\.safetensors nor model\.safetensors\.index\.json"),
     ],
 )
