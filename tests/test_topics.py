@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from lorarank import runs
 from lorarank.audit import CODES
 from lorarank.cli import COMMANDS, main
 from lorarank.errors import OptionError
@@ -169,11 +170,19 @@ def test_what_topics_say_is_what_was_measured() -> None:
             assert sentence in read(name), (name, sentence)
 
 
-def test_troubleshooting_and_the_readme_know_every_code() -> None:
+def test_the_codes_are_found_from_troubleshooting_and_the_readme() -> None:
     codes = list(CODES)
-    assert f"The codes {codes[0]} to {codes[-1]} are in the README." in read("troubleshooting")
+    assert f"`lorarank help findings` has the codes {codes[0]} to {codes[-1]}." in read("troubleshooting")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| (LR\d+) \|", readme, flags=re.MULTILINE) == codes
+    assert f"Findings have codes, {codes[0]} to {codes[-1]}, " in readme
+    assert "`lorarank help findings`" in readme
+    assert re.findall(r"^\| (LR\d+) \|", read("findings"), flags=re.MULTILINE) == codes
+
+
+def test_the_files_of_a_run_are_all_named() -> None:
+    (told,) = (line for line in read("formats").splitlines() if line.startswith("**A run folder**"))
+    files = {value for name, value in vars(runs).items() if name.isupper() and "." in str(value)} - {runs.PROGRESS}
+    assert files == set(re.findall(r"`([\w.]+\.\w+)`", told))
 
 
 DEFINITIONS = {"90 %", "1 %", "`90%`", "`95%`", "`99%`"}

@@ -18,6 +18,7 @@ TOPICS = {
     "evidence": "What the answer rests on, and how good it is.",
     "qlora": "Probing and training on a base in 4 bits.",
     "formats": "Adapters, data, configurations and run folders.",
+    "findings": "The codes of an audit, and what --fail-if asks.",
     "security": "Files from strangers, and what never happens with them.",
     "scaling-out": "Large models, clusters, adapters by the thousand.",
     "troubleshooting": "Exit codes, refusals, memory, and what to try.",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 from lorarank.audit.codes import CODES
 from lorarank.audit.condition import QUANTITIES, WORDS, Condition
 from lorarank.errors import OptionError
+from lorarank.topics import read
 
 VALUES = {"dead": 2.0, "LR002": 2.0, "reducible": 0.6, "rank": 16.0}
 
@@ -112,8 +111,8 @@ def test_names_are_unique() -> None:
     assert len(WORDS) == len(QUANTITIES) + 2 * len(CODES)
 
 
-def test_the_readme_documents_every_code_and_quantity() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_help_tells_every_code_and_quantity() -> None:
+    told = read("findings")
     for code in CODES.values():
-        assert f"| {code.code} | `{code.name}` | {code.level} | {code.meaning} |" in readme
-    assert all(f"`{name}`" in readme for name in QUANTITIES)
+        assert f"| {code.code} | `{code.name}` | {code.level} | {code.meaning} |" in told
+    assert all(f"- `{name}`: {meaning}\n" in told for name, meaning in QUANTITIES.items())
