@@ -10,13 +10,11 @@ from __future__ import annotations
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.attention_names import PEFT
 from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.components import COMFY
 from lorarank.adapters.diffusers import read_plain
 
 HUB_FILES = ("*[lL][oO][rR][aA]*.safetensors",)
 """What is fetched of an adapter on the hub."""
-
-COMFY = "diffusion_model."
-"""How names of tensors begin in ComfyUI's checkpoints of diffusion models."""
 
 UNSCALED = "No alpha is stored: scaling 1, as ComfyUI and diffusers load it."
 

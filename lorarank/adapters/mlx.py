@@ -19,7 +19,7 @@ from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.factors import assemble, build, factor_shape, turned
 from lorarank.adapters.foreign import refuse_other_methods
-from lorarank.adapters.named_factors import by_side, collect
+from lorarank.adapters.named_factors import Role, by_side, collect
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, usable_alpha
 from lorarank.adapters.stacks import Stacks
 from lorarank.adapters.store import TORCH_SUFFIXES
@@ -29,6 +29,10 @@ HUB_FILES = (FILE_NAME, "adapters.safetensors")
 """What is fetched of an adapter on the hub."""
 
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])")
+
+FUSED = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])\.(?P<part>[0-9]{1,3})")
+"""A factor of one part of a fused projection, whose lists MLX saves (``FusedLoRALinear`` in ``mlx_lm/models/afm7.py``):
+the parts' updates lie one below the other."""
 
 VISION_FACTOR = re.compile(r"(?P<module>.+)\.(?:lora_)?(?P<side>[ABab])")
 """In a file of MLX-VLM's."""
@@ -57,8 +61,17 @@ DATED = ("fine_tune_type", "num_layers")
 """Fields that configurations have since September 2024."""
 
 
-role_of = by_side(FACTOR)
-"""What a tensor is, by its name."""
+_of_a_layer, _of_a_part = by_side(FACTOR), by_side(FUSED)
+
+
+def role_of(key: str) -> Role | None:
+    """What a tensor is, by its name; a part of a fused projection counts as a module.
+
+    >>> role_of("qkv_proj.lora_a"), role_of("qkv_proj.lora_b.2")
+    (('qkv_proj', 'A'), ('qkv_proj.2', 'B'))
+    """
+    part = _of_a_part(key)
+    return _of_a_layer(key) if part is None else (f"{part[0]}.{key.rpartition('.')[2]}", part[1])
 
 
 def recognises(candidate: Candidate) -> bool:

@@ -19,7 +19,7 @@ from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.guessed_pairs import ANY_WORD, guessed, role_by_words
 from lorarank.adapters.named_factors import Named, collect
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, OTHER_METHOD, usable_alpha
-from lorarank.adapters.peft_keys import FACTOR, PREFIX, pair, refuse_beside, without_wrappers
+from lorarank.adapters.peft_keys import FACTOR, ROOT, pair, refuse_beside, without_wrappers
 from lorarank.adapters.stacks import Stacks
 from lorarank.adapters.tensors import Store, read_number
 from lorarank.adapters.tool_names import names_of
@@ -233,7 +233,7 @@ def _refuse_bottlenecks(store: Store, found: Sequence[Named]) -> None:
 def _of_peft(candidate: Candidate) -> tuple[list[Named], tuple[str, ...]]:
     store = candidate.tensors
     pairs, others = pair(store.tensors, str(store.path), candidate.member)
-    alphas = {PREFIX.sub("", ALPHA.sub("", key), count=1): key for key in others if ALPHA.search(key)}
+    alphas = {ALPHA.sub("", key).replace(ROOT, "", 1): key for key in others if ALPHA.search(key)}
     found = [Named(without_wrappers(one.module), one.A, one.B, alpha=alphas.get(one.module)) for one in pairs]
     used = {one.alpha for one in found}
     return found, tuple(key for key in others if key not in used)

@@ -9,20 +9,26 @@ from math import prod
 from pathlib import Path
 
 from lorarank.adapters.adapter import Adapter, LoraModule, Stored
+from lorarank.adapters.attention_names import PEFT as FACTOR
 from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
+from lorarank.adapters.components import COMFY, LANGUAGE, ROOTS
 from lorarank.adapters.factors import KINDS, MOST_SPREAD, dtype_of, factor_shape, spread
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.named_factors import Named
 from lorarank.adapters.patterns import first_matches
 from lorarank.adapters.peft_config import FILE_NAME, SWIFT, PeftConfig, read_config, scaling
 from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter, Stacks, parameters_of
-from lorarank.adapters.peft_keys import Pair, pair, without_wrappers
+from lorarank.adapters.peft_keys import ROOT, Pair, pair, without_wrappers
 from lorarank.adapters.stacks import Stacks as LooseStacks
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import Store, read_finite
+from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, printable
 
-HUB_FILES = (FILE_NAME, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
+AUTOMODEL = "automodel_peft_config.json"
+"""What NeMo Automodel lays beside PEFT's configuration."""
+
+HUB_FILES = (FILE_NAME, AUTOMODEL, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
 """What is fetched of an adapter on the hub."""
 
 MOST_LISTED = 5
@@ -33,12 +39,22 @@ def recognises(candidate: Candidate) -> bool:
     path = candidate.path
     if path.suffix == ".safetensors" and not path.name.startswith("adapter_model") and path.is_file():
         # another tool's file may lie beside a configuration, whose scaling is none of its
-        return candidate.config is not None and any("base_model.model." in key for key in candidate.keys)
+        return candidate.config is not None and any(ROOT in key for key in candidate.keys)
     if candidate.config is not None and candidate.store is not None:
         config = candidate.settings
         if "peft_type" not in config and config.get(SWIFT) == "LORA":
             return False  # bare factors, which are read as such
+        if config.get("r") == config.get("lora_alpha") and _is_of_a_pipeline(candidate):
+            return False
     return candidate.config is not None or candidate.path.name == FILE_NAME or bool(_shards(candidate.folder))
+
+
+def _is_of_a_pipeline(candidate: Candidate) -> bool:
+    """Whether names begin as ComfyUI and diffusers have them, and none as PEFT does: diffusion-pipe lays PEFT's
+    configuration beside such a file, and nothing that loads it looks there (tdrussell/diffusion-pipe
+    ``models/base.py``, ``save_adapter``). Its alpha is r, which is what they take it for."""
+    named = candidate.has(FACTOR, (COMFY, *ROOTS)) and not any(map(LANGUAGE.match, candidate.keys))
+    return named and not any(ROOT in key for key in candidate.keys)
 
 
 def read(candidate: Candidate) -> Adapter:
@@ -62,7 +78,15 @@ def read(candidate: Candidate) -> Adapter:
     if not pairs:
         first = ", ".join(others[:3]) or "none"
         raise AdapterError(store.path, f"holds no lora_A and lora_B among its {len(others)} tensors ({first})")
+    pairs, placeholders = _filled(store, pairs)
+    if config.target_parameters:
+        _check_ranks_of_experts(candidate)
     built, notes = modules(store, config, pairs)
+    if placeholders:
+        notes.append(
+            f"{len(placeholders) // 2} pairs of factors are empty, like {printable(placeholders[0])}, and say nothing: "
+            "Tinker leaves such for projections that a model's experts do not have."
+        )
     if candidate.path.is_dir():
         notes += _siblings(candidate.folder)
     return Adapter(
@@ -71,10 +95,31 @@ def read(candidate: Candidate) -> Adapter:
         base_model=config.base_model,
         config=config.raw,
         modules=tuple(built),
-        carried=tuple(others),
+        carried=(*others, *placeholders),
         notes=config.notes + tuple(notes),
         store=store,
     )
+
+
+def _filled(store: Store, pairs: list[Pair]) -> tuple[list[Pair], list[str]]:
+    """The pairs that hold anything, and the keys of the others; all of them where none does, which is an error then."""
+    empty = [one for one in pairs if store.tensors[one.A].size == store.tensors[one.B].size == 0]
+    if len(empty) == len(pairs):
+        return pairs, []
+    return [one for one in pairs if one not in empty], [key for one in empty for key in (one.A, one.B)]
+
+
+def _check_ranks_of_experts(candidate: Candidate) -> None:
+    """Refuse experts whose rank is not the configuration's: NeMo Automodel's ``moe_rank_scaling`` divides it by the
+    number of experts that a token goes to (NVIDIA-NeMo/Automodel ``nemo_automodel/components/_peft/lora.py``)."""
+    path = candidate.folder / AUTOMODEL
+    if path.is_file() and read_json(path).get("moe_rank_scaling") is True:
+        raise AdapterError(
+            path,
+            "moe_rank_scaling: the experts have another r than adapter_config.json says",
+            why="which, and so their scaling, is stored nowhere, and PEFT cannot load it either",
+            do="merge it with NeMo Automodel",
+        )
 
 
 def _without_weights(candidate: Candidate) -> AdapterError:

@@ -56,7 +56,7 @@ def parameters_of(
             wrapped.setdefault(without_wrappers(pair.module), []).append(pair)
     found: dict[Pair, Parameter] = {}
     for module, levels in wrapped.items():
-        names = _targeted(module, target_parameters)
+        names = _targeted(module, target_parameters, len(levels))
         if not names or any(_ends(module, target) for target in target_modules):
             continue
         levels.sort(key=lambda pair: -pair.module.count(".base_layer"))  # innermost first
@@ -68,9 +68,16 @@ def parameters_of(
     return found
 
 
-def _targeted(module: str, target_parameters: Sequence[str]) -> list[str]:
-    targets = (target.rpartition(".") for target in target_parameters)
-    return list(dict.fromkeys(name for parent, _, name in targets if not parent or _ends(module, parent)))
+def _targeted(module: str, target_parameters: Sequence[str], levels: int) -> list[str]:
+    """Names that may be of a module's parameters: those behind its own name, where they are as many as its wrappers.
+
+    >>> _targeted("mlp.gate", ["gate_up_proj", "down_proj", "gate.weight"], 1)  # of "all-linear", in PEFT 0.21
+    ['weight']
+    """
+    targets = [target.rpartition(".") for target in target_parameters]
+    own = dict.fromkeys(name for parent, _, name in targets if parent and _ends(module, parent))
+    any_module = dict.fromkeys(name for parent, _, name in targets if not parent or _ends(module, parent))
+    return list(own if len(own) == levels else any_module)
 
 
 def _ends(module: str, target: str) -> bool:

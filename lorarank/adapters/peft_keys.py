@@ -19,8 +19,8 @@ LIKE_A_FACTOR = re.compile(r"(?:^|\.)lora_(?:embedding_)?[AB](?:\.|$)")
 """A name that must be understood: leaving a factor out would be a wrong answer, not a partial one."""
 
 BESIDE = re.compile(
-    r"\.(?:loranew_\w+|lora_(?!(?:A|B|embedding_A|embedding_B|magnitude_vector|bias|alpha|monteclora_\w+)(?:\.|$))\w+)"
-    r"(?:\.[^.]+)?(?:\.weight)?$"
+    r"\.(?:loranew_\w+|lora_(?!(?:A|B|embedding_A|embedding_B|magnitude_vector|bias|alpha|(?:monteclora|velora)_\w+)"
+    r"(?:\.|$))\w+)(?:\.[^.]+)?(?:\.weight)?$"
 )
 """A tensor that PEFT stores beside no LoRA: forks put a matrix between the factors, or a second pair beside them. What
 a name begins with is a module, ``lora_unet_`` among them."""
@@ -28,7 +28,7 @@ a name begins with is a module, ``lora_unet_`` among them."""
 WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.")
 """Path components that FSDP, torch.compile and activation checkpointing put in."""
 
-PREFIX = re.compile(r"base_model\.model\.")
+ROOT = "base_model.model."
 """What PEFT puts before the path of a module."""
 
 PARALLEL = re.compile(r"(?:module\.)+")
@@ -88,7 +88,7 @@ def pair(keys: Iterable[str], where: str, member: str | None = None) -> tuple[li
             continue
         side = (match["linear"] or match["embedding"])[-1]
         module = WRAPPER.sub("", match["module"])
-        module = PREFIX.sub("", PARALLEL.sub("", module, count=1) if parallel else module, count=1)
+        module = (PARALLEL.sub("", module, count=1) if parallel else module).replace(ROOT, "", 1)
         sides = found.setdefault((module, match["embedding"] is not None), {})
         if side in sides:
             raise AdapterError(f"{where}: {key}", f"the same factor is stored as {sides[side]} too")

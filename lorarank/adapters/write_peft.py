@@ -20,18 +20,20 @@ from lorarank.adapters.layout import Block, Layout, Raw, Slot, downcast
 from lorarank.adapters.magnitudes import MAGNITUDE, magnitude, magnitude_keys, stem
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.peft_config import RESIDUAL_INITS, alpha_for
-from lorarank.adapters.peft_keys import FACTOR, WRAPPER
+from lorarank.adapters.peft_keys import FACTOR, ROOT, WRAPPER
 from lorarank.adapters.replacement import Replacement, is_plain, kernel, stacked, stacks
 from lorarank.adapters.verbatim import copied, kept_metadata
 from lorarank.errors import AdapterError
-
-ROOT = "base_model.model."
-"""What PEFT puts before the path of a module."""
 
 WRAPPED_ROOT = re.compile(r"^(?:(?:module\.)*base_model\.model\.)?")
 """The same in a stored name; ``module.`` is of data-parallel training."""
 
 WEIGHTS = "adapter_model.safetensors"
+
+EXPERT = re.compile(r"(?:^|\.)experts\.[0-9]+\.")
+"""In the path of a module of one expert, where experts are modules. As PEFT 0.21 loads them into transformers 5, which
+stacks them, it gives all of them the ``r`` and ``lora_alpha`` of the configuration, whatever patterns say
+(``_convert_peft_config_moe`` in ``peft.utils.transformers_weight_conversion``)."""
 
 COUNTED = re.compile(r"\.parameter_\d+$")
 """The end of a name that only counts the wrappers of a module; see :mod:`lorarank.adapters.peft_experts`."""
@@ -70,6 +72,21 @@ def pattern_path(module: LoraModule) -> str:
         parts = module.name.split(".")
         return ".".join(parts if module.expert is None else [*parts[:-2], parts[-1]])
     return path_of(module).partition(".base_layer")[0]
+
+
+def shared_ranks(modules: Sequence[LoraModule]) -> list[str]:
+    """For each module what it shares its rank with: experts that are modules with one another, where they do so now.
+
+    >>> def module(name: str, r: int) -> LoraModule:
+    ...     return LoraModule(name, "linear", r, 1, 1, 1.0, "float32", 2, (name, name), read=lambda: (None, None))
+    >>> shared_ranks([module("q", 2), module("experts.0.up", 2), module("experts.1.up", 2)])
+    ['q', 'experts', 'experts']
+    >>> shared_ranks([module("experts.0.up", 2), module("experts.1.up", 4)])
+    ['experts.0.up', 'experts.1.up']
+    """
+    paths = [pattern_path(module) for module in modules]
+    one = len({module.r for module, path in zip(modules, paths, strict=True) if EXPERT.search(path)}) == 1
+    return ["experts" if one and EXPERT.search(path) else path for path in paths]
 
 
 def staying(adapter: Adapter) -> frozenset[str]:
@@ -245,8 +262,9 @@ def _config(adapter: Adapter, replacements: Sequence[Replacement], paths: Paths,
 
 
 def _patterns(adapter: Adapter, settings: Mapping[str, Setting]) -> dict[str, Any]:
-    """``r`` and ``lora_alpha`` most modules have, and patterns for the others."""
-    (r, alpha), _ = max(Counter(settings.values()).items(), key=lambda item: (item[1], item[0]))
+    """``r`` and ``lora_alpha`` most modules have, or most experts, and patterns for the others."""
+    experts = [found for path, found in settings.items() if EXPERT.search(path)]
+    (r, alpha), _ = max(Counter(experts or settings.values()).items(), key=lambda item: (item[1], item[0]))
     others = {path: found for path, found in settings.items() if found != (r, alpha)}
     for path in others:
         if COUNTED.search(path):

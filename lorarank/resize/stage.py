@@ -21,7 +21,7 @@ from lorarank.adapters.replacement import Replacement, core_key, shared_by, stor
 from lorarank.adapters.tensors import BLOCKED, SMALL_FLOATS
 from lorarank.adapters.write import BAKED, FORMATS, STORED, lay_out
 from lorarank.adapters.write_kohya import has_other_names
-from lorarank.adapters.write_peft import pattern_path, staying
+from lorarank.adapters.write_peft import shared_ranks, staying
 from lorarank.adapters.write_stored import COMPLETE
 from lorarank.errors import NumericsError, OptionError
 from lorarank.module_names import module_type
@@ -98,7 +98,7 @@ def resize(source: Source, output: str | Path, options: ResizeOptions, *, comman
     opened = _open(source, options)
     adapter = opened.adapter
     spectra = measure(adapter, metric=options.metric, moments=opened.moments)
-    labels = [pattern_path(m) if adapter.format == "peft" else shared_by(m) for m in adapter.modules]
+    labels = shared_ranks(adapter.modules) if adapter.format == "peft" else list(map(shared_by, adapter.modules))
     complete = opened.form == adapter.format and opened.form in COMPLETE
     stay = frozenset(module.name for module in adapter.modules) if complete else staying(adapter)
     groups, homes = grouped(spectra, labels, [module.name in stay for module in adapter.modules])

@@ -275,6 +275,28 @@ def test_stacked_experts(tmp_path: Path) -> None:
     assert adapter.parameters == stored
 
 
+def test_all_linear_of_a_mixture_of_experts(tmp_path: Path) -> None:
+    """PEFT turns it into bare names of parameters, but for the router's, and a pattern for the fused projection."""
+    peft_model = save(mixtral(), tmp_path, LoraConfig(r=2, lora_alpha=3, target_modules="all-linear"))
+    written = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert set(written["target_parameters"]) == {"gate_up_proj", "down_proj", "gate.weight"}
+    assert written["rank_pattern"]
+    adapter = adapters.open(tmp_path)
+    assert adapter.notes == ()
+    wrappers = {
+        name.removeprefix("base_model.model.").replace(".base_layer", "") + f".{module.parameter_name}": module
+        for name, module in peft_model.named_modules()
+        if hasattr(module, "parameter_name")
+    }
+    parameters = [module for module in adapter.modules if module.kind == "parameter"]
+    assert len(parameters) == 2 * (1 + 2 * 3)
+    for module in parameters:
+        whole = module.name.replace(f".experts.{module.expert}.", ".experts.")
+        expected = wrappers[whole].get_delta_weight("default").detach().numpy()
+        expected = expected if module.expert is None else expected[module.expert]
+        np.testing.assert_allclose(delta(module), expected, rtol=1e-12, err_msg=module.name)
+
+
 def test_one_flat_parameter(tmp_path: Path) -> None:
     config = LoraConfig(r=2, lora_alpha=3, target_modules=[], target_parameters=["mlp.gate.weight"])
     peft_model = save(mixtral(), tmp_path, config)

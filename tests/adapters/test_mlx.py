@@ -46,6 +46,17 @@ def opened(make_file: Make) -> Callable[..., Adapter]:
 Open = Callable[..., Adapter]
 
 
+def test_the_parts_of_a_fused_projection_are_modules(opened: Open) -> None:
+    parts = [(normal(6, 4, seed=i), normal(4, out, seed=9 + i)) for i, out in enumerate((8, 2, 2))]
+    fused = "model.layers.0.self_attn.qkv_proj"
+    tensors = {f"{fused}.lora_{s}.{i}": x for i, pair in enumerate(parts) for s, x in zip("ab", pair, strict=True)}
+    adapter = opened(PLAIN | tensors)
+    assert [module.name for module in adapter.modules] == [Q, *(f"{fused}.{i}" for i in range(3))]
+    for module, (lora_a, lora_b) in zip(adapter.modules[1:], parts, strict=True):
+        lora_A, lora_B = module.read()
+        np.testing.assert_allclose(module.scaling * lora_B @ lora_A, 20 * (lora_a @ lora_b).T, rtol=1e-4)
+
+
 def test_a_linear_layer(opened: Open) -> None:
     adapter = opened(PLAIN)
     (module,) = adapter.modules

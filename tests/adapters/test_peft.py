@@ -54,6 +54,50 @@ def test_a_prefix_of_some_modules_is_part_of_their_names(make_folder: Make) -> N
     assert [module.name for module in adapters.open(make_folder(tensors)).modules] == ["module.q", "q"]
 
 
+def test_what_changes_nothing_is_carried(make_folder: Make) -> None:
+    """PEFT's VeLoRA compresses activations in training, and Tinker leaves empty factors for what experts lack."""
+    filled = {"base_model.model.q.lora_A.weight": A, "base_model.model.q.lora_B.weight": B}
+    beside = {"base_model.model.q.lora_velora_embed": np.ones(6, np.float32)}
+    adapter = adapters.open(make_folder(filled | beside))
+    assert (len(adapter.modules), adapter.carried, adapter.notes) == (1, tuple(beside), ())
+    empty = {f"base_model.model.experts.w3.lora_{side}.weight": np.zeros(0, np.float32) for side in "AB"}
+    adapter = adapters.open(make_folder(filled | empty, name="placeholders"))
+    assert (len(adapter.modules), set(adapter.carried)) == (1, set(empty))
+    (note,) = adapter.notes
+    assert note.startswith("1 pairs of factors are empty, like base_model.model.experts.w3.lora_A.weight")
+    with pytest.raises(AdapterError, match=r"is that of no factor; DeepSpeed ZeRO-3"):
+        adapters.open(make_folder(empty, name="all"))
+
+
+def test_experts_of_a_rank_that_is_stored_nowhere_are_refused(make_folder: Make) -> None:
+    tensors = {"base_model.model.mlp.experts.lora_A.weight": A, "base_model.model.mlp.experts.lora_B.weight": B}
+    folder = make_folder(tensors, {"r": 2, "target_parameters": ["mlp.experts.down_proj"]})
+    beside = folder / "automodel_peft_config.json"
+    beside.write_text('{"moe_rank_scaling": false}')
+    assert len(adapters.open(folder).modules) == 2
+    beside.write_text('{"moe_rank_scaling": true}')
+    with pytest.raises(
+        AdapterError, match=r"moe_rank_scaling: the experts have another r than adapter_config\.json says"
+    ):
+        adapters.open(folder)
+
+
+def test_a_configuration_beside_names_of_a_pipeline_is_nobodys(make_folder: Make) -> None:
+    """As diffusion-pipe lays it there; a language model may be called ``transformer`` as well."""
+
+    def opened(start: str, name: str, **config: Any) -> str:
+        tensors = {f"{start}.lora_{side}.weight": x for side, x in (("A", A), ("B", B))}
+        adapter = adapters.open(make_folder(tensors, {"r": 4, "lora_alpha": 4, **config}, name=name))
+        assert adapter.modules[0].scaling == config.get("lora_alpha", 4) / 4
+        return adapter.format
+
+    assert opened("diffusion_model.blocks.0.self_attn.q", "wan") == "ai-toolkit"
+    assert opened("transformer.transformer_blocks.0.attn.to_q", "hunyuan") == "diffusers"
+    assert opened("diffusion_model.blocks.0.self_attn.q", "scaled", lora_alpha=8) == "peft"
+    assert opened("base_model.model.diffusion_model.blocks.0.self_attn.q", "rooted") == "peft"
+    assert opened("transformer.h.0.attn.c_attn", "gpt2") == "peft"
+
+
 SEVERAL = {
     f"base_model.model.q.lora_{side}.{name}.weight": x * factor
     for name, factor in (("first", 1), ("second", 2))

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from lorarank import adapters
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
@@ -110,6 +112,34 @@ def test_a_rank_for_each_module(case: str, saved: Saved, deltas_of: Deltas, tmp_
     for name, delta in expected.items():
         lost = np.sum((after[name] - delta) ** 2) / np.sum(delta**2)
         assert lost <= 0.03 + 1e-6, name
+
+
+def test_experts_that_are_modules_keep_one_rank(model_of: Callable[[str], nn.Module], tmp_path: Path) -> None:
+    """PEFT stacks them as it loads them, which takes one rank, that of the configuration."""
+    sizes = {"w1": (12, 16), "w2": (16, 12), "w3": (12, 16)}
+    shapes = {f"block_sparse_moe.experts.{e}.{name}": shape for e in range(3) for name, shape in sizes.items()}
+    shapes |= {"self_attn.q_proj": (16, 16), "self_attn.v_proj": (8, 16)}
+    generator, tensors = torch.Generator().manual_seed(0), {}
+    for layer in range(2):
+        for place, (name, (out, inner)) in enumerate(shapes.items()):
+            falling = (0.9 if name.endswith("q_proj") else 0.3 + 0.1 * (place % 4)) ** torch.arange(5)
+            key = f"base_model.model.model.layers.{layer}.{name}.lora_{{}}.weight"
+            tensors[key.format("A")] = torch.randn(5, inner, generator=generator) * falling[:, None]
+            tensors[key.format("B")] = torch.randn(out, 5, generator=generator)
+    (tmp_path / "in").mkdir()
+    save_file(tensors, tmp_path / "in" / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 5, "lora_alpha": 10, "target_modules": [*sizes, "q_proj", "v_proj"]}
+    (tmp_path / "in" / "adapter_config.json").write_text(json.dumps(config))
+    done = resize(tmp_path / "in", tmp_path / "out", ResizeOptions(energy=0.9, per_module=True))
+    ranks = {name: {module.r for module in done.modules if name in module.name} for name in ("experts", "attn")}
+    assert len(ranks["experts"]) == 1
+    assert ranks["attn"] - ranks["experts"]
+    after, before = (PeftModel.from_pretrained(model_of("mixtral"), tmp_path / folder) for folder in ("out", "in"))
+    wrapped = dict(before.named_modules())
+    for name, module in after.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            cut, whole = (one.get_delta_weight("default").detach() for one in (module, wrapped[name]))
+            assert ((cut - whole) ** 2).sum() <= 0.15 * (whole**2).sum(), name
 
 
 @pytest.mark.parametrize("case", ["linear", "patterns"])

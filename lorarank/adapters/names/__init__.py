@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from lorarank.adapters.adapter import Adapter, LoraModule
-from lorarank.adapters.components import component, named_part
+from lorarank.adapters.components import COMFY, component, named_part
 from lorarank.adapters.names import diffusion, flux, language
 from lorarank.adapters.names.base import Base
 from lorarank.adapters.names.pieces import Piece
@@ -28,9 +28,6 @@ BY_PATH = frozenset({"peft", "diffusers", "attention-processors", "ai-toolkit", 
 
 OF_PIPELINES = frozenset({"diffusers", "attention-processors", "ai-toolkit"})
 """Those of them that name modules of pipelines, and hold names of the models' first code as well."""
-
-COMFY = "diffusion_model."
-"""Before the names of ComfyUI's checkpoints, which are those of the models' first code."""
 
 TRANSFORMER = "transformer."
 """What diffusers calls a pipeline's transformer, before such names too."""
