@@ -12,7 +12,8 @@ from typing import Any
 from lorarank import adapters, runs
 from lorarank.adapters import Adapter, LoraModule
 from lorarank.adapters.patterns import pattern_keys
-from lorarank.adapters.peft_config import DEFAULT_ALPHA
+from lorarank.adapters.peft_config import DEFAULT_ALPHA, alpha_for
+from lorarank.adapters.write_peft import pattern_path
 from lorarank.errors import OptionError, RefusedError, printable
 from lorarank.estimate import EstimateOptions, advice, readings, recommend
 from lorarank.estimate.recommendation import Config
@@ -190,8 +191,8 @@ def _from_adapter(adapter: Adapter, source: str | Path, options: ExportOptions) 
             f"Read off a file in {adapter.format} format, which keeps no targets: they are the last parts of its names."
         )
     if options.rank is not None:
-        notes.append(f"r = {options.rank} as asked for with --rank, at the adapter's own scaling.")
-        lora = _at_rank(lora, options.rank)
+        notes.append(f"r = {options.rank} as asked for with --rank, each module at the scaling that it had.")
+        lora = _at_rank(adapter, lora, options.rank)
     return Settings(
         source=str(source),
         kind="adapter",
@@ -240,11 +241,15 @@ def _measured(adapter: Adapter) -> dict[str, Any]:
     return {name: value for name, value in lora.items() if value != {}}
 
 
-def _at_rank(lora: Mapping[str, Any], r: int) -> dict[str, Any]:
-    """The same at another rank for all modules, its scaling kept."""
-    ratio = math.sqrt(r / lora["r"]) if lora.get("use_rslora") else r / lora["r"]
-    alpha = lora["lora_alpha"] * ratio
-    changed = {"r": r, "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha}
-    return {
-        name: changed.get(name, value) for name, value in lora.items() if name not in ("rank_pattern", "alpha_pattern")
+def _at_rank(adapter: Adapter, lora: Mapping[str, Any], r: int) -> dict[str, Any]:
+    """The same at another rank for all modules, each with the scaling that it has."""
+    rslora = bool(lora.get("use_rslora"))
+    names = {
+        module.name: pattern_path(module) if adapter.format == "peft" else module.name for module in adapter.modules
     }
+    alphas = {names[module.name]: alpha_for(r, module.scaling, rslora=rslora) for module in adapter.modules}
+    (alpha, _), *others = Counter(alphas.values()).most_common()
+    keys = pattern_keys(alphas)
+    apart = {keys[name]: own for name, own in alphas.items() if own != alpha} if others else {}
+    kept = {name: value for name, value in lora.items() if name not in ("rank_pattern", "alpha_pattern")}
+    return kept | {"r": r, "lora_alpha": alpha} | ({"alpha_pattern": apart} if apart else {})

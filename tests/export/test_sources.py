@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 import lorarank
-from lorarank import runs
+from lorarank import adapters, runs
 from lorarank.cli import main
 from lorarank.errors import OptionError, RefusedError
 from lorarank.estimate import EstimateOptions, recommend
@@ -219,10 +219,18 @@ def test_a_regular_expression_becomes_paths_where_a_tool_takes_names(make_adapte
     assert len(named) == 6
 
 
-def test_an_adapter_at_another_rank_keeps_its_scaling(make_adapter: Make) -> None:
-    found = exported(make_adapter(r=8, alpha=16, config={"alpha_pattern": {"q_proj": 8}}), "peft", rank=4).settings
-    assert (found.lora["r"], found.lora["lora_alpha"]) == (4, 8)
-    assert "alpha_pattern" not in found.lora
+@pytest.mark.parametrize("rslora", [False, True])
+def test_an_adapter_at_another_rank_keeps_its_scalings(make_adapter: Make, rslora: bool) -> None:
+    patterns = {"alpha_pattern": {"q_proj": 8}, "rank_pattern": {"k_proj": 8}, "use_rslora": rslora}
+    folder = make_adapter(r=8, alpha=16, config=patterns)
+    before = {module.name: module.scaling for module in adapters.open(folder).modules}
+    found = exported(folder, "peft", rank=2).settings
+    assert (found.lora["r"], found.lora["lora_alpha"]) == (2, 8 if rslora else 4)
+    assert "rank_pattern" not in found.lora
+    apart = {name: 4 if rslora else 2 for name in before if "q_proj" in name}
+    assert found.lora["alpha_pattern"] == apart
+    root = 2**0.5 if rslora else 2
+    assert {name: apart.get(name, found.lora["lora_alpha"]) / root for name in before} == before
 
 
 def test_an_adapter_has_no_rank_for_each_module(make_adapter: Make) -> None:
