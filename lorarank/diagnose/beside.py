@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from lorarank.numerics import criteria
 from lorarank.spectrum import measure
 from lorarank.sweep.outcome import Outcome
 from lorarank.wording import percent
+
+if TYPE_CHECKING:
+    from lorarank.sweep import Sweep
 
 
 def saturation(folder: Path) -> Sign:
@@ -49,7 +53,7 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
     """Whether the rank does worse than another that was trained on the same data, by a sweep.
 
     A rank that the sweep has not trained is judged by its interval: below ``low`` it is too small, at or above
-    ``worse_from`` it is too large, at 95 %.
+    ``worse_from`` it is too large, at 95 %. Of one above all that were trained nothing else is known.
     """
     name = "other ranks"
     if rank is None:
@@ -64,6 +68,10 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
             "No rank of the sweep is better than the base model by more than the error of that.",
             {},
         )
+    if not found.compared:
+        sentence = f"Only r = {found.best} of the sweep has a finite loss, so it is compared with none."
+        return Sign(name, HIGH, UNTESTED, sentence, {})
+    enough = f"it takes at least r = {found.r_sufficient}" if found.censored else f"r = {found.r_sufficient} suffices"
     numbers = {
         "rank": float(rank),
         "best": float(found.best),
@@ -74,7 +82,7 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
     here = next((one for one in found.ranks if one.rank == rank), None)
     told = f"r = {rank}"
     if here is not None and here.diverged:
-        sentence = f"In the sweep {told} diverged, so it is not compared; r = {found.r_sufficient} suffices."
+        sentence = f"In the sweep {told} diverged, so it is not compared; {enough}."
         return Sign(name, HIGH, UNTESTED, sentence, numbers)
     if here is not None:
         numbers |= {"excess": here.excess.mean, "excess_standard_error": here.excess.se, "share": here.share}
@@ -82,7 +90,7 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
             told += f", {here.excess.mean:+.4f} ± {here.excess.se:.4f} nats beside r = {found.best},"
     beyond = found.worse_from is not None and rank >= found.worse_from
     if rank > found.best and (beyond if here is None else here.worse):
-        sentence = f"In the sweep {told} is worse than the lower rank {found.best}; r = {found.r_sufficient} suffices."
+        sentence = f"In the sweep {told} is worse than the lower rank {found.best}; {enough}."
         return Sign(name, HIGH, SEEN, sentence, numbers)
     if rank < found.low:
         sentence = f"In the sweep {told} is not enough (95%): it takes r = {found.low} at least."
@@ -90,5 +98,22 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
     if rank < found.r_sufficient:
         sentence = f"In the sweep {told} may or may not suffice; r = {found.r_sufficient} does."
         return Sign(name, LOW, UNTESTED, sentence, numbers)
-    sentence = f"In the sweep {told} does as well as any within the error; r = {found.r_sufficient} suffices."
+    highest = found.ranks[-1].rank
+    if rank > highest:
+        sentence = f"The sweep goes up to r = {highest}, so it says nothing of {told}; {enough}."
+        return Sign(name, HIGH, UNTESTED, sentence, numbers)
+    if here is None:
+        sentence = f"The sweep has not trained {told}; {enough}, and up to r = {highest} no higher rank is worse."
+        return Sign(name, HIGH, NOT_SEEN, sentence, numbers)
+    sentence = f"In the sweep {told} does as well as any within the error; {enough}."
     return Sign(name, HIGH, NOT_SEEN, sentence, numbers)
+
+
+def other_lengths(found: Sweep, steps: int) -> tuple[str, ...]:
+    """A note where the points of a sweep were trained for less than half as many steps as a run, or more than twice."""
+    if steps == 0 or 0.5 <= found.steps / steps <= 2:
+        return ()
+    return (
+        f"The sweep trained {found.steps:,} steps a point, of {found.batch_tokens:,} tokens each, and this run "
+        f"{steps:,} steps: a longer training can ask for a higher rank.",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorarank.diagnose import signs
-from lorarank.diagnose.beside import other_ranks, saturation
+from lorarank.diagnose.beside import other_lengths, other_ranks, saturation
 from lorarank.diagnose.options import DiagnoseOptions
 from lorarank.diagnose.read import read
 from lorarank.diagnose.result import Diagnosis, Sign
@@ -44,12 +44,16 @@ def diagnose(source: str | Path, options: DiagnoseOptions | None = None) -> Diag
     seen = list(signs_of(found))
     if found.adapter is not None:
         seen.append(saturation(found.adapter))
+    curves = (found.train, found.validation)
+    steps = int(max((float(one.steps[-1]) for one in curves if len(one)), default=0.0))
+    notes = found.notes
     if options.sweep is not None:
         from lorarank.sweep import read as read_sweep
 
-        seen.append(other_ranks(read_sweep(options.sweep).outcome, rank))
+        swept = read_sweep(options.sweep)
+        seen.append(other_ranks(swept.outcome, rank))
+        notes += other_lengths(swept, steps)
     verdict = verdict_of(seen, rank, run=str(source) if found.kind == "run" else None)
-    curves = (found.train, found.validation)
     return Diagnosis(
         source=str(source),
         kind=found.kind,
@@ -61,8 +65,8 @@ def diagnose(source: str | Path, options: DiagnoseOptions | None = None) -> Diag
         signs=tuple(seen),
         losses=len(found.train),
         evaluations=len(found.validation),
-        steps=int(max((float(one.steps[-1]) for one in curves if len(one)), default=0.0)),
-        notes=found.notes,
+        steps=steps,
+        notes=notes,
     )
 
 

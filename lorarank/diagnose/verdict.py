@@ -60,7 +60,8 @@ def verdict_of(signs: Sequence[Sign], rank: int | None, *, run: str | None = Non
     if trained is not None and trained.outcome != UNTESTED:
         return Verdict(FINE, "high", trained.sentence.rstrip("."), _kept(rank, enough))
     if "early plateau" in seen:
-        return _plateau(found, seen, f"r = {enough:g}" if enough is not None else _double(rank), sweep)
+        above = enough is not None and (rank is None or enough > rank)
+        return _plateau(found, seen, f"r = {enough:g}" if above else _double(rank), sweep)
     if "unfinished" in seen:
         return _unknown("the loss was still falling when training ended", "Train longer, then look again.", PROBE)
     if "gap" in seen:

@@ -60,6 +60,10 @@ def headline(found: Sweep) -> str:
         return "There is one held-out document, which shows no error, so no rank can be told to suffice."
     if not answer.learned:
         return "No rank is better than the base model by more than the error of that, so none can be told to suffice."
+    if not answer.compared:
+        return (
+            f"Only r = {answer.best} has a finite loss, so it is compared with none and no rank can be told to suffice."
+        )
     around = f"{answer.low}–{answer.high} at 95%" if answer.low != answer.high else "at 95%"
     if answer.flat:
         return (

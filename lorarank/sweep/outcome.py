@@ -127,6 +127,11 @@ class Outcome:
         return self.gain.mean > STANDARD_ERRORS * self.gain.se
 
     @property
+    def compared(self) -> bool:
+        """Whether two ranks or more have a finite loss; one alone shows nothing."""
+        return len(self.ranks) - len(self.diverged) > 1
+
+    @property
     def diverged(self) -> tuple[int, ...]:
         """The ranks that diverged at their best learning rate."""
         return tuple(one.rank for one in self.ranks if one.diverged)
@@ -201,7 +206,7 @@ def outcome(
         overfits_from=next((one.rank for one in finite if _overfits(one, at_best)), None),
         seed_spread=spread,
         measured_spread=fit.measured,
-        flat=all(math.isfinite(one.excess.se) and not one.worse for one in finite),
+        flat=len(finite) > 1 and all(math.isfinite(one.excess.se) and not one.worse for one in finite),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 
 from lorarank.audit.findings import SATURATED
 from lorarank.diagnose import DiagnoseOptions, constants, diagnose
-from lorarank.diagnose.beside import other_ranks
+from lorarank.diagnose.beside import other_lengths, other_ranks
 from lorarank.diagnose.result import CANNOT_TELL, FINE, TOO_HIGH, TOO_LOW
 from lorarank.diagnose.stage import signs_of
 from lorarank.diagnose.training import Training
 from lorarank.diagnose.verdict import verdict_of
 from lorarank.errors import RunError
+from lorarank.sweep import read
 from lorarank.sweep.outcome import Outcome, Trained, outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +49,37 @@ U = swept({1: 1.4, 2: 1.2, 4: 1.0, 8: 1.004, 16: 1.1, 32: 1.3})
 def test_the_rank_is_judged_by_those_that_were_trained(rank: int, speaks_for: str, outcome: str) -> None:
     found = other_ranks(U, rank)
     assert (found.speaks_for, found.outcome) == (speaks_for, outcome)
+
+
+def test_of_a_rank_above_all_that_were_trained_nothing_is_said(planted: Callable[..., Training]) -> None:
+    rising = swept({1: 1.4, 2: 1.2})
+    found = other_ranks(rising, 16)
+    assert found.outcome == "cannot be tested"
+    assert found.sentence == "The sweep goes up to r = 2, so it says nothing of r = 16; it takes at least r = 2."
+    verdict = verdict_of((*signs_of(planted("flat")), found), 16)
+    assert verdict.verdict != FINE
+    assert "r = 2 " not in " ".join(verdict.next)
+
+
+def test_a_rank_between_those_that_were_trained_is_not_said_to_have_been() -> None:
+    assert other_ranks(swept({1: 1.4, 4: 1.0, 16: 1.001}), 8).sentence == (
+        "The sweep has not trained r = 8; r = 4 suffices, and up to r = 16 no higher rank is worse."
+    )
+
+
+def test_where_one_rank_alone_has_a_loss_nothing_is_compared() -> None:
+    found = other_ranks(swept({2: math.nan, 4: 1.0}), 4)
+    assert (found.outcome, found.sentence) == (
+        "cannot be tested",
+        "Only r = 4 of the sweep has a finite loss, so it is compared with none.",
+    )
+
+
+@pytest.mark.parametrize(("steps", "notes"), [(0, 0), (40, 0), (60, 0), (13, 1), (300, 1)])
+def test_trainings_of_another_length_are_a_note(steps: int, notes: int) -> None:
+    folder = next(iter(sorted((ROOT / "data" / "evidence" / "pairs").glob("*/sweep.json")))).parent
+    found = replace(read(folder), steps=30)
+    assert len(other_lengths(found, steps)) == notes
 
 
 def test_without_a_rank_or_a_gain_the_sweep_says_nothing() -> None:
