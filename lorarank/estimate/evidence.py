@@ -186,9 +186,9 @@ def failed_companion(run: Run) -> str | None:
     if not lost.mean - cut.mean > constants.REFUSED_GAIN * math.hypot(lost.se, cut.se):  # nor where one is no number
         return None
     return (
-        f"The probe at r = {companion.rank} did not train: it loses {lost.mean:.3f} nats more than the whole probe, "
-        f"which loses {cut.mean:.3f} cut to r = {companion.rank}. The learning rate {training.learning_rate:.3g} is "
-        f"too high for it; {_other_rate(run.manifest)}."
+        f"The probe at r = {companion.rank} loses {lost.mean:.3f} nats more than the whole probe, which loses "
+        f"{cut.mean:.3f} cut to r = {companion.rank}: it did worse than training at that rank can. Most likely the "
+        f"learning rate {training.learning_rate:.3g} is too high for it; {_other_rate(run.manifest)}."
     )
 
 

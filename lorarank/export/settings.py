@@ -16,6 +16,7 @@ from lorarank.adapters.peft_config import DEFAULT_ALPHA, alpha_for
 from lorarank.adapters.write_peft import pattern_path
 from lorarank.errors import OptionError, RefusedError, printable
 from lorarank.estimate import EstimateOptions, advice, readings, recommend
+from lorarank.estimate.constants import RATE_CHANGE
 from lorarank.estimate.recommendation import Config
 from lorarank.export.options import NAMES, WITH_PATTERNS, ExportOptions
 from lorarank.module_names import module_type
@@ -130,6 +131,12 @@ def _from_run(run: Run, options: ExportOptions) -> Settings:
         notes = [f"r = {r} as asked for with --rank; it is no recommendation."]
     adapter = adapters.open(run.adapters[0])
     alpha = readings.alpha_for(r, training.alpha, training.learning_rate)
+    wanted = training.learning_rate * training.alpha / alpha.lora_alpha
+    if wanted < 0.99 * alpha.learning_rate:  # the other way round the bound keeps it low, which harms less
+        notes.append(
+            f"lora_alpha = {alpha.lora_alpha} beside the probe's {training.alpha} asks for a rate of {wanted:.2g}; it "
+            f"is changed by a factor of {RATE_CHANGE:g} at most, so tune it."
+        )
     allocation = None
     if options.per_module and options.to not in WITH_PATTERNS:
         notes.append(
@@ -142,6 +149,13 @@ def _from_run(run: Run, options: ExportOptions) -> Settings:
         notes.append(
             f"A rank for each module, by energy in the loss metric: {allocation.parameters:,} parameters of "
             f"{allocation.budget:,}."
+        )
+    narrow = min(adapter.modules, key=lambda module: min(module.out_features, module.in_features))
+    room = min(narrow.out_features, narrow.in_features)
+    if r > room:
+        notes.append(
+            f"{printable(narrow.name)} is {narrow.out_features}×{narrow.in_features}: no update of it has a rank above "
+            f"{room}."
         )
     fan = bool(adapter.config.get("fan_in_fan_out", False))
     config = advice.config_for(r, alpha, training.target_modules, allocation=allocation, fan_in_fan_out=fan)

@@ -85,6 +85,17 @@ def test_a_refusal_exports_nothing_unless_a_rank_is_given(make_run: Make, tmp_pa
     assert "no recommendation" in found.notes[0]
 
 
+def test_a_rank_far_from_the_probes_is_doubted(make_run: Make) -> None:
+    run = make_run()
+    notes = " ".join(exported(run, "peft", rank=512).notes)
+    assert "lora_alpha = 512 beside the probe's 32 asks for a rate of " in notes
+    assert "a factor of 2 at most, so tune it." in notes
+    assert "no update of it has a rank above " in notes
+    near = " ".join(exported(run, "peft", rank=8).notes)
+    assert "asks for a rate" not in near
+    assert "above" not in near
+
+
 def test_an_adapter_exports_what_it_was_trained_with(make_adapter: Make) -> None:
     pytest.importorskip("peft")
     folder = make_adapter(r=8, alpha=16, config=OWN)
