@@ -31,7 +31,8 @@ from lorarank.probe import ProbeOptions
 from lorarank.probe import probe as _probe
 from lorarank.report import chapters
 from lorarank.report.chapters.blocks import Document
-from lorarank.report.pictures import Pictures, PlotOptions, draw
+from lorarank.report.options import PlotOptions
+from lorarank.report.pictures import Pictures, draw
 from lorarank.resize.options import ConvertOptions, ResizeOptions
 from lorarank.resize.stage import convert as _convert
 from lorarank.resize.stage import resize as _resize

@@ -8,7 +8,7 @@ before it is asked for: neither numpy nor torch by ``import lorarank``, nor torc
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,30 @@ HOMES = {
 """The other public names, and where they live."""
 
 NAMES = PACKAGES | HOMES.keys()
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package whose names are imported when they are asked for (https://peps.python.org/pep-0562/).
+
+    Parameters
+    ----------
+    package : its ``__name__``.
+    homes : name → the module in it where that lives.
+
+    >>> lazily("lorarank.numerics", {"LADDER": "ladder"})("LADDER")[:3]
+    (1, 2, 4)
+    >>> lazily("lorarank.numerics", {})("LADDER")
+    Traceback (most recent call last):
+    ...
+    AttributeError: module 'lorarank.numerics' has no attribute 'LADDER'
+    """
+
+    def found(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+
+    return found
 
 
 class Command(ModuleType):

@@ -29,7 +29,7 @@ OPTIONS = {
     for name, home in {
         **{name: f"{name}.options" for name in front.PACKAGES - {"heuristics", "report"}},
         "convert": "resize.options",
-        "plot": "report.pictures",
+        "plot": "report.options",
     }.items()
 } | {"report": EstimateOptions}
 

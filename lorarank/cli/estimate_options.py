@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
+from lorarank.choices import METRICS
 from lorarank.cli.parameter_types import Choice
 from lorarank.estimate.options import EstimateOptions
 from lorarank.heuristics import TASKS
-from lorarank.spectrum import METRICS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lorarank.adapters.write import FORMATS
+from lorarank.choices import FORMATS, METRICS
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
-from lorarank.resize import ConvertOptions, Resized, ResizeOptions, resize
-from lorarank.resize.options import DTYPES
-from lorarank.spectrum import METRICS
+from lorarank.resize.options import DTYPES, ConvertOptions, ResizeOptions
+
+if TYPE_CHECKING:
+    from lorarank.resize import Resized
 
 REPORTS = ("table", "json", "markdown", "csv")
 
@@ -119,6 +120,8 @@ def command(source: str, output: Path, kind: str, all_modules: bool, **given: An
     IN is an adapter (a folder, a file or a hub id), or the folder `lorarank probe` made. Give exactly one of --rank,
     --energy, --params, --threshold-global and --keep-loss. IN is only read; whatever in it is no LoRA factor is copied.
     """
+    from lorarank.resize import resize
+
     done = resize(source, output, ResizeOptions(**given), command=("lorarank", *sys.argv[1:]))
     click.echo(rendered(done, kind, all_modules), nl=False)
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, BAND, MARK = "#1f4e79", "#cfe0f1", "#c55a11"
-KINDS: tuple[str, ...] = ("png", "svg", "pdf")
-"""What a picture can be written as."""
-
 SIZE = (7.0, 4.2)
 """Inches."""
 
@@ -70,7 +67,7 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     Parameters
     ----------
     answer : of a sweep.
-    kind : one of :data:`KINDS`.
+    kind : one of :data:`lorarank.report.options.KINDS`.
 
     Raises
     ------
@@ -108,7 +105,7 @@ def truncation_curve(curve: Truncation, gain: float, keep: int, *, kind: str = "
     curve : losses in nats per token.
     gain : of the probe, nats per token.
     keep : the chosen k.
-    kind : one of :data:`KINDS`.
+    kind : one of :data:`lorarank.report.options.KINDS`.
     """
     figure, axes = _begun()
     points = [(p.k, p.excess.mean / gain, p.excess.se / gain) for p in curve.points if math.isfinite(p.excess.mean)]
@@ -137,7 +134,7 @@ def low_rank(found: LowRank, r: int, *, kind: str = "png") -> bytes:
     ----------
     found : the companion's loss, a share of the gain.
     r : the answer.
-    kind : one of :data:`KINDS`.
+    kind : one of :data:`lorarank.report.options.KINDS`.
     """
     figure, axes = _begun()
     ranks, shares, lows, highs = (list(column) for column in zip(*law(found, r), strict=True))
