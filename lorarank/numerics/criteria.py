@@ -24,6 +24,13 @@ from lorarank.numerics import measures
 from lorarank.numerics.core import EPS, Floats
 from lorarank.numerics.measures import one_row, spectra_of, spectrum_of
 
+SATURATED = 0.75
+"""90 % energy rank over r from which an update uses all its rank. A product of two random matrices reaches 0.7 at
+r = 16 (11 of 16), so that more is not noise alone. A judgement."""
+
+LEAST_SATURABLE = 4
+"""Smallest r at which how far the rank is used, or that a single direction holds it all, is worth a word."""
+
 Counts = NDArray[np.intp]
 
 Shapes = Sequence[tuple[int, int]]

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from lorarank.dossier import Cell, Dossier, Update
 from lorarank.errors import MissingExtraError, printable
-from lorarank.estimate.constants import LOSS_SHARE
+from lorarank.estimate.constants import LOSS_SHARE, STANDARD_ERRORS
 from lorarank.estimate.readings import law
 from lorarank.estimate.recommendation import LowRank
 from lorarank.numerics.ladder import LADDER
 from lorarank.runs import Truncation
-from lorarank.sweep.outcome import LOSS_SHARE as SUFFICES
-from lorarank.sweep.outcome import STANDARD_ERRORS, Outcome
+from lorarank.sweep.outcome import Outcome
 from lorarank.wording import percent
 
 if TYPE_CHECKING:
@@ -78,8 +77,8 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     ranks = [one.rank for one in answer.ranks]
     losses = [one.loss.mean for one in answer.ranks]
     best = min(loss for loss in losses if math.isfinite(loss))
-    allowed = SUFFICES * max(answer.gain.mean, 0.0)
-    axes.axhspan(best, best + allowed, color=BAND, label=f"within {SUFFICES:.0%} of the gain")
+    allowed = LOSS_SHARE * max(answer.gain.mean, 0.0)
+    axes.axhspan(best, best + allowed, color=BAND, label=f"within {LOSS_SHARE:.0%} of the gain")
     errors = [STANDARD_ERRORS * one.excess.se for one in answer.ranks]
     axes.errorbar(
         ranks, losses, yerr=errors, color=INK, marker="o", capsize=3, label="held-out loss, 95% beside the best"

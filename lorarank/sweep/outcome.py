@@ -10,22 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.errors import NumericsError
+from lorarank.estimate.constants import LOSS_SHARE, SEED_SPREAD, STANDARD_ERRORS
 from lorarank.numerics.paired import paired_difference, ratio_mean
 from lorarank.numerics.two_way import TwoWay, two_way
 from lorarank.runs import Loss
 
-LOSS_SHARE = 0.01
-"""A rank suffices that loses at most this share of the gain against the best: the definition of ``r_sufficient``."""
-
-ASSUMED_SPREAD = 0.005
-"""Standard deviation between seeds as a share of the gain, beside what a seed does to all ranks alike, where a sweep
-cannot measure it: what those of data/evidence/pairs measured together; one by one nearly 0 to 0.008, and 0.022."""
-
-CLOSE = 2 * math.sqrt(2) * ASSUMED_SPREAD
+CLOSE = 2 * math.sqrt(2) * SEED_SPREAD
 """Share of the gain by which two learning rates of a rank may differ by chance, one seed each."""
-
-STANDARD_ERRORS = 1.96
-"""The interval covers 95 of 100 where the differences are normal."""
 
 NOTHING = Loss(math.nan, math.nan)
 """Of a rank that diverged."""
@@ -53,7 +44,7 @@ class RankOutcome:
     loss : held-out loss, mean over all seeds of the sweep, of which those that this rank lacks are filled in from what
         they do to the other ranks; with its standard error over documents. NaN where a seed diverged.
     excess : loss beyond the best rank's, paired by document. The standard error has documents and seeds in it; where
-        few points tell the spread between seeds, it is so much larger that :data:`STANDARD_ERRORS` of it are 95 %.
+        few points tell the spread between seeds, it is so much larger that ``STANDARD_ERRORS`` of it are 95 %.
     share : of the best rank's gain that this rank reaches.
     seeds : held-out loss of every seed it was trained with, as measured.
     train_loss : at the end of training, mean over all seeds like ``loss``.
@@ -100,12 +91,13 @@ class Outcome:
     gain : of the best rank over the base, paired by document.
     ranks : ascending.
     best : the rank with the lowest loss; one that diverged is never it.
-    r_sufficient : the smallest rank within :data:`LOSS_SHARE` of the gain of the best.
+    r_sufficient : the smallest rank within :data:`~lorarank.estimate.constants.LOSS_SHARE` of the gain of the best.
     low, high : the smallest rank that could still be so, and the smallest that is, at 95 %.
     overfits_from : the first rank beyond the best that is worse than it at 95 % while its training loss is lower;
         ``None`` where none is.
     seed_spread : standard deviation of one point's loss between seeds, as a share of the gain, beside what a seed does
-        to all ranks alike; ``measured_spread`` says whether it was measured here or is :data:`ASSUMED_SPREAD`.
+        to all ranks alike; ``measured_spread`` says whether it was measured here or is that of
+        :data:`~lorarank.estimate.constants.SEED_SPREAD`.
     flat : whether no rank is worse than the best by more than its error, so that the answer is "any".
     """
 
@@ -295,7 +287,7 @@ def _fit(base: Sequence[float], counts: Sequence[int], groups: Mapping[int, list
         counts=counts,
         best=ranks[lowest],
         gain=gain,
-        spread=layout.spread([_loss(p, counts) for p in points]) if measured else ASSUMED_SPREAD * max(gain.mean, 0.0),
+        spread=layout.spread([_loss(p, counts) for p in points]) if measured else SEED_SPREAD * max(gain.mean, 0.0),
         measured=measured,
         stretch=_stretch(layout.freedom) if measured else 1.0,
     )
