@@ -36,13 +36,13 @@ class Column(NamedTuple):
     half: int
 
 
-def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
-    """σ over σ₁ as bars, at most ``width`` of them, each the largest of its part; zeros to rounding are dots.
+def sparkline(values: Sequence[float]) -> str:
+    """σ over σ₁ as bars, at most :data:`SPARK_WIDTH` of them, each the largest of its part; zeros to rounding are dots.
 
     >>> sparkline([8.0, 4.0, 1.0, 0.0]), sparkline([0.0, 0.0]), sparkline([])
     ('█▄▁·', '··', '')
     """
-    count = min(width, len(values))
+    count = min(SPARK_WIDTH, len(values))
     bars = ""
     for bar in range(count):
         part = values[bar * len(values) // count : (bar + 1) * len(values) // count]
