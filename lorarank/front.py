@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from inspect import Signature
 
 FUNCTIONS = "lorarank.commands"
-"""Where the functions are; the only module that this one knows of by name, and only when one is called."""
+"""Where the functions are, each in a module of its name; the only place that this one knows of, and looks at only when
+one is called."""
 
 PACKAGES = frozenset(
     {
@@ -37,7 +38,7 @@ PACKAGES = frozenset(
 
 HOMES = {
     "LoraRankCallback": "lorarank.callback",
-    **dict.fromkeys(("convert", "extract", "plot"), FUNCTIONS),
+    **{name: f"{FUNCTIONS}.{name}" for name in ("convert", "extract", "plot")},
 }
 """The other public names, and where they live."""
 
@@ -78,7 +79,8 @@ class Command(ModuleType):
 
     @property
     def _function(self) -> Callable[..., Any]:
-        function: Callable[..., Any] = getattr(importlib.import_module(FUNCTIONS), self.__name__.rpartition(".")[2])
+        name = self.__name__.rpartition(".")[2]
+        function: Callable[..., Any] = getattr(importlib.import_module(f"{FUNCTIONS}.{name}"), name)
         return function
 
     @property
