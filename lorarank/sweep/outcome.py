@@ -44,7 +44,7 @@ class RankOutcome:
     loss : held-out loss, mean over all seeds of the sweep, of which those that this rank lacks are filled in from what
         they do to the other ranks; with its standard error over documents. NaN where a seed diverged.
     excess : loss beyond the best rank's, paired by document. The standard error has documents and seeds in it; where
-        few points tell the spread between seeds, it is so much larger that ``STANDARD_ERRORS`` of it are 95 %.
+        few points tell the spread between seeds, it is so much larger that :data:`STANDARD_ERRORS` of it are 95 %.
     share : of the best rank's gain that this rank reaches.
     seeds : held-out loss of every seed it was trained with, as measured.
     train_loss : at the end of training, mean over all seeds like ``loss``.
@@ -91,13 +91,12 @@ class Outcome:
     gain : of the best rank over the base, paired by document.
     ranks : ascending.
     best : the rank with the lowest loss; one that diverged is never it.
-    r_sufficient : the smallest rank within :data:`~lorarank.estimate.constants.LOSS_SHARE` of the gain of the best.
+    r_sufficient : the smallest rank within :data:`LOSS_SHARE` of the gain of the best.
     low, high : the smallest rank that could still be so, and the smallest that is, at 95 %.
     overfits_from : the first rank beyond the best that is worse than it at 95 % while its training loss is lower;
         ``None`` where none is.
     seed_spread : standard deviation of one point's loss between seeds, as a share of the gain, beside what a seed does
-        to all ranks alike; ``measured_spread`` says whether it was measured here or is that of
-        :data:`~lorarank.estimate.constants.SEED_SPREAD`.
+        to all ranks alike; ``measured_spread`` says whether it was measured here or is :data:`SEED_SPREAD`.
     flat : whether no rank is worse than the best by more than its error, so that the answer is "any".
     """
 
