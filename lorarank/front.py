@@ -8,7 +8,7 @@ before it is asked for: neither numpy nor torch by ``import lorarank``, nor torc
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from inspect import Signature
 
 FUNCTIONS = "lorarank.commands"
-"""Where the functions are; the only module that this one knows of by name, and only when one is called."""
+"""Where the functions are, each in a module of its name; the only place that this one knows of, and looks at only when
+one is called."""
 
 PACKAGES = frozenset(
     {
@@ -37,11 +38,35 @@ PACKAGES = frozenset(
 
 HOMES = {
     "LoraRankCallback": "lorarank.callback",
-    **dict.fromkeys(("convert", "extract", "plot"), FUNCTIONS),
+    **{name: f"{FUNCTIONS}.{name}" for name in ("convert", "extract", "plot")},
 }
 """The other public names, and where they live."""
 
 NAMES = PACKAGES | HOMES.keys()
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package whose names are imported when they are asked for (https://peps.python.org/pep-0562/).
+
+    Parameters
+    ----------
+    package : its ``__name__``.
+    homes : name → the module in it where that lives.
+
+    >>> lazily("lorarank.numerics", {"LADDER": "ladder"})("LADDER")[:3]
+    (1, 2, 4)
+    >>> lazily("lorarank.numerics", {})("LADDER")
+    Traceback (most recent call last):
+    ...
+    AttributeError: module 'lorarank.numerics' has no attribute 'LADDER'
+    """
+
+    def found(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+
+    return found
 
 
 class Command(ModuleType):
@@ -54,7 +79,8 @@ class Command(ModuleType):
 
     @property
     def _function(self) -> Callable[..., Any]:
-        function: Callable[..., Any] = getattr(importlib.import_module(FUNCTIONS), self.__name__.rpartition(".")[2])
+        name = self.__name__.rpartition(".")[2]
+        function: Callable[..., Any] = getattr(importlib.import_module(f"{FUNCTIONS}.{name}"), name)
         return function
 
     @property

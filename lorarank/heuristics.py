@@ -165,12 +165,3 @@ def lora_parameters(r: int, in_features: int, out_features: int) -> int:
     [32768, 65536, 131072, 262144, 524288]
     """
     return r * (in_features + out_features)
-
-
-def share_of_matrix(r: int, in_features: int, out_features: int) -> float:
-    """Those parameters as a share of the matrix's own.
-
-    >>> f"{share_of_matrix(16, 4096, 4096):.1%}"
-    '0.8%'
-    """
-    return lora_parameters(r, in_features, out_features) / (in_features * out_features)

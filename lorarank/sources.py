@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +122,6 @@ def _on_disk(source: str | Path) -> Path | None:
 
 def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | None, bars: bool) -> Path:
     from huggingface_hub import errors, snapshot_download
-    from huggingface_hub.utils.tqdm import tqdm
-
-    class Bar(tqdm):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(  # type: ignore[no-untyped-call]
-                *arguments, **{**options, "disable": not (bars and sys.stderr.isatty())}
-            )
 
     name = repo if revision is None else f"{repo}@{revision}"
     patterns = None if allow_patterns is None else list(allow_patterns)
@@ -136,47 +130,75 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, **how))
 
     try:
-        try:
-            folder = fetched(tqdm_class=Bar)
-        except errors.LocalEntryNotFoundError as error:
-            if not _may_pass(error.__cause__):
-                raise
-            logger.info("%s: %r from the hub; once more", printable(name), error.__cause__)
-            time.sleep(RETRY_AFTER)
-            folder = fetched(tqdm_class=Bar)
-        logger.info("%s from the hub is in %s", printable(name), printable(folder))
-        return folder
-    except errors.GatedRepoError:
-        what, do = (
-            "no such folder, and on the hub access to it is gated",
-            (f"ask for access at huggingface.co/{repo}, then log in with: hf auth login"),
-        )
-    except errors.RevisionNotFoundError:
-        what, do = f"no such folder, and on the hub {repo} has no revision {revision}", "choose another revision"
-    except errors.RepositoryNotFoundError:
-        what, do = (
-            "no such folder, and no such repository on the hub",
-            ("check the spelling; if it is private, log in with: hf auth login"),
-        )
-    except errors.LocalEntryNotFoundError as error:
-        hub = _not_reached(error.__cause__)
-        what, do = (
-            f"no such folder, and the hub {hub}, nor does its cache here hold it",
-            "check the path, or the network",
-        )
-    except errors.HFValidationError:
-        what, do = "no such folder, and no valid hub id", f"name {FORMS}"
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "an unknown status")
-        what, do = f"no such folder, and the hub answered with {status}", "try again later"
+        folder = _asked_twice(name, partial(fetched, tqdm_class=_bar(bars)))
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError) as error:
+        what, do = _refusal(error, repo, revision)
     except Exception as error:  # a broken connection comes as an exception of whichever HTTP library is in use
         with suppress(Exception):
             return fetched(local_files_only=True)
         what, do = (
-            f"no such folder, and downloading it failed ({_first_line(error)})",
-            ("check the path, the network and the room on the disk"),
+            f"downloading it failed ({_first_line(error)})",
+            "check the path, the network and the room on the disk",
         )
-    raise SourceError(name, what, do=do) from None
+    else:
+        logger.info("%s from the hub is in %s", printable(name), printable(folder))
+        return folder
+    raise SourceError(name, f"no such folder, and {what}", do=do) from None
+
+
+def _bar(shown: bool) -> type[Any]:
+    """The class of the hub's progress bars, which are seen on a terminal alone."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(  # type: ignore[no-untyped-call]
+                *arguments, **{**options, "disable": not (shown and sys.stderr.isatty())}
+            )
+
+    return Bar
+
+
+def _asked_twice(name: str, fetched: Callable[[], Path]) -> Path:
+    """What is fetched, once more where that may help."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return fetched()
+    except LocalEntryNotFoundError as error:
+        if not _may_pass(error.__cause__):
+            raise
+        logger.info("%s: %r from the hub; once more", printable(name), error.__cause__)
+    time.sleep(RETRY_AFTER)
+    return fetched()
+
+
+def _refusal(error: Exception, repo: str, revision: str | None) -> tuple[str, str]:
+    """What the hub, or its library, says against a repository, and what to do; the first kind that fits tells."""
+    from huggingface_hub import errors
+
+    log_in = "log in with: hf auth login"
+    known: Sequence[tuple[type[Exception], str, str]] = (
+        (
+            errors.GatedRepoError,
+            "on the hub access to it is gated",
+            f"ask for access at huggingface.co/{repo}, then {log_in}",
+        ),
+        (errors.RevisionNotFoundError, f"on the hub {repo} has no revision {revision}", "choose another revision"),
+        (
+            errors.RepositoryNotFoundError,
+            "no such repository on the hub",
+            f"check the spelling; if it is private, {log_in}",
+        ),
+        (
+            errors.LocalEntryNotFoundError,
+            f"the hub {_not_reached(error.__cause__)}, nor does its cache here hold it",
+            "check the path, or the network",
+        ),
+        (errors.HFValidationError, "no valid hub id", f"name {FORMS}"),
+    )
+    otherwise = f"the hub answered with {_status(error) or 'an unknown status'}", "try again later"
+    return next(((what, do) for kind, what, do in known if isinstance(error, kind)), otherwise)
 
 
 def _may_pass(cause: BaseException | None) -> bool:

@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.adapters import Adapter, LoraModule
+from lorarank.choices import check_metric
 from lorarank.errors import NumericsError, OptionError, RunError
 from lorarank.forked import shared
 from lorarank.module_names import layer_index, module_type
 from lorarank.numerics.linalg import singular_values
-
-METRICS = ("weight", "activation", "loss")
-"""Plain ΔW; ΔW·C^½ with the second moment C of the inputs; G^½·ΔW·C^½ with that of the output gradients too."""
 
 WORTH_A_PROCESS = 4_000_000
 """Numbers in factors from which another process pays: they take 30 ms at r = 64, and a process takes 4."""
@@ -65,7 +63,7 @@ def measure(
     Parameters
     ----------
     adapter : as opened; its factors are read here, one module at a time.
-    metric : one of :data:`METRICS`.
+    metric : one of :data:`lorarank.choices.METRICS`.
     moments : ``moments.safetensors`` of the run; needed by every metric but ``weight``.
     replicate : which of the run's adapters this is, counted from 0.
 
@@ -92,8 +90,7 @@ def grams_of(metric: str, moments: Path | None, replicate: int = 0) -> Iterator[
     ...     grams(None)
     (None, None)
     """
-    if metric not in METRICS:
-        raise OptionError(f"--metric {metric}", "no such metric", do=f"choose among: {', '.join(METRICS)}")
+    check_metric(metric)
     if metric == "weight":
         yield lambda module: (None, None)
         return

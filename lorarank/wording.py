@@ -1,8 +1,13 @@
-"""How numbers are said, the same everywhere (floor 0)."""
+"""How numbers and names are said, the same everywhere (floor 0)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from lorarank.errors import printable
+
+LONGEST_NAME = 2000
+"""Characters of a name in a table for other programs; paths may be long, and are told apart by it."""
 
 
 def percent(share: float, digits: int | None = None) -> str:
@@ -36,6 +41,27 @@ def size(count: int) -> str:
         if count >= unit_bytes:
             return f"{count / unit_bytes:.3g} {unit}"
     return f"{count} B"
+
+
+def between(low: float, high: float) -> str:
+    """Two ends as one text; a single number where they are the same.
+
+    >>> between(8, 16), between(16, 16), between(0.125, 1 / 3)
+    ('8–16', '16', '0.125–0.3333')
+    """
+    first, last = (str(end) if isinstance(end, int) else f"{end:.4g}" for end in (low, high))
+    return first if low == high else f"{first}–{last}"
+
+
+def no_formula(name: str) -> str:
+    """A name as it may stand in a cell: printable, and nothing that a spreadsheet takes for a formula
+    (https://owasp.org/www-community/attacks/CSV_Injection).
+
+    >>> no_formula("=1+1"), no_formula("q_proj"), no_formula("\\t=1+1")
+    ("'=1+1", 'q_proj', '\\\\t=1+1')
+    """
+    line = printable(name, LONGEST_NAME)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
 def nearest(typed: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

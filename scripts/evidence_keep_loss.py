@@ -25,6 +25,7 @@ import torch
 from peft import PeftModel
 
 from lorarank import corpus, runs
+from lorarank.choices import METRICS
 from lorarank.cli.demo import RANK, TOKENS, demo_folder
 from lorarank.json_files import write_json
 from lorarank.numerics.paired import paired_difference
@@ -33,7 +34,6 @@ from lorarank.probe.heldout import DocumentLosses, evaluate
 from lorarank.probe.material import gather
 from lorarank.probe.options import CUTS_SHARE, ProbeOptions
 from lorarank.resize import Resized, ResizeOptions, resize
-from lorarank.spectrum import METRICS
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("run", type=Path)

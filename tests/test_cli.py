@@ -138,12 +138,10 @@ def test_no_source_and_no_command_exit_with_2() -> None:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
-    import lorarank.cli.estimate as module
-
     def raises(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(module, "recommend", raises)
+    monkeypatch.setattr("lorarank.estimate.recommend", raises)
     return run("estimate", "x")
 
 
@@ -168,12 +166,10 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on_where_something_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    import lorarank.cli.sweep as module
-
     def raises(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.sweeping, "sweep", raises)
+    monkeypatch.setattr("lorarank.sweep.sweep", raises)
     result = run("sweep", "base", "--data", "x.jsonl", "-o", "out")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "Interrupted. The same command goes on.")
 

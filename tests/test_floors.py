@@ -22,7 +22,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "_demo" not in path.par
 Make = Callable[..., Path]
 
 FLOORS = {
-    0: {"", "errors", "forked", "front", "layer_kinds", "mirror", "module_names", "numerics", "result"}
+    0: {"", "choices", "errors", "forked", "front", "layer_kinds", "mirror", "module_names", "numerics", "result"}
     | {"topics", "wording"},
     1: {"adapters", "corpus", "json_files", "locks", "model_shapes", "ray_cluster", "runs", "sources", "written"},
     2: {
@@ -130,15 +130,12 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not loaded("import lorarank") & (HEAVY | {"numpy", "click", "rich"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["audit", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
+)
 def test_help_loads_no_numpy(arguments: list[str]) -> None:
     # email comes with importlib.metadata, and is a fifth of the time
     assert not after(*arguments) & (HEAVY | {"numpy", "rich", "email"})
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_of_a_command_loads_nothing_that_trains(name: str) -> None:
-    assert not after(name, "--help") & HEAVY
 
 
 def test_estimating_loads_nothing_heavy(make_run: Make) -> None:

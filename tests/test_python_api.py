@@ -29,14 +29,15 @@ OPTIONS = {
     for name, home in {
         **{name: f"{name}.options" for name in front.PACKAGES - {"heuristics", "report"}},
         "convert": "resize.options",
-        "plot": "report.pictures",
+        "plot": "report.options",
     }.items()
 } | {"report": EstimateOptions}
 
 
 def test_every_command_is_a_function() -> None:
-    assert set(commands.__all__) == set(COMMANDS) - NO_FUNCTION
-    assert set(commands.__all__) | {"LoraRankCallback"} == front.NAMES
+    functions = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {"__init__"}
+    assert functions == set(COMMANDS) - NO_FUNCTION
+    assert functions | {"LoraRankCallback"} == front.NAMES
     assert set(dir(lorarank)) >= front.NAMES
     assert set(lorarank.__all__) == front.NAMES | {"__version__"} <= set(dir(lorarank))
     for name in front.PACKAGES:
@@ -70,6 +71,14 @@ def test_a_name_is_package_and_function_however_it_was_imported(make_run: Make, 
     assert told == "2\nTrue False\n"
 
 
+def test_a_function_loads_nothing_of_the_others() -> None:
+    told = run(
+        "import sys, lorarank\nlorarank.heuristics('style')\n"
+        "print([name for name in ('estimate.stage', 'resize', 'report', 'sweep') if f'lorarank.{name}' in sys.modules])"
+    )
+    assert told == "[]\n"
+
+
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_options_are_those_of_the_dataclass(name: str) -> None:
     fields = {field.name: field for field in dataclasses.fields(OPTIONS[name]) if field.init}
@@ -90,7 +99,8 @@ def test_options_are_those_of_the_dataclass(name: str) -> None:
 def test_help_says_how_it_is_called_and_describes_every_parameter(name: str) -> None:
     shown = pydoc.plain(pydoc.render_doc(getattr(lorarank, name)))
     assert f"{name}{inspect.signature(getattr(lorarank, name))}" in shown
-    described = pydoc.plain(pydoc.getdoc(getattr(commands, name))).partition("Parameters\n----------\n")[2]
+    function = getattr(importlib.import_module(f"lorarank.commands.{name}"), name)
+    described = pydoc.plain(pydoc.getdoc(function)).partition("Parameters\n----------\n")[2]
     names = {
         one for line in described.splitlines() if " : " in line for one in line.partition(" : ")[0].strip().split(", ")
     }

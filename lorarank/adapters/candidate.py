@@ -31,10 +31,12 @@ WEIGHTS = (
 """Names that say what a file is; the first that a folder holds is its adapter, whatever else is in it."""
 
 OTHER_FILES = re.compile(
-    r"(?:pytorch_|diffusion_pytorch_|flax_|tf_)?model\b.*|consolidated\b.*|optimizer\b.*|scheduler\b.*|rng_state.*|"
-    r"training_args\.bin|scaler\.pt|random_states.*|master_weights\b.*|common\.pt|train_state\.pt"
+    r"(?:pytorch_|diffusion_|diffusion_pytorch_|flax_|tf_)?model\b(?!.*(?i:lora)).*|consolidated\b.*|"
+    r"(?:optimizer|scheduler|rng_state|training_args|scaler|random_states|master_weights).*|"
+    r"common\.pt|train_state\.pt|\..*",
 )
-"""Files of tensors beside an adapter that are none: models, and what trainers keep to resume."""
+"""Names of files of tensors that are no adapter, in a folder as among many sources: models, unless their name says
+LoRA, what trainers keep to resume, and hidden files."""
 
 DIFFUSION = "diffusion_pytorch_model.safetensors"
 """What diffusers calls a model's weights, and some LoRAs are saved as: AnimateDiff's by its

@@ -16,7 +16,7 @@ from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.factors import assemble, build, factor_shape
 from lorarank.adapters.named_factors import by_side, collect
 from lorarank.adapters.peft_config import NOTES, OTHER_METHOD, usable_alpha
-from lorarank.adapters.stacks import Stacks
+from lorarank.adapters.stacks import Stacks, before_last
 from lorarank.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def read(candidate: Candidate) -> Adapter:
         shape_B = factor_shape(store, one.B)
         scaling = alpha / shape_B[-1] if alpha else 1.0
         if len(shape_B) == 3:
-            parent, _, last = one.module.replace("{", "{{").replace("}", "}}").rpartition(".")
-            modules += stacks.modules(one, scaling, f"{parent}.{{}}.{last}" if parent else f"{last}.{{}}")
+            modules += stacks.modules(one, scaling, before_last(one.module))
         else:
             turned, kind = ("A", "embedding") if one.module == EMBEDDING else ("", "")
             modules.append(build(store, one, scaling, transposed=turned, kind=kind))

@@ -21,7 +21,7 @@ from lorarank.adapters.factors import assemble, build, factor_shape, turned
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.named_factors import Role, by_side, collect
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, usable_alpha
-from lorarank.adapters.stacks import Stacks
+from lorarank.adapters.stacks import Stacks, before_last
 from lorarank.adapters.store import TORCH_SUFFIXES
 from lorarank.errors import AdapterError
 
@@ -120,8 +120,7 @@ def read(candidate: Candidate) -> Adapter:
     modules: list[LoraModule] = []
     for one in found:
         if len(factor_shape(store, one.B)) == 3:
-            parent, _, last = one.module.replace("{", "{{").replace("}", "}}").rpartition(".")
-            modules += stacks.modules(one, scaling, f"{parent}.{{}}.{last}" if parent else f"{last}.{{}}")
+            modules += stacks.modules(one, scaling, before_last(one.module))
         else:
             kind = "embedding" if EMBEDDING.search(one.module) else ""
             modules.append(build(store, one, scaling, transposed=turned(store, one, "AB"), kind=kind))

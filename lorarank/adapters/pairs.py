@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import role_of as plain_role
@@ -186,8 +187,7 @@ def _scaled(
     stacks = Stacks(store)
     for one in found:
         if _is_stack(store, one):
-            name = one.module.replace("{", "{{").replace("}", "}}")
-            modules += stacks.modules(one, alpha_scaling(store, one), f"{name}.{{}}")
+            modules += stacks.modules(one, alpha_scaling(store, one), partial("{}.{}".format, one.module))
             continue
         kind = "embedding" if "lora_embedding_A" in one.A else ""
         way = kept(store, one)

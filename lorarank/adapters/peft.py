@@ -17,9 +17,9 @@ from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.named_factors import Named
 from lorarank.adapters.patterns import first_matches
 from lorarank.adapters.peft_config import FILE_NAME, SWIFT, PeftConfig, read_config, scaling
-from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, Parameter, Stacks, parameters_of
+from lorarank.adapters.peft_experts import MOST_EXPERTS, MOST_MODULES, ExpertFactors, Parameter, parameters_of
 from lorarank.adapters.peft_keys import ROOT, Pair, pair, without_wrappers
-from lorarank.adapters.stacks import Stacks as LooseStacks
+from lorarank.adapters.stacks import Stacks, before_last
 from lorarank.adapters.store import INDEX_SUFFIX
 from lorarank.adapters.tensors import Store, read_finite
 from lorarank.adapters.untrusted import read_json
@@ -161,7 +161,7 @@ def modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[li
     paths = {one: _pattern_path(one, parameters.get(one)) for one in pairs}
     rank_keys = first_matches(list(config.rank_pattern), paths.values(), f"{config.path}: rank_pattern")
     alpha_keys = first_matches(list(config.alpha_pattern), paths.values(), f"{config.path}: alpha_pattern")
-    stacks, loose = Stacks(store), LooseStacks(store)
+    factors, stacks = ExpertFactors(store), Stacks(store)
     built: list[LoraModule] = []
     notes: list[str] = []
     shared = False
@@ -171,7 +171,7 @@ def modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[li
         alpha = config.alpha_pattern[alpha_keys[path]] if path in alpha_keys else config.alpha
         if parameter is None and _is_stack(store, one, r):
             shared |= len({shape[0] for shape in _shapes(store, one)}) > 1
-            built.extend(_stack(loose, store, config, one, r, alpha))
+            built.extend(_stack(stacks, store, config, one, r, alpha))
         elif parameter is None:
             built.append(_module(store, config, one, r, alpha))
         if parameter is None:
@@ -182,7 +182,7 @@ def modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[li
                 "it cannot be told which of the target_parameters it is for",
                 why="rank_pattern or alpha_pattern may hold for it",
             )
-        built.extend(_experts(stacks, store, config, one, parameter, r, alpha))
+        built.extend(_experts(factors, store, config, one, parameter, r, alpha))
         if len(built) > MOST_MODULES:
             raise AdapterError(store.path, f"its experts are more than the {MOST_MODULES:,} modules any model has")
     names = {module.name for module in built}
@@ -258,16 +258,15 @@ def _is_stack(store: Store, one: Pair, r: int) -> bool:
     return shape_B[2] > 1 or (r == 1 and (shape_A[0] > 1 or shape_B[1] > 1))
 
 
-def _stack(stacks: LooseStacks, store: Store, config: PeftConfig, one: Pair, r: int, alpha: float) -> list[LoraModule]:
+def _stack(stacks: Stacks, store: Store, config: PeftConfig, one: Pair, r: int, alpha: float) -> list[LoraModule]:
     if store.tensors[one.A].shape[1] != r:
         raise _disagreement(store, config, one, store.tensors[one.A].shape[1], r)
-    parent, _, last = without_wrappers(one.module).replace("{", "{{").replace("}", "}}").rpartition(".")
-    name = f"{parent}.{{}}.{last}" if parent else f"{last}.{{}}"
+    name = before_last(without_wrappers(one.module))
     return stacks.modules(Named(one.module, one.A, one.B), scaling(r, alpha, rslora=config.rslora), name)
 
 
 def _experts(
-    stacks: Stacks, store: Store, config: PeftConfig, one: Pair, parameter: Parameter, r: int, alpha: float
+    factors: ExpertFactors, store: Store, config: PeftConfig, one: Pair, parameter: Parameter, r: int, alpha: float
 ) -> list[LoraModule]:
     shape_A, shape_B = _shapes(store, one)
     if len(shape_A) != 2 or len(shape_B) != 2 or shape_A[0] != shape_B[1]:
@@ -290,7 +289,7 @@ def _experts(
             parameters=r * (shape_A[1] + shape_B[0]),
             keys=(one.A, one.B),
             expert=None if experts == 1 else expert,
-            read=partial(stacks.factors, one, expert, experts),
+            read=partial(factors.of, one, expert, experts),
         )
         for expert in range(experts)
     ]

@@ -1,4 +1,4 @@
-"""Stored of parameters that PEFT targets directly, as those of stacked experts are (floor 1).
+"""Factors of parameters that PEFT targets directly, as those of stacked experts are (floor 1).
 
 PEFT wraps a module once for each of its targeted parameters, the first registered innermost, and stores nothing but
 ``experts.lora_A`` for the outermost and ``experts.base_layer.lora_A`` for the next (``ParamWrapper`` in
@@ -84,14 +84,14 @@ def _ends(module: str, target: str) -> bool:
     return module == target or module.endswith(f".{target}")
 
 
-class Stacks:
-    """The stacked factors of a store; the pair read last is kept, since its experts are asked for in a row."""
+class ExpertFactors:
+    """Factors of single experts in a store; the pair read last is kept, since its experts are asked for in a row."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._latest: tuple[Pair, Stored] | None = None
 
-    def factors(self, pair: Pair, expert: int, experts: int) -> Stored:
+    def of(self, pair: Pair, expert: int, experts: int) -> Stored:
         """``lora_A`` (r, in) and ``lora_B`` (out, r) of one expert out of ``experts``."""
         latest = self._latest
         if latest is None or latest[0] != pair:

@@ -1,4 +1,4 @@
-"""Stored of all experts of a layer in two tensors with three dimensions (floor 1).
+"""Factors of all experts of a layer in two tensors with three dimensions (floor 1).
 
 So MLX and llama.cpp keep them, and Tinker, of which either factor may be shared by all experts
 (thinking-machines-lab/tinker-cookbook ``tinker_cookbook/scripts/merge_tinker_adapter_to_hf_model.py``).
@@ -6,6 +6,7 @@ So MLX and llama.cpp keep them, and Tinker, of which either factor may be shared
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from math import prod
 
@@ -27,14 +28,16 @@ class Stacks:
         self._latest: tuple[Named, Stored] | None = None
         self._experts = 0
 
-    def modules(self, one: Named, scaling: float, name: str, *, transposed: str = "") -> list[LoraModule]:
+    def modules(
+        self, one: Named, scaling: float, name: Callable[[int], str], *, transposed: str = ""
+    ) -> list[LoraModule]:
         """A module for every expert.
 
         Parameters
         ----------
         one : ``A`` (E, r, in) or (E·r, in), ``B`` (E, out, r); one of them may have E = 1, for all experts.
         scaling : of each product.
-        name : of an expert's module, with ``{}`` where its index goes.
+        name : from an expert's index to the name of its module.
         transposed : ``AB`` where they are (E, in, r) and (E, r, out); so they are taken, too, where r is larger than
             both sides the one way and not the other.
 
@@ -68,7 +71,7 @@ class Stacks:
             )
         return [
             LoraModule(
-                name=name.format(expert),
+                name=name(expert),
                 kind="parameter",
                 r=r,
                 in_features=shape_A[-1],
@@ -96,6 +99,16 @@ class Stacks:
             self._latest = latest
         lora_A, lora_B = latest[1]
         return np.array(lora_A[expert % len(lora_A)]), np.array(lora_B[expert % len(lora_B)])
+
+
+def before_last(module: str) -> Callable[[int], str]:
+    """Names of the modules of a stack's experts, each with its index before the last part.
+
+    >>> before_last("layers.0.experts.up_proj")(3), before_last("experts")(3)
+    ('layers.0.experts.3.up_proj', 'experts.3')
+    """
+    parent, _, last = module.rpartition(".")
+    return lambda expert: f"{parent}.{expert}.{last}" if parent else f"{last}.{expert}"
 
 
 def turned_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -71,11 +71,12 @@ class TorchFile:
     ----------
     path : of the file.
     tensors : what is stored under each name; of a list, under each position, ``"0"`` first; of dictionaries in one
-        another, under their names with dots between, without that of a checkpoint's only one or one of :data:`INSIDE`.
+        another, under their names with dots between, without that of a checkpoint's only one or one of
+        :data:`~lorarank.adapters.torch_nesting.INSIDE`.
     mapped : the tensors themselves; a number in a dictionary is one of no dimension.
     plain : dictionaries without tensors, by name: configurations.
     size : of the file when it was opened.
-    left : under which names beside the one of :data:`INSIDE` there are other tensors, which are not read.
+    left : under which names beside the one of ``INSIDE`` there are other tensors, which are not read.
     copies : under which there are tensors of the same names, as averages are.
     """
 

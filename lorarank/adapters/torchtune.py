@@ -16,7 +16,7 @@ from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.factors import assemble, build, factor_shape
 from lorarank.adapters.named_factors import Role, by_side, collect
 from lorarank.adapters.peft_config import FILE_NAME, NOTES, read_config
-from lorarank.adapters.stacks import Stacks
+from lorarank.adapters.stacks import Stacks, before_last
 from lorarank.adapters.tool_names import ToolNames
 from lorarank.errors import AdapterError
 
@@ -79,8 +79,7 @@ def read(candidate: Candidate) -> Adapter:
                 do=f"take the {FILE_NAME} saved with the weights",
             )
         if stacked:
-            parent, _, name = one.module.replace("{", "{{").replace("}", "}}").rpartition(".")
-            modules += stacks.modules(one, scaling, f"{parent}.{{}}.{name}_proj", transposed="AB")
+            modules += stacks.modules(one, scaling, before_last(f"{one.module}_proj"), transposed="AB")
         else:
             modules.append(build(store, one, scaling))
     notes = [UNSCALED] if config is None else list(config.notes)

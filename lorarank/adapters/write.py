@@ -8,6 +8,7 @@ from lorarank.adapters import write_diffusers, write_kohya, write_peft, write_st
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.layout import Layout
 from lorarank.adapters.replacement import Replacement
+from lorarank.choices import FORMATS
 from lorarank.errors import AdapterError, OptionError
 
 WRITERS: Mapping[str, Callable[[Adapter, Sequence[Replacement]], Layout]] = {
@@ -15,10 +16,7 @@ WRITERS: Mapping[str, Callable[[Adapter, Sequence[Replacement]], Layout]] = {
     "kohya": write_kohya.layout,
     "diffusers": write_diffusers.layout,
 }
-"""Format → what lays an adapter out in it."""
-
-FORMATS = tuple(WRITERS)
-"""What can be asked for."""
+"""Each of :data:`lorarank.choices.FORMATS` → what lays an adapter out in it."""
 
 STORED = write_stored.FORMATS
 """What an adapter of the same format can be written in besides, under the names it has."""
@@ -35,7 +33,7 @@ def lay_out(adapter: Adapter, replacements: Sequence[Replacement], form: str) ->
     adapter : what is written anew; but in its own format its modules are named by their paths in a model
         (:func:`lorarank.adapters.names.by_path`).
     replacements : of its modules.
-    form : one of :data:`FORMATS`, or the adapter's own.
+    form : one of :data:`lorarank.choices.FORMATS`, or the adapter's own.
 
     Raises
     ------

@@ -9,8 +9,9 @@ An adapter says what was used, not what a task needs: nothing here is a train ra
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lorarank.front import lazily
 
 if TYPE_CHECKING:
     from lorarank.audit.adapter import Audit, audit
@@ -32,8 +33,4 @@ _HOMES = {
 }
 """Where each name lives: it is imported when it is asked for, so that a command's help costs no numpy."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

@@ -9,39 +9,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lorarank.adapters.adapter import natural_order
+from lorarank.adapters.candidate import OTHER_FILES, SHARD
 from lorarank.adapters.peft_config import FILE_NAME
+from lorarank.adapters.store import INDEX_SUFFIX, SUFFIXES
 from lorarank.errors import SourceError
 from lorarank.sources import CHECKPOINT
 
 WEIGHTS = "adapter_model"
 """What the names of PEFT's weight files begin with."""
 
-INDEX = ".safetensors.index.json"
-"""What the name of an index of shards ends with."""
-
-SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
-"""How the names of shards end."""
-
-SUFFIXES = (".safetensors", INDEX, ".bin", ".pt", ".pth", ".pth.lora", ".ckpt", ".gguf", ".npz")
-"""Files that may hold an adapter; everything else in a folder is passed over."""
-
-BESIDE = (
-    "optimizer",
-    "scheduler",
-    "rng_state",
-    "training_args",
-    "scaler",
-    "random_states",
-    "common.pt",
-    "train_state.pt",
-)
-"""What trainers leave beside an adapter in files of the same kinds."""
+TOLD = (*SUFFIXES, ".npz")
+"""Files that are opened: those of tensors, and those of MLX's first adapters, of which opening says what to do."""
 
 DEEP = re.compile(r"(?:^|(?<=[/\\]))(?:\*\*(?:[/\\]+|$))+")
 """What stands for any depth in a pattern."""
-
-WHOLE_MODEL = re.compile(r"(diffusion_)?(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
-"""Names of the weights of whole models, as transformers and diffusers save them."""
 
 
 def expand(sources: Sequence[str]) -> list[str]:
@@ -142,7 +123,7 @@ def _below(folder: Path) -> Iterator[str]:
         if _is_adapter(files):
             yield str(here)
         elif not _is_run(here):  # a run's own files are no adapters; those are in folders below
-            indexed = any(name.endswith(INDEX) for name in files)
+            indexed = any(name.endswith(INDEX_SUFFIX) for name in files)
             names = [name for name in sorted(files, key=natural_order) if _may_be(here / name)]
             yield from (str(here / name) for name in names if not (indexed and SHARD.search(name)))
 
@@ -159,13 +140,12 @@ def _may_be(path: Path) -> bool:
     >>> [_may_be(Path(name)) for name in ("a.safetensors", "README.md", "optimizer.pt", "model.safetensors")]
     [True, False, False, False]
     """
-    name = path.name
-    return name.endswith(SUFFIXES) and not name.startswith((*BESIDE, ".")) and not WHOLE_MODEL.fullmatch(name)
+    return path.name.endswith(TOLD) and not OTHER_FILES.fullmatch(path.name)
 
 
 def _is_indexed(path: Path) -> bool:
     """Whether it is a shard with an index beside it, which stands for all of them."""
-    return SHARD.search(path.name) is not None and any(path.parent.glob(f"*{INDEX}"))
+    return SHARD.search(path.name) is not None and any(path.parent.glob(f"*{INDEX_SUFFIX}"))
 
 
 def _whole(path: Path) -> str:

@@ -1,4 +1,5 @@
-"""From measured modules to findings (floor 3). Every threshold is here, with its source."""
+"""From measured modules to findings (floor 3). Every threshold is here, with its source, but what other stages share:
+:mod:`lorarank.numerics.criteria` has that."""
 
 from __future__ import annotations
 
@@ -16,13 +17,6 @@ from lorarank.wording import percent
 
 SHARE = 0.90
 """Energy by which saturation and spikes are judged, whatever ``--energy`` asks: a code must not change its meaning."""
-
-SATURATED = 0.75
-"""Energy rank over r from which a module counts as saturated. A product of two random matrices reaches 0.7 at r = 16
-(11 of 16), so that more is not noise alone. A judgement."""
-
-SPIKE_RANK = 4
-"""Smallest r at which a single direction is worth a word."""
 
 LOW_SCALING, HIGH_SCALING = 1 / 16, 16.0
 """Scalings outside are odd: alpha = 16 at r = 256, and at r = 1, are the ends of what the conventions give."""
@@ -50,9 +44,9 @@ def of_module(module: ModuleAudit, shares: Sequence[float]) -> Iterator[Finding]
     if figures.numerical_rank < r:
         message = f"{r - int(figures.numerical_rank)} of its {r} directions are zero to rounding."
         yield found(codes.IDLE, message, module.name)
-    if count < SPIKE_RANK:
+    if count < criteria.LEAST_SATURABLE:
         return
-    if rank >= SATURATED * count:
+    if rank >= criteria.SATURATED * count:
         message = f"{percent(SHARE)} of its energy takes {rank} of {count} directions (r = {r})."
         yield found(codes.SATURATED, message, module.name)
     if rank == 1:

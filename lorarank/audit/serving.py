@@ -20,6 +20,9 @@ from lorarank.audit.modules import ModuleAudit
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's ``max_lora_rank`` can be set to (vllm/config/lora.py, MaxLoRARanks)."""
 
+REFUSED = ("use_dora", "modules_to_save")
+"""Fields of a configuration for which vLLM refuses an adapter (vllm/lora/peft_helper.py)."""
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -67,7 +70,7 @@ def serve(adapter: Adapter, modules: Sequence[ModuleAudit], rank: int) -> Servin
         rescaled=len(changed),
         factors=(min(changed), max(changed)) if changed else (1.0, 1.0),
         error=wrong / whole if whole > 0 else 0.0,
-        refused=tuple(name for name in ("use_dora", "modules_to_save") if adapter.config.get(name)),
+        refused=tuple(name for name in REFUSED if adapter.config.get(name)),
     )
 
 

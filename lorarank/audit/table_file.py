@@ -20,6 +20,7 @@ from lorarank.audit.rows import COUNTS, TEXTS, Layout, Row, Value
 from lorarank.errors import MissingExtraError, OptionError, ResourceError, RunError, SourceError, printable
 from lorarank.json_files import replaced
 from lorarank.locks import lock
+from lorarank.wording import no_formula
 
 KINDS = (".csv", ".jsonl", ".parquet")
 JOURNAL = ".journal.jsonl"
@@ -184,8 +185,7 @@ _ANOTHER = "choose another file, or ask for the same --energy"
 def _stored(value: Value) -> Value:
     """A value as every format takes it: names printable and no formulas, numbers finite or absent."""
     if isinstance(value, str):
-        line = printable(value, 2000)
-        return f"'{line}" if line[:1] in ("=", "+", "-", "@") else line
+        return no_formula(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from lorarank.errors import MissingExtraError
+from lorarank.front import lazily
 
 if TYPE_CHECKING:
     from lorarank.callback.trainer import LoraRankCallback
@@ -18,14 +20,12 @@ __all__ = ["LoraRankCallback", "Reading", "Warned"]
 _HOMES = {"LoraRankCallback": "trainer", "Reading": "watch", "Warned": "watch"}
 """Where each name lives: it is imported when it is asked for, since the callback needs transformers and thus torch."""
 
+_found = lazily(__name__, _HOMES)
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from lorarank.errors import MissingExtraError
-
     try:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return _found(name)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in ("torch", "transformers"):

@@ -9,20 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.callback.live import LiveModule
-from lorarank.diagnose.constants import SATURATED
 from lorarank.errors import NumericsError, printable
 from lorarank.estimate.constants import ENERGY
 from lorarank.module_names import module_type
 from lorarank.numerics import criteria
+from lorarank.numerics.criteria import LEAST_SATURABLE, SATURATED
 from lorarank.numerics.linalg import singular_values
 from lorarank.numerics.measures import stable_rank
 from lorarank.wording import percent
 
 PREFIX = "lora/"
 """Of everything that is logged."""
-
-SPIKE_RANK = 4
-"""Smallest r at which "uses all its rank" says anything, as in the audit."""
 
 PATIENCE = 2
 """Measurements in a row at which a module must be saturated before that is told: one may be passing. Convention."""
@@ -51,7 +48,7 @@ class ModuleReading:
     @property
     def saturated(self) -> bool:
         """Whether 90 % of the energy takes three quarters of the rank or more."""
-        return self.energy_rank is not None and self.r >= SPIKE_RANK and self.energy_rank >= SATURATED * self.r
+        return self.energy_rank is not None and self.r >= LEAST_SATURABLE and self.energy_rank >= SATURATED * self.r
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
-from lorarank.compare import Compared, CompareOptions, compare
+from lorarank.compare.options import CompareOptions
+
+if TYPE_CHECKING:
+    from lorarank.compare import Compared
 
 REPORTS = ("table", "json", "markdown", "csv")
 
@@ -33,6 +37,8 @@ def command(first: str, second: str, directions: int | None, all_modules: bool, 
     A and B are adapters (a folder, a file or a hub id) of one base model, or folders `lorarank probe` made: two seeds,
     two checkpoints, two tasks. Their ranks and scalings may differ. It does not merge them.
     """
+    from lorarank.compare import compare
+
     found = compare(first, second, CompareOptions(directions=directions))
     click.echo(_rendered(found, kind, all_modules), nl=False)
 

@@ -10,7 +10,7 @@ import click
 
 from lorarank.cli.parameter_types import SOURCE
 from lorarank.cli.resize import form_options, rendered
-from lorarank.resize import ConvertOptions, convert
+from lorarank.resize.options import ConvertOptions
 
 
 @click.command(epilog="Example: lorarank convert unet-lora -o unet-lora-kohya --to kohya")
@@ -21,5 +21,7 @@ def command(source: str, output: Path, kind: str, all_modules: bool, **given: An
 
     IN is an adapter (a folder, a file or a hub id), or the folder `lorarank probe` made. IN is only read.
     """
+    from lorarank.resize import convert
+
     done = convert(source, output, ConvertOptions(**given), command=("lorarank", *sys.argv[1:]))
     click.echo(rendered(done, kind, all_modules), nl=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,10 @@ from lorarank.cli.estimate_options import estimates
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
 from lorarank.errors import EXIT_OK, EXIT_REFUSED
-from lorarank.estimate import EstimateOptions, Recommendation, recommend
+from lorarank.estimate.options import EstimateOptions
+
+if TYPE_CHECKING:
+    from lorarank.estimate import Recommendation
 
 FORMATS = ("table", "json", "markdown", "csv")
 
@@ -33,6 +36,8 @@ def command(ctx: click.Context, /, sources: tuple[str, ...], per_module: bool, k
     SOURCE is the folder `lorarank probe` made; or one or more adapters, each a folder, a file or a hub id
     (owner/name[@revision]).
     """
+    from lorarank.estimate import recommend
+
     answer = recommend(sources, EstimateOptions(**given))
     click.echo(_rendered(answer, kind, per_module), nl=False)
     ctx.exit(EXIT_REFUSED if answer.refused else EXIT_OK)

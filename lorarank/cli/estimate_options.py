@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import click
 
+from lorarank.choices import METRICS
 from lorarank.cli.parameter_types import Choice
+from lorarank.cli.together import Command, together
 from lorarank.estimate.options import EstimateOptions
 from lorarank.heuristics import TASKS
-from lorarank.spectrum import METRICS
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def estimates(task: str) -> Callable[[Command], Command]:
     """Add them to a command, with the defaults of :class:`EstimateOptions`; ``task`` is the help of ``--task``."""
-    shared = (
+    return together(
         click.option(
             "--energy",
             type=float,
@@ -46,10 +44,3 @@ def estimates(task: str) -> Callable[[Command], Command]:
             help="Training tokens that the rank is for [default: the probe's]; facts are recalled in long training.",
         ),
     )
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(shared):
-            command = option(command)
-        return command
-
-    return decorate

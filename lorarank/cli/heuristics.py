@@ -8,7 +8,6 @@ import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
-from lorarank.first_guess import first_guess
 from lorarank.heuristics import TASKS
 
 
@@ -23,6 +22,7 @@ def command(task: str | None, model: str | None, data: str | None, kind: str) ->
     The guess is the table's start or, where that is larger, the rank that could learn the data by heart. It needs no
     GPU and no training, and measures nothing: `lorarank probe` does.
     """
+    from lorarank.first_guess import first_guess
     from lorarank.report import reference
 
     guess = first_guess(task, model, data)

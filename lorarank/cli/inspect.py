@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
-from lorarank.inspect import Inspection, InspectOptions, inspect
+from lorarank.inspect.options import InspectOptions
+
+if TYPE_CHECKING:
+    from lorarank.inspect import Inspection
 
 FORMATS = ("table", "json", "markdown", "csv")
 
@@ -34,6 +37,8 @@ def command(model: str, all_modules: bool, kind: str, **given: Any) -> None:
     MODEL is a folder, a config.json, or a hub id (owner/name[@revision]). No weights are loaded, and none are needed:
     without them the shapes come from the configuration (extra: probe).
     """
+    from lorarank.inspect import inspect
+
     click.echo(_rendered(inspect(model, InspectOptions(**given)), kind, all_modules), nl=False)
 
 

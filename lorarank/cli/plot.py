@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
+from lorarank.choices import METRICS
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.errors import EXIT_BAD_INPUT
-from lorarank.report.figures import KINDS
-from lorarank.report.pictures import PlotOptions
-from lorarank.spectrum import METRICS
+from lorarank.report.options import KINDS, PlotOptions
 
 
 @click.command(

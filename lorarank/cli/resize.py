@@ -3,71 +3,66 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lorarank.adapters.write import FORMATS
+from lorarank.choices import FORMATS, METRICS
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.terminal import screen
-from lorarank.resize import ConvertOptions, Resized, ResizeOptions, resize
-from lorarank.resize.options import DTYPES
-from lorarank.spectrum import METRICS
+from lorarank.cli.together import together
+from lorarank.resize.options import DTYPES, ConvertOptions, ResizeOptions
+
+if TYPE_CHECKING:
+    from lorarank.resize import Resized
 
 REPORTS = ("table", "json", "markdown", "csv")
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def form_options(function: Command) -> Command:
-    """The options that a resize and a conversion share."""
-    for option in (
-        click.option(
-            "--format",
-            "kind",
-            type=Choice(REPORTS),
-            default="table",
-            show_default=True,
-            help="Of the report.",
-        ),
-        click.option("--modules", "all_modules", is_flag=True, help="List all modules, not only those that lose most."),
-        click.option(
-            "--bake-alpha",
-            is_flag=True,
-            default=ConvertOptions.bake_alpha,
-            help="Multiply the scaling into the factors: alpha = r.",
-        ),
-        click.option(
-            "--dtype",
-            type=Choice(DTYPES),
-            default=ConvertOptions.dtype,
-            help="Store factors as this [default: as they are].",
-        ),
-        click.option(
-            "--base",
-            type=SOURCE,
-            default=ConvertOptions.base,
-            metavar="MODEL",
-            help="With --to: the model it is for, where its names do not tell; no weights are read.",
-        ),
-        click.option(
-            "--to",
-            type=Choice(FORMATS),
-            default=ConvertOptions.to,
-            help="Write this format [default: the input's].",
-        ),
-        click.option(
-            "-o",
-            "--output",
-            required=True,
-            type=click.Path(path_type=Path),
-            help="Folder, new or empty; or a new .safetensors file.",
-        ),
-    ):
-        function = option(function)
-    return function
+form_options = together(
+    click.option(
+        "-o",
+        "--output",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="Folder, new or empty; or a new .safetensors file.",
+    ),
+    click.option(
+        "--to",
+        type=Choice(FORMATS),
+        default=ConvertOptions.to,
+        help="Write this format [default: the input's].",
+    ),
+    click.option(
+        "--base",
+        type=SOURCE,
+        default=ConvertOptions.base,
+        metavar="MODEL",
+        help="With --to: the model it is for, where its names do not tell; no weights are read.",
+    ),
+    click.option(
+        "--dtype",
+        type=Choice(DTYPES),
+        default=ConvertOptions.dtype,
+        help="Store factors as this [default: as they are].",
+    ),
+    click.option(
+        "--bake-alpha",
+        is_flag=True,
+        default=ConvertOptions.bake_alpha,
+        help="Multiply the scaling into the factors: alpha = r.",
+    ),
+    click.option("--modules", "all_modules", is_flag=True, help="List all modules, not only those that lose most."),
+    click.option(
+        "--format",
+        "kind",
+        type=Choice(REPORTS),
+        default="table",
+        show_default=True,
+        help="Of the report.",
+    ),
+)
+"""The options that a resize and a conversion share."""
 
 
 @click.command(epilog="Example: lorarank resize adapter -o adapter-r8 --rank 8")
@@ -119,6 +114,8 @@ def command(source: str, output: Path, kind: str, all_modules: bool, **given: An
     IN is an adapter (a folder, a file or a hub id), or the folder `lorarank probe` made. Give exactly one of --rank,
     --energy, --params, --threshold-global and --keep-loss. IN is only read; whatever in it is no LoRA factor is copied.
     """
+    from lorarank.resize import resize
+
     done = resize(source, output, ResizeOptions(**given), command=("lorarank", *sys.argv[1:]))
     click.echo(rendered(done, kind, all_modules), nl=False)
 

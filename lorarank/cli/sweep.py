@@ -16,10 +16,7 @@ from lorarank.cli.ray_option import OnCluster, on_cluster
 from lorarank.cli.terminal import screen
 from lorarank.cli.training_options import defaults_of, trains
 from lorarank.cli.voice import note
-from lorarank.json_files import write_bytes
-from lorarank.report.sweep import render, to_json
-from lorarank.sweep import SweepOptions
-from lorarank.sweep.options import RANKS
+from lorarank.sweep.options import RANKS, SweepOptions
 
 DEFAULT = defaults_of(SweepOptions)
 PICTURE = "sweep.png"
@@ -78,6 +75,8 @@ def command(kind: str, **given: Any) -> None:
     with quiet_libraries(), progress_bar() as report:
         found = sweeping.sweep(options, report=report, announce=note, command=("lorarank", *sys.argv[1:]))
     pictured = _pictured(found, options.output)
+    from lorarank.report.sweep import render, to_json
+
     click.echo(to_json(found) if kind == "json" else render(found, **screen()) + pictured, nl=False)
 
 
@@ -87,6 +86,7 @@ def _pictured(found: sweeping.Sweep, folder: Path) -> str:
         return (
             f"\nIn {folder / sweeping.SWEEP}; for a picture: pip install 'lorarank[plot]' and the same command again.\n"
         )
+    from lorarank.json_files import write_bytes
     from lorarank.report import figures
 
     write_bytes(folder / PICTURE, figures.loss_against_rank(found.outcome))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from lorarank.cli.parameter_types import SOURCE
+from lorarank.cli.together import Command, together
 from lorarank.probe.options import DEFAULT_TOKENS
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def defaults_of(options: type) -> Mapping[str, Any]:
@@ -28,7 +27,7 @@ def defaults_of(options: type) -> Mapping[str, Any]:
 def trains(options: type, output: str) -> Callable[[Command], Command]:
     """Add them to a command, with the defaults of ``options``; ``output`` is the help of ``--output``."""
     default = defaults_of(options)
-    shared = (
+    return together(
         click.option(
             "--data",
             type=SOURCE,
@@ -74,10 +73,3 @@ def trains(options: type, output: str) -> Callable[[Command], Command]:
             help="Least time between checkpoints.",
         ),
     )
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(shared):
-            command = option(command)
-        return command
-
-    return decorate

@@ -4,8 +4,24 @@
 itself is left to the tools that do it.
 """
 
-from lorarank.compare.options import CompareOptions
-from lorarank.compare.result import Compared
-from lorarank.compare.stage import compare
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorarank.front import lazily
+
+if TYPE_CHECKING:
+    from lorarank.compare.options import CompareOptions
+    from lorarank.compare.result import Compared
+    from lorarank.compare.stage import compare
 
 __all__ = ["CompareOptions", "Compared", "compare"]
+
+_HOMES = {
+    "CompareOptions": "options",
+    "Compared": "result",
+    "compare": "stage",
+}
+"""Where each name lives: it is imported when it is asked for, so that a command's help costs no numpy."""
+
+__getattr__ = lazily(__name__, _HOMES)

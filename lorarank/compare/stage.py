@@ -22,7 +22,7 @@ from lorarank.module_names import module_type
 from lorarank.numerics import criteria
 from lorarank.numerics.linalg import Factors, singular_values
 from lorarank.numerics.pooling import median_of
-from lorarank.numerics.replication import Side, agreement, principal_angles, replicated_rank
+from lorarank.numerics.replication import Side, agreement, principal_angles, replicated_rank, subspace_agreement
 
 Source = str | Path
 Floats = NDArray[np.float64]
@@ -167,7 +167,7 @@ def _spans(first: Factors, second: Factors, k: int, side: Side) -> Spans | None:
     dimension = first.lora_B.shape[0] if side == "out" else first.lora_A.shape[1]
     return Spans(
         k=angles.size,
-        agreement=float(np.mean(np.cos(angles) ** 2)),  # numerics.replication.subspace_agreement, of these angles
+        agreement=subspace_agreement(angles),
         chance=angles.size / dimension,
         smallest_angle=float(degrees[0]),
         median_angle=float(np.median(degrees)),

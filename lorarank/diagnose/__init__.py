@@ -7,8 +7,9 @@ Every threshold is in *constants*.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lorarank.front import lazily
 
 if TYPE_CHECKING:
     from lorarank.diagnose.options import DiagnoseOptions
@@ -20,8 +21,4 @@ __all__ = ["DiagnoseOptions", "Diagnosis", "Sign", "diagnose"]
 _HOMES = {"DiagnoseOptions": "options", "Diagnosis": "result", "Sign": "result", "diagnose": "stage"}
 """Where each name lives: it is imported when it is asked for, so that a command's help costs no numpy."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

@@ -39,7 +39,7 @@ def saturation(folder: Path) -> Sign:
         sentence = "No module of the adapter has more than one direction, or none has any update."
         return Sign("saturation", LOW, UNTESTED, sentence, {})
     median = float(np.median(used))
-    seen, room = median >= c.SATURATED, median <= c.ROOM
+    seen, room = median >= criteria.SATURATED, median <= c.ROOM
     what = "it uses all it has" if seen else "it has room to spare" if room else "neither all of it nor little"
     sentence = (
         f"{percent(ENERGY)} of the energy takes {percent(median, 0)} of the rank in the median of {len(used)} modules: "

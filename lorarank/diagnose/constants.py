@@ -7,7 +7,7 @@ curves that do not have it is measured over seeds in ``tests/diagnose/test_rates
 
 from __future__ import annotations
 
-from lorarank.estimate.constants import LOSS_SHARE
+from lorarank.estimate.constants import LOSS_SHARE, ONE_SIDED
 
 FEWEST_EVALUATIONS = 6
 """Validation losses from which noise and movement can be told apart: the noise is read off second differences, of which
@@ -33,8 +33,8 @@ peak or more there, so that the schedule is no explanation. Convention."""
 PLATEAU_SHARE = 0.05
 """A plateau: all that is learned after :data:`EARLY` is surely at most this share of the whole. Convention."""
 
-SURELY = 1.645
-"""One-sided 95 %, for claims that something is small or large enough."""
+SURELY = ONE_SIDED
+"""For claims that something is small or large enough."""
 
 WARM = 0.5
 """Where the learning rate at :data:`EARLY` is below this share of its peak, a plateau is the schedule's. Convention."""
@@ -56,8 +56,4 @@ START_SHARE = 1 / 16
 
 ROOM = 0.5
 """Energy rank over r, in the median module, up to which the adapter has room to spare: half its rank would hold 90 % of
-its energy. Saturation is that of the audit, 0.75 and more. Convention."""
-
-SATURATED = 0.75
-"""Energy rank over r, in the median module, from which the adapter uses all it has; of :mod:`lorarank.audit.findings`,
-where its reason stands."""
+its energy. Saturation is :data:`~lorarank.numerics.criteria.SATURATED`. Convention."""

@@ -7,8 +7,9 @@ tells it in sentences. Every threshold is in *constants*, with its source.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lorarank.front import lazily
 
 if TYPE_CHECKING:
     from lorarank.estimate.options import EstimateOptions
@@ -20,8 +21,4 @@ __all__ = ["EstimateOptions", "Recommendation", "recommend"]
 _HOMES = {"EstimateOptions": "options", "Recommendation": "recommendation", "recommend": "stage"}
 """Where each name lives: it is imported when it is asked for, since other stages need a constant or two alone."""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

@@ -32,18 +32,21 @@ CUT_SHARE = 0.02
 """Share of the gain that the cut may lose whose rank the answer lies halfway to. Of the cuts that lose at most 1, 2, 5
 or 10 % this one alone is the nearest to the sweeps of data/evidence/bakeoff.json."""
 
-OUTLOOK_ERRORS = 1.645
+ONE_SIDED = 1.645
+"""Standard errors of a one-sided 95 %, where errors are normal."""
+
+OUTLOOK_ERRORS = ONE_SIDED
 """Standard errors by which the companion's distance in training has to change between the last two quarters to say how
-a longer run would answer (one-sided 5 %). How often that came true is in data/evidence/invariance.json, whose runs were
-known when this was set."""
+a longer run would answer. How often that came true is in data/evidence/invariance.json, whose runs were known when this
+was set."""
 
 SEED_SPREAD = 0.005
 """Standard deviation between seeds of one adapter's loss, as a share of the gain, beyond what a seed moves at all ranks
-alike. The sweeps of data/evidence/pairs measured 0.0046 together (root mean square), nearly 0 to 0.008 one by one, and
-0.022 on Shakespeare."""
+alike, where it is not measured. The sweeps of data/evidence/pairs measured 0.0046 together (root mean square), nearly 0
+to 0.008 one by one, and 0.022 on Shakespeare."""
 
 STANDARD_ERRORS = 1.96
-"""The interval's ends: 95 of 100 where errors are normal."""
+"""The ends of intervals: 95 of 100 where errors are normal."""
 
 QUANTILE = 0.5
 """Which module speaks for all, by energy. First sweeps: the 0.9 quantile overshoots, the largest more so."""
@@ -58,7 +61,8 @@ RANK_CEILING = 0.5
 """Largest answer as a share of the probe's rank: beyond it the probe's own ceiling shapes the spectrum."""
 
 LOSS_SHARE = 0.01
-"""How much of the gain a rank, a cut or a missing type may cost: the definition of a sufficient rank."""
+"""How much of the gain a rank, a cut or a missing type may cost: the definition of a sufficient rank, of a sweep's
+``r_sufficient`` too, which is held against the best rank."""
 
 REFUSED_GAIN = 2.0
 """Gain in standard errors, and below: no evidence that the probe learned anything (two-sided 5 %)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorarank.choices import check_metric
 from lorarank.errors import OptionError
 from lorarank.heuristics import task_row
-from lorarank.spectrum import METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,7 @@ class EstimateOptions:
         if self.energy is not None and not 0 < self.energy <= 1:
             hint = f"for {self.energy:g} % give {self.energy / 100:g}" if 1 < self.energy <= 100 else "give, say, 0.90"
             raise OptionError(f"--energy {self.energy:g}", "it is a share, above 0 and at most 1", do=hint)
-        if self.metric not in METRICS:
-            raise OptionError(f"--metric {self.metric}", "no such metric", do=f"choose among: {', '.join(METRICS)}")
+        check_metric(self.metric)
         if self.task is not None:
             task_row(self.task)
         if self.budget is not None and self.budget < 1:

@@ -15,7 +15,7 @@ from lorarank.adapters import Adapter
 from lorarank.errors import AdapterError, NumericsError, OptionError, RunError
 from lorarank.estimate import advice, constants, evidence, readings, reasons, summary
 from lorarank.estimate.options import EstimateOptions
-from lorarank.estimate.recommendation import AdapterSummary, EnergyRule, Recommendation
+from lorarank.estimate.recommendation import AdapterSummary, EnergyRule, Evidence, Recommendation
 from lorarank.estimate.rule import module_ranks
 from lorarank.runs import Run
 from lorarank.sources import CHECKPOINT
@@ -121,16 +121,32 @@ def _answer(
     if refusals:
         undivided = reasons.about_budget_refused(options.budget)
         return dataclasses.replace(measured, fallback=constants.FALLBACK, reasons=(*measured.reasons, *undivided))
+    answered = _with_rank(measured, r, rule, facts, run, spectra, options)
+    return _with_advice(answered, r, run, opened[0], modules, options)
+
+
+def _with_rank(
+    measured: Recommendation,
+    r: int,
+    rule: EnergyRule,
+    facts: Evidence,
+    run: Run,
+    spectra: Sequence[tuple[Spectrum, ...]],
+    options: EstimateOptions,
+) -> Recommendation:
+    """What was measured, with the rank, its interval, how far to believe it, and the sentences about them."""
+    low_rank = measured.low_rank
     if low_rank is not None:
         interval = readings.low_rank_interval(low_rank, facts.capacity, r)
     else:
         # spectra part of the way are known in the weight metric alone
         earlier = evidence.spectra_at(run.trajectory, constants.GROWTH_POINT) if options.metric == "weight" else ()
-        interval = readings.interval(
-            rule, _values(modules), [_values(s) for s in spectra[1:]], earlier, facts.growth, facts.capacity
-        )
-    doubts = evidence.doubts(manifest, facts, r, interval, keep, replication, measured.heuristics, low_rank)
-    answered = dataclasses.replace(
+        first, *others = map(_values, spectra)
+        interval = readings.interval(rule, first, others, earlier, facts.growth, facts.capacity)
+    doubts = evidence.doubts(
+        run.manifest, facts, r, interval, measured.keep, measured.replication, measured.heuristics, low_rank
+    )
+    return dataclasses.replace(
         measured,
         r=r,
         interval=interval,
@@ -140,13 +156,12 @@ def _answer(
             *reasons.about_low_rank(low_rank, r),
             *reasons.about_recall(facts.recall, low_rank, r),
             *reasons.about_length(options.tokens, facts.recall, r, low_rank),
-            *reasons.about_outlook(outlook),
-            *reasons.about_rule(rule, len(modules), options.metric, alone=low_rank is None),
+            *reasons.about_outlook(measured.outlook),
+            *reasons.about_rule(rule, len(spectra[0]), options.metric, alone=low_rank is None),
             *reasons.about_interval(interval, low_rank),
             *measured.reasons,
         ),
     )
-    return _with_advice(answered, r, run, opened[0], modules, options)
 
 
 def _with_advice(

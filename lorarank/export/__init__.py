@@ -1,8 +1,30 @@
 """A recommendation, or an adapter's own configuration, in the words of the tool that trains or serves it (floor 3)."""
 
-from lorarank.export.document import Call, Exported, Name, Script
-from lorarank.export.options import TOOLS, ExportOptions
-from lorarank.export.settings import Settings
-from lorarank.export.stage import export, write
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorarank.front import lazily
+
+if TYPE_CHECKING:
+    from lorarank.export.document import Call, Exported, Name, Script
+    from lorarank.export.options import TOOLS, ExportOptions
+    from lorarank.export.settings import Settings
+    from lorarank.export.stage import export, write
 
 __all__ = ["TOOLS", "Call", "ExportOptions", "Exported", "Name", "Script", "Settings", "export", "write"]
+
+_HOMES = {
+    "TOOLS": "options",
+    "Call": "document",
+    "ExportOptions": "options",
+    "Exported": "document",
+    "Name": "document",
+    "Script": "document",
+    "Settings": "settings",
+    "export": "stage",
+    "write": "stage",
+}
+"""Where each name lives: it is imported when it is asked for, so that a command's help costs no numpy."""
+
+__getattr__ = lazily(__name__, _HOMES)

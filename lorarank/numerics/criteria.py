@@ -13,16 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import atan, ceil, isfinite, pi, sin, sqrt, tan
-from operator import index
+from math import atan, isfinite, pi, sin, sqrt, tan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lorarank.errors import OptionError
-from lorarank.numerics import measures
 from lorarank.numerics.core import EPS, Floats
-from lorarank.numerics.measures import one_row, spectra_of, spectrum_of
+from lorarank.numerics.measures import one_row, spectra_of
+
+SATURATED = 0.75
+"""90 % energy rank over r from which an update uses all its rank. A product of two random matrices reaches 0.7 at
+r = 16 (11 of 16), so that more is not noise alone. A judgement."""
+
+LEAST_SATURABLE = 4
+"""Smallest r at which how far the rank is used, or that a single direction holds it all, is worth a word."""
 
 Counts = NDArray[np.intp]
 
@@ -56,42 +61,6 @@ def energies(sv: ArrayLike, share: float) -> Counts:
     lost = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]  # lost[k]: energy outside the leading k; it falls with k
     allowed = (1 - share) + squares.shape[1] * EPS
     return _counts(lost > allowed * lost[:, :1])
-
-
-def effective(sv: ArrayLike) -> int:
-    """:func:`~lorarank.numerics.measures.effective_rank` (Roy & Vetterli), rounded up.
-
-    >>> effective([1.0, 1.0, 0.01])
-    3
-    """
-    return _whole(measures.effective_rank(sv))
-
-
-def energy_entropy(sv: ArrayLike) -> int:
-    """:func:`~lorarank.numerics.measures.energy_entropy_rank`, rounded up.
-
-    >>> energy_entropy([1.0, 1.0, 0.0])
-    2
-    """
-    return _whole(measures.energy_entropy_rank(sv))
-
-
-def stable(sv: ArrayLike) -> int:
-    """:func:`~lorarank.numerics.measures.stable_rank`, rounded up.
-
-    >>> stable([2.0, 1.0])
-    2
-    """
-    return _whole(measures.stable_rank(sv))
-
-
-def participation(sv: ArrayLike) -> int:
-    """:func:`~lorarank.numerics.measures.participation_ratio`, rounded up.
-
-    >>> participation([1.0, 1.0, 1.0])
-    3
-    """
-    return _whole(measures.participation_ratio(sv))
 
 
 def numerical(sv: ArrayLike, shape: tuple[int, int]) -> int:
@@ -178,42 +147,8 @@ def marchenko_pasturs(sv: ArrayLike, shapes: Shapes) -> Counts:
     return _above_bulk(spectra_of(sv), shapes, lambda beta: 1 + sqrt(beta))
 
 
-def sv_ratio(sv: ArrayLike, ratio: float) -> int:
-    """#{σ > 0 and σ ≥ σ₁/ratio}, ratio ≥ 1: the ``sv_ratio`` of kohya's resize script, as a count.
-
-    >>> sv_ratio([8.0, 4.0, 1.0], 4), sv_ratio([8.0, 4.0, 1.0], 1)
-    (2, 1)
-    """
-    if not (isfinite(ratio) and ratio >= 1):
-        raise OptionError("sv_ratio", f"{ratio} is no ratio of σ₁ to a smaller value", do="give a number of at least 1")
-    values = spectrum_of(sv)
-    if values.size == 0:
-        return 0
-    return int(np.count_nonzero((values > 0) & (values * ratio >= values[0])))
-
-
-def explicit(sv: ArrayLike, rank: int) -> int:
-    """``rank`` itself, or the number of nonzero values where that is smaller; rank is a whole number ≥ 1.
-
-    >>> explicit([3.0, 2.0, 0.0], 1), explicit([3.0, 2.0, 0.0], 16)
-    (1, 2)
-    """
-    try:
-        whole = 0 if isinstance(rank, bool) else index(rank)
-    except TypeError:
-        whole = 0
-    if whole < 1:
-        raise OptionError("rank", f"{rank} is not a rank", do="give a whole number of at least 1")
-    return min(whole, int(np.count_nonzero(spectrum_of(sv))))
-
-
-def _whole(measure: float) -> int:
-    """Round up; a measure that is a whole number up to rounding (equal values) stays that number."""
-    return ceil(measure * (1 - 1e-12))
-
-
 def _above(sv: ArrayLike, threshold: float) -> int:
-    spectrum_of(sv)  # refuses what is none
+    spectra_of(one_row(sv))  # refuses what is none
     return int(np.count_nonzero(np.asarray(sv) > threshold))
 
 

@@ -41,14 +41,13 @@ class Leading(NamedTuple):
         return sqrt(max(0.0, self.norm**2 - float(np.square(self.s).sum())))
 
 
-def leading_svd(matrix: Floats, k: int, *, seed: int = 0) -> Leading:
+def leading_svd(matrix: Floats, k: int) -> Leading:
     """The ``k`` leading singular triplets, or all where there are fewer.
 
     Parameters
     ----------
     matrix : (m, n) float64.
     k : at least 1.
-    seed : of the start vector.
 
     Raises
     ------
@@ -68,7 +67,7 @@ def leading_svd(matrix: Floats, k: int, *, seed: int = 0) -> Leading:
     if norm == 0 or shorter == 0:
         k = min(k, shorter)
         return Leading(np.eye(matrix.shape[0], k), np.zeros(k), np.eye(k, matrix.shape[1]), norm, 0.0)
-    lanczos = _lanczos(matrix, k, seed) if k * DENSE_FRACTION <= shorter else None
+    lanczos = _lanczos(matrix, k) if k * DENSE_FRACTION <= shorter else None
     if lanczos is None:
         U, s, Vt = np.linalg.svd(matrix, full_matrices=False)
         U, s, Vt = U[:, :k], s[:k], Vt[:k]
@@ -78,11 +77,11 @@ def leading_svd(matrix: Floats, k: int, *, seed: int = 0) -> Leading:
     return Leading(U, s, Vt, norm, float(max(one.max() for one in wrong)))
 
 
-def _lanczos(matrix: Floats, k: int, seed: int) -> tuple[Floats, Floats, Floats] | None:
+def _lanczos(matrix: Floats, k: int) -> tuple[Floats, Floats, Floats] | None:
     """The leading triplets by ARPACK; ``None`` where it does not converge."""
     from scipy.sparse.linalg import ArpackError, svds
 
-    start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
+    start = np.random.default_rng(0).standard_normal(min(matrix.shape))
     try:
         U, s, Vt = svds(matrix, k=k, v0=start, solver="arpack")
     except ArpackError:

@@ -20,19 +20,10 @@ NOISE_RATIO = 0.90
 """Participation ratio as a share of :func:`gaussian_product_participation`, from which a spectrum counts as noise."""
 
 
-def spectrum_of(sv: ArrayLike) -> Floats:
-    """``sv`` as float64 (n,), descending, scaled by a power of two so that the largest is in [½, 1).
-
-    Raises NumericsError for anything but a vector of finite values ≥ 0.
-
-    >>> spectrum_of([2.0, 6.0])
-    array([0.75, 0.25])
-    """
-    return np.asarray(spectra_of(one_row(sv))[0])
-
-
 def spectra_of(sv: ArrayLike) -> Floats:
-    """The same of every row of ``sv`` (m, n).
+    """``sv`` as float64 (m, n), each row descending and scaled by a power of two so that its largest is in [½, 1).
+
+    Raises NumericsError for anything but finite values ≥ 0.
 
     >>> spectra_of([[2.0, 6.0], [0.0, 0.0]])
     array([[0.75, 0.25],

@@ -120,17 +120,16 @@ def principal_angles(first: Factors, second: Factors, k: int, *, side: Side = "o
     return np.arccos(np.minimum(cosines, 1.0))
 
 
-def subspace_agreement(first: Factors, second: Factors, k: int, *, side: Side = "out") -> float:
-    """Mean squared cosine of :func:`principal_angles`: 1 for nested spans, 0 for orthogonal ones or a zero update.
+def subspace_agreement(angles: Floats) -> float:
+    """Mean squared cosine of :func:`principal_angles` (k,): 1 for nested spans, 0 for orthogonal ones or a zero update.
 
     The φ(i, j) of Hu et al. (2022), "LoRA", §7.2, on singular vectors of ΔW instead of those of one factor, hence the
     same for (B·M, M⁻¹·A). Two random k-dimensional subspaces of n dimensions have k/n on average.
 
     >>> first, second = Factors(np.eye(1, 3), np.eye(3, 1)), Factors(np.eye(1, 3), np.ones((3, 1)))
-    >>> round(subspace_agreement(first, second, 1), 12)
+    >>> round(subspace_agreement(principal_angles(first, second, 1)), 12)
     0.333333333333
     """
-    angles = principal_angles(first, second, k, side=side)
     return float(np.mean(np.cos(angles) ** 2)) if angles.size else 0.0
 
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.pytorch_utils import Conv1D
 
 from lorarank.errors import MissingExtraError, ModelError, OptionError, printable
-from lorarank.module_names import ATTENTION_PARTS, QV_NAMES
+from lorarank.module_names import ATTENTION_PARTS, QV_NAMES, module_type
 from lorarank.probe.options import ProbeOptions
 
 ADAPTER = "default"
@@ -141,11 +141,11 @@ def resolve_targets(model: Any, options: ProbeOptions) -> dict[str, tuple[int, i
     elif options.target == "attention":
         chosen = {n: s for n, s in linear.items() if any(p in n.lower() for p in ATTENTION_PARTS)}
     elif options.target == "qv":
-        chosen = {n: s for n, s in linear.items() if leaf(n) in QV_NAMES}
+        chosen = {n: s for n, s in linear.items() if module_type(n) in QV_NAMES}
     else:
         wanted = {name.strip() for name in options.target.split(",") if name.strip()}
-        chosen = {n: s for n, s in linear.items() if leaf(n) in wanted or n in wanted}
-        missing = wanted - {leaf(n) for n in chosen} - set(chosen)
+        chosen = {n: s for n, s in linear.items() if module_type(n) in wanted or n in wanted}
+        missing = wanted - {module_type(n) for n in chosen} - set(chosen)
         if missing:
             what = "is not a linear module" if len(missing) == 1 else "are not linear modules"
             raise _no_target(f"{', '.join(sorted(missing))} {what}", linear)
@@ -161,21 +161,11 @@ def resolve_targets(model: Any, options: ProbeOptions) -> dict[str, tuple[int, i
     return chosen
 
 
-def leaf(name: str) -> str:
-    """Last component of a module path, with its parent where it is only a number.
-
-    >>> leaf("model.layers.0.self_attn.q_proj"), leaf("attn.to_out.0")
-    ('q_proj', 'to_out.0')
-    """
-    parts = name.split(".")
-    return ".".join(parts[-2:]) if parts[-1].isdigit() and len(parts) > 1 else parts[-1]
-
-
 def target_names(model: nn.Module, chosen: dict[str, tuple[int, int]]) -> tuple[str, ...]:
-    """Names for ``LoraConfig.target_modules`` that hit exactly ``chosen``: leaf names where they do, else paths."""
-    leaves = sorted({leaf(name) for name in chosen})
-    hit = {n for n, _ in model.named_modules() if any(n == x or n.endswith(f".{x}") for x in leaves)}
-    return tuple(leaves) if hit == set(chosen) else tuple(chosen)
+    """Names for ``LoraConfig.target_modules`` that hit exactly ``chosen``: their types where these do, else paths."""
+    types = sorted({module_type(name) for name in chosen})
+    hit = {n for n, _ in model.named_modules() if any(n == x or n.endswith(f".{x}") for x in types)}
+    return tuple(types) if hit == set(chosen) else tuple(chosen)
 
 
 def attach_adapter(model: Any, options: ProbeOptions, names: tuple[str, ...]) -> PeftModel:
@@ -243,7 +233,7 @@ def scaled(layers: dict[str, Any], factor: float) -> Iterator[None]:
 
 
 def _no_target(what: str, linear: dict[str, tuple[int, int]]) -> ModelError:
-    names = ", ".join(sorted({leaf(name) for name in linear})) or "none at all"
+    names = ", ".join(sorted({module_type(name) for name in linear})) or "none at all"
     return ModelError("--target", f"{what} of this model", do=f"choose among: {names}")
 
 

@@ -37,7 +37,7 @@ the tokens gave (data/evidence/README.md). The probe, its companion and the base
 
 COMPANION_RANK = 1
 """Rank of the companion, the same probe at a low rank. What it loses says what every rank loses: see
-:mod:`lorarank.estimate.companion`."""
+:func:`lorarank.estimate.readings.low_rank`."""
 
 SEARCH_SHARE, SHORT_SEARCH_SHARE = 0.2, 1 / 3
 """Share of the token budget that the learning-rate search may spend, and that of a probe so short that its trials would

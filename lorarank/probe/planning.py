@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
 from lorarank.corpus import total_tokens
+from lorarank.module_names import module_type
 from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
 from lorarank.probe.grid import FIRST_RATE
@@ -110,16 +112,13 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     dtype = models.load_dtype(options, device)
     skeleton = models.skeleton(material.config, material.folder)
     chosen = models.resolve_targets(skeleton, options)
-    names = models.target_names(skeleton, chosen)
     base = sum(p.numel() for p in skeleton.parameters())
     trainable = options.rank * sum(out + inner for out, inner in chosen.values())
     rows = material.rows(0, options.seed, packed=True)
     heldout = material.heldout(packed=True)
-    parts = (material.kind != "text") + len({models.leaf(n) for n in chosen})
-    half, quarter = (total_tokens(material.heldout_part(share)) / heldout.tokens for share in (CUTS_SHARE, PARTS_SHARE))
-    evaluations = 1 + options.adapters + half * len(truncation_ranks(options.rank)) + quarter * parts
     speed = EFFICIENCY * _matmul_speed(device, dtype, int(material.config.get_text_config().hidden_size))
     per_token = 4 * base + 6 * trainable  # forward and backward through frozen weights, and the factors' gradients
+    evaluations = _evaluations(options, material, chosen, heldout.tokens)
     evaluation = evaluations * 2 * base
     tokens = options.token_budget
     if options.minutes is not None:
@@ -130,25 +129,16 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     trained = schedule.tokens(rows)
     trial = trial_steps(schedule.steps)
     search_steps = (TRIALS if options.lr is None else len(AROUND)) * (trial + CHECK_STEPS // 3) if trial else 0
-    work = (
-        options.adapters * trained + search_steps * trained / schedule.steps
-    ) * per_token + evaluation * heldout.tokens
+    train_passes = options.adapters + search_steps / schedule.steps
+    work = train_passes * trained * per_token + evaluation * heldout.tokens
     part_tokens = int((rows.document >= 0).sum())
-    notes = []
-    if material.truncated:
-        notes.append(f"{material.truncated} documents are longer than {material.row_length} tokens and are cut.")
-    if options.lr is None and not trial_steps(schedule.steps):
-        notes.append(f"Too few steps to search for a learning rate: {FIRST_RATE:g}, untested; see --lr and --tokens.")
-    notes += [f"Skipped {sentence}." for sentence in material.skipped[:3]]
-    if len(material.skipped) > 3:
-        notes.append(f"Skipped {len(material.skipped) - 3} more rows.")
     return Plan(
         model=options.model,
         model_type=str(material.config.model_type),
         base_parameters=base,
         trainable_parameters=trainable,
         modules=len(chosen),
-        target_modules=names,
+        target_modules=models.target_names(skeleton, chosen),
         rank=options.rank,
         alpha=options.alpha,
         replicates=options.replicates,
@@ -168,8 +158,29 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         precision="nf4 base, bf16 compute" if options.load_in_4bit else str(dtype).removeprefix("torch."),
         memory_bytes=_memory(options, material, base, trainable, dtype),
         seconds=STARTUP_SECONDS + STEP_SECONDS * (options.adapters * schedule.steps + search_steps) + work / speed,
-        notes=tuple(notes),
+        notes=_notes(material, searches=options.lr is not None or trial > 0),
     )
+
+
+def _evaluations(options: ProbeOptions, material: Material, chosen: Iterable[str], heldout_tokens: int) -> float:
+    """Passes over the held-out tokens: the base and every adapter, and in parts each cut, each module type left out
+    and, where there are prompts, those of other rows."""
+    parts = (material.kind != "text") + len(set(map(module_type, chosen)))
+    half, quarter = (total_tokens(material.heldout_part(share)) / heldout_tokens for share in (CUTS_SHARE, PARTS_SHARE))
+    return 1 + options.adapters + half * len(truncation_ranks(options.rank)) + quarter * parts
+
+
+def _notes(material: Material, *, searches: bool) -> tuple[str, ...]:
+    """What to know of the data and the learning rate; ``searches`` is whether the rate is tried, or was given."""
+    notes = []
+    if material.truncated:
+        notes.append(f"{material.truncated} documents are longer than {material.row_length} tokens and are cut.")
+    if not searches:
+        notes.append(f"Too few steps to search for a learning rate: {FIRST_RATE:g}, untested; see --lr and --tokens.")
+    notes += [f"Skipped {sentence}." for sentence in material.skipped[:3]]
+    if len(material.skipped) > 3:
+        notes.append(f"Skipped {len(material.skipped) - 3} more rows.")
+    return tuple(notes)
 
 
 def _memory(options: ProbeOptions, material: Material, base: int, trainable: int, dtype: torch.dtype) -> int:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import lorarank
 from lorarank import json_files, runs
+from lorarank.module_names import module_type
 from lorarank.numerics.paired import paired_difference, ratio_mean
 from lorarank.probe import companion
 from lorarank.probe import model as models
@@ -38,7 +39,7 @@ def truncation(probe: UnfinishedProbe) -> runs.Truncation:
     mean, se = ratio_mean(whole["sums"], whole["counts"])
     some, few = probe.heldout_part(CUTS_SHARE), probe.heldout_part(PARTS_SHARE)
     ranks = truncation_ranks(probe.options.rank)
-    layers = {name: models.leaf(name) for name in models.lora_layers(probe.model)}
+    layers = {name: module_type(name) for name in models.lora_layers(probe.model)}
     types = sorted(set(layers.values()))
     points, without = [], []
     for rank in ranks:

@@ -20,7 +20,7 @@ from lorarank.report.audit_grids import (
     within,
 )
 from lorarank.report.plain import Grid, Sheet
-from lorarank.wording import percent
+from lorarank.wording import between, percent
 
 MOST_TOLD = 4
 """Sources whose findings are told in sentences; of more, a table counts them."""
@@ -48,7 +48,7 @@ def _headline_of(audit: Audit) -> str:
     if whole.measured < whole.modules:
         of = f" of the {whole.measured:,} modules together that could be measured"
     return (
-        f"Keep rank {first.uniform} of {_range(*whole.r)}: it keeps {percent(first.share)} of the energy"
+        f"Keep rank {first.uniform} of {between(*whole.r)}: it keeps {percent(first.share)} of the energy"
         f"{of if whole.modules > 1 else ''}. Findings: {tally(audit.findings)}."
     )
 
@@ -74,8 +74,8 @@ def facts(audit: Audit) -> list[tuple[str, str]]:
         ("format", f"{audit.format}, {printable(' and '.join(audit.dtypes))}{base}"),
         (
             "size",
-            f"{whole.parameters:,} parameters in {_modules(whole.modules)}, r = {_range(*whole.r)}, "
-            f"scaling {_range(*whole.scaling)}{beside}",
+            f"{whole.parameters:,} parameters in {_modules(whole.modules)}, r = {between(*whole.r)}, "
+            f"scaling {between(*whole.scaling)}{beside}",
         ),
     ]
     if whole.figures is None:
@@ -205,7 +205,3 @@ def _modules(count: int) -> str:
 
 def _all(count: int) -> str:
     return f"all {count:,} modules" if count > 1 else "its one module"
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:.4g}" if low == high else f"{low:.4g}–{high:.4g}"

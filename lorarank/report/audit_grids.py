@@ -14,7 +14,7 @@ from lorarank.audit.modules import ModuleAudit
 from lorarank.audit.several import Evolution, Step
 from lorarank.errors import printable
 from lorarank.report.plain import Grid
-from lorarank.wording import percent
+from lorarank.wording import between, percent
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 8
@@ -36,13 +36,13 @@ class Column(NamedTuple):
     half: int
 
 
-def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
-    """σ over σ₁ as bars, at most ``width`` of them, each the largest of its part; zeros to rounding are dots.
+def sparkline(values: Sequence[float]) -> str:
+    """σ over σ₁ as bars, at most :data:`SPARK_WIDTH` of them, each the largest of its part; zeros to rounding are dots.
 
     >>> sparkline([8.0, 4.0, 1.0, 0.0]), sparkline([0.0, 0.0]), sparkline([])
     ('█▄▁·', '··', '')
     """
-    count = min(width, len(values))
+    count = min(SPARK_WIDTH, len(values))
     bars = ""
     for bar in range(count):
         part = values[bar * len(values) // count : (bar + 1) * len(values) // count]
@@ -66,8 +66,8 @@ def group_columns(audit: Audit, groups: Sequence[GroupAudit], what: str) -> list
         Column(what, what == "layer", [printable(one.name, 80) for one in groups], 0),
         Column("modules", True, [f"{one.modules:,}" for one in groups], 1),
         Column("shape", True, [_shapes(one.shapes) for one in groups], 1),
-        Column("r", True, [_ends(*one.r) for one in groups], 1),
-        Column("scaling", True, [_ends(*one.scaling) for one in groups], 1),
+        Column("r", True, [between(*one.r) for one in groups], 1),
+        Column("scaling", True, [between(*one.scaling) for one in groups], 1),
         Column("energy", True, [percent(one.energy, 1) for one in groups], 1),
         *_figures(audit.energy, [one.figures for one in groups]),
     ]
@@ -164,7 +164,7 @@ def adapter_grid(report: AuditReport) -> Grid:
     columns = [
         Column("", True, [str(index) for index in range(1, len(audits) + 1)], 0),
         Column("adapter", False, [printable(audit.source) for audit in audits], 0),
-        Column("r", True, [_ends(*audit.whole.r) for audit in audits], 0),
+        Column("r", True, [between(*audit.whole.r) for audit in audits], 0),
         Column("modules", True, [f"{audit.whole.modules:,}" for audit in audits], 0),
         Column("‖ΔW‖", True, ["" if one is None else scientific(one.norm) for one in figures], 0),
         Column("keep", True, [str(a.reductions[0].uniform) if a.whole.figures is not None else "" for a in audits], 0),
@@ -215,10 +215,6 @@ def _grid(title: str, columns: Sequence[Column]) -> Grid:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
-
-
-def _ends(low: float, high: float) -> str:
-    return f"{low:.4g}" if low == high else f"{low:.4g}–{high:.4g}"
 
 
 def _shapes(shapes: Sequence[tuple[int, int]]) -> str:

@@ -6,14 +6,13 @@ Every name that comes from a file is made printable here, so that the renderers 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from lorarank.errors import printable
 from lorarank.estimate.constants import CUT_SHARE, LOSS_SHARE
 from lorarank.estimate.recommendation import Evidence, KeepRank, Recommendation, TypeSummary
 from lorarank.heuristics import SOURCE
 from lorarank.report.plain import Grid
-from lorarank.wording import directions, percent
+from lorarank.wording import between, directions, percent
 
 
 def headline(answer: Recommendation) -> str:
@@ -135,7 +134,7 @@ def adapter_grid(answer: Recommendation) -> Grid | None:
     rows = tuple(
         (
             printable(adapter.source),
-            _ranks(adapter.r),
+            between(adapter.r[0], adapter.r[-1]),
             f"{adapter.modules:,}",
             f"{adapter.parameters:,}",
             f"{adapter.median:g}",
@@ -221,10 +220,6 @@ def _loss(kind: TypeSummary) -> str:
         return ""
     band = f" ± {100 * kind.excess_se:.1f}" if kind.excess_se is not None and math.isfinite(kind.excess_se) else ""
     return f"{100 * kind.excess:.1f}{band}%"
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]}–{ranks[-1]}"
 
 
 def _grid(

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from lorarank.dossier import Cell, Dossier, Update
 from lorarank.errors import MissingExtraError, printable
-from lorarank.estimate.constants import LOSS_SHARE
+from lorarank.estimate.constants import LOSS_SHARE, STANDARD_ERRORS
 from lorarank.estimate.readings import law
 from lorarank.estimate.recommendation import LowRank
 from lorarank.numerics.ladder import LADDER
 from lorarank.runs import Truncation
-from lorarank.sweep.outcome import LOSS_SHARE as SUFFICES
-from lorarank.sweep.outcome import STANDARD_ERRORS, Outcome
+from lorarank.sweep.outcome import Outcome
 from lorarank.wording import percent
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, BAND, MARK = "#1f4e79", "#cfe0f1", "#c55a11"
-KINDS: tuple[str, ...] = ("png", "svg", "pdf")
-"""What a picture can be written as."""
-
 SIZE = (7.0, 4.2)
 """Inches."""
 
@@ -70,7 +66,7 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     Parameters
     ----------
     answer : of a sweep.
-    kind : one of :data:`KINDS`.
+    kind : one of :data:`lorarank.report.options.KINDS`.
 
     Raises
     ------
@@ -81,8 +77,8 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     ranks = [one.rank for one in answer.ranks]
     losses = [one.loss.mean for one in answer.ranks]
     best = min(loss for loss in losses if math.isfinite(loss))
-    allowed = SUFFICES * max(answer.gain.mean, 0.0)
-    axes.axhspan(best, best + allowed, color=BAND, label=f"within {SUFFICES:.0%} of the gain")
+    allowed = LOSS_SHARE * max(answer.gain.mean, 0.0)
+    axes.axhspan(best, best + allowed, color=BAND, label=f"within {LOSS_SHARE:.0%} of the gain")
     errors = [STANDARD_ERRORS * one.excess.se for one in answer.ranks]
     axes.errorbar(
         ranks, losses, yerr=errors, color=INK, marker="o", capsize=3, label="held-out loss, 95% beside the best"
@@ -108,7 +104,7 @@ def truncation_curve(curve: Truncation, gain: float, keep: int, *, kind: str = "
     curve : losses in nats per token.
     gain : of the probe, nats per token.
     keep : the chosen k.
-    kind : one of :data:`KINDS`.
+    kind : one of :data:`lorarank.report.options.KINDS`.
     """
     figure, axes = _begun()
     points = [(p.k, p.excess.mean / gain, p.excess.se / gain) for p in curve.points if math.isfinite(p.excess.mean)]
@@ -137,7 +133,7 @@ def low_rank(found: LowRank, r: int, *, kind: str = "png") -> bytes:
     ----------
     found : the companion's loss, a share of the gain.
     r : the answer.
-    kind : one of :data:`KINDS`.
+    kind : one of :data:`lorarank.report.options.KINDS`.
     """
     figure, axes = _begun()
     ranks, shares, lows, highs = (list(column) for column in zip(*law(found, r), strict=True))

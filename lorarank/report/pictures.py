@@ -9,40 +9,10 @@ from html import escape
 from pathlib import Path
 
 from lorarank.dossier import Dossier
-from lorarank.errors import OptionError, ResourceError
-from lorarank.estimate.options import EstimateOptions
+from lorarank.errors import ResourceError
 from lorarank.report import figures
 from lorarank.report.audit import unreadable_lines
 from lorarank.written import write
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlotOptions(EstimateOptions):
-    """Options of ``lorarank plot``; the command line reads its defaults from here.
-
-    Parameters
-    ----------
-    kind : what pictures are written as: ``png``, ``svg`` or ``pdf``.
-    energy : share of Σσ² to keep, in (0, 1]; ``None`` is the default rule, which keeps 0.90.
-    metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
-    task, budget : as in an estimate; no picture shows them.
-
-    Raises
-    ------
-    OptionError
-        A value out of its range.
-
-    >>> PlotOptions().kind
-    'png'
-    """
-
-    kind: str = figures.KINDS[0]
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot work."""
-        super().__post_init__()
-        if self.kind not in figures.KINDS:
-            raise OptionError(f"--format {self.kind}", "no such kind", do=f"choose among: {', '.join(figures.KINDS)}")
 
 
 @dataclass(frozen=True)
@@ -91,7 +61,7 @@ class Pictures:
 
 
 MEDIA = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
-"""What the kinds of :data:`lorarank.report.figures.KINDS` are called on the web."""
+"""What the kinds of :data:`lorarank.report.options.KINDS` are called on the web."""
 
 
 def draw(found: Dossier, kind: str) -> Pictures:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lorarank.errors import printable
+from lorarank.wording import no_formula
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,7 @@ class Sheet(Protocol):
 def cell(value: object) -> object:
     """A value as it may stand in CSV: names printable and no formulas, numbers that are not finite empty."""
     if isinstance(value, str):
-        name = printable(value, 1000)
-        # no spreadsheet takes a name for a formula
-        return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+        return no_formula(value)
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 

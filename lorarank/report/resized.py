@@ -10,7 +10,7 @@ from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
 from lorarank.report.plain import Grid, Records, Sheet, as_csv, escaped, grid_to_markdown, records
 from lorarank.resize.result import Resized, ResizedModule
-from lorarank.wording import percent, size
+from lorarank.wording import between, percent, size
 
 MOST_SHOWN = 12
 """Modules that a table lists without being asked for all: those that lose most."""
@@ -149,7 +149,7 @@ def to_csv(done: Resized) -> str:
 
 
 def _span(ranks: Sequence[int]) -> str:
-    return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]}–{ranks[-1]}"
+    return between(ranks[0], ranks[-1])
 
 
 def _share(done: Resized) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from lorarank.estimate.constants import FEW_STEPS
+from lorarank.estimate.constants import FEW_STEPS, LOSS_SHARE
 from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
 from lorarank.report.plain import Grid, Records, Sheet
 from lorarank.sweep import Sweep
-from lorarank.sweep.outcome import LOSS_SHARE
 from lorarank.wording import percent
 
 

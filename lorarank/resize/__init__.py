@@ -4,8 +4,26 @@
 an adapter to the files of another, *result* is what it answers. Numbers are read, cut and written a module at a time.
 """
 
-from lorarank.resize.options import ConvertOptions, ResizeOptions
-from lorarank.resize.result import Resized
-from lorarank.resize.stage import convert, resize
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorarank.front import lazily
+
+if TYPE_CHECKING:
+    from lorarank.resize.options import ConvertOptions, ResizeOptions
+    from lorarank.resize.result import Resized
+    from lorarank.resize.stage import convert, resize
 
 __all__ = ["ConvertOptions", "ResizeOptions", "Resized", "convert", "resize"]
+
+_HOMES = {
+    "ConvertOptions": "options",
+    "ResizeOptions": "options",
+    "Resized": "result",
+    "convert": "stage",
+    "resize": "stage",
+}
+"""Where each name lives: it is imported when it is asked for, so that a command's help costs no numpy."""
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorarank.adapters.write import FORMATS
+from lorarank.choices import FORMATS, check_metric
 from lorarank.errors import OptionError
-from lorarank.spectrum import METRICS
 
 DTYPES = ("float32", "float16", "bfloat16")
 """What factors can be stored as."""
@@ -94,8 +93,7 @@ class ResizeOptions(ConvertOptions):
         ok, range_ = _allowed(name, value)
         if not ok:
             raise OptionError(f"{flag} {value:g}", f"it must be {range_}")
-        if self.metric not in METRICS:
-            raise OptionError(f"--metric {self.metric}", "no such metric", do=f"choose among: {', '.join(METRICS)}")
+        check_metric(self.metric)
         if self.pad and name != "rank":
             raise OptionError("--pad", f"{flag} never asks for more than there is", do="leave it out")
         if self.per_module and name == "rank":

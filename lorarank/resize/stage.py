@@ -19,10 +19,11 @@ from lorarank.adapters.names import by_path
 from lorarank.adapters.names.base import open_base
 from lorarank.adapters.replacement import Replacement, core_key, shared_by, stored_dtypes
 from lorarank.adapters.tensors import BLOCKED, SMALL_FLOATS
-from lorarank.adapters.write import BAKED, FORMATS, STORED, lay_out
+from lorarank.adapters.write import BAKED, STORED, lay_out
 from lorarank.adapters.write_kohya import has_other_names
 from lorarank.adapters.write_peft import shared_ranks, staying
 from lorarank.adapters.write_stored import COMPLETE
+from lorarank.choices import FORMATS
 from lorarank.errors import NumericsError, OptionError
 from lorarank.module_names import module_type
 from lorarank.numerics.linalg import truncated_factors

@@ -10,22 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.errors import NumericsError
+from lorarank.estimate.constants import LOSS_SHARE, SEED_SPREAD, STANDARD_ERRORS
 from lorarank.numerics.paired import paired_difference, ratio_mean
 from lorarank.numerics.two_way import TwoWay, two_way
 from lorarank.runs import Loss
 
-LOSS_SHARE = 0.01
-"""A rank suffices that loses at most this share of the gain against the best: the definition of ``r_sufficient``."""
-
-ASSUMED_SPREAD = 0.005
-"""Standard deviation between seeds as a share of the gain, beside what a seed does to all ranks alike, where a sweep
-cannot measure it: what those of data/evidence/pairs measured together; one by one nearly 0 to 0.008, and 0.022."""
-
-CLOSE = 2 * math.sqrt(2) * ASSUMED_SPREAD
+CLOSE = 2 * math.sqrt(2) * SEED_SPREAD
 """Share of the gain by which two learning rates of a rank may differ by chance, one seed each."""
-
-STANDARD_ERRORS = 1.96
-"""The interval covers 95 of 100 where the differences are normal."""
 
 NOTHING = Loss(math.nan, math.nan)
 """Of a rank that diverged."""
@@ -105,7 +96,7 @@ class Outcome:
     overfits_from : the first rank beyond the best that is worse than it at 95 % while its training loss is lower;
         ``None`` where none is.
     seed_spread : standard deviation of one point's loss between seeds, as a share of the gain, beside what a seed does
-        to all ranks alike; ``measured_spread`` says whether it was measured here or is :data:`ASSUMED_SPREAD`.
+        to all ranks alike; ``measured_spread`` says whether it was measured here or is :data:`SEED_SPREAD`.
     flat : whether no rank is worse than the best by more than its error, so that the answer is "any".
     """
 
@@ -300,7 +291,7 @@ def _fit(base: Sequence[float], counts: Sequence[int], groups: Mapping[int, list
         counts=counts,
         best=ranks[lowest],
         gain=gain,
-        spread=layout.spread([_loss(p, counts) for p in points]) if measured else ASSUMED_SPREAD * max(gain.mean, 0.0),
+        spread=layout.spread([_loss(p, counts) for p in points]) if measured else SEED_SPREAD * max(gain.mean, 0.0),
         measured=measured,
         stretch=_stretch(layout.freedom) if measured else 1.0,
     )

@@ -37,6 +37,7 @@ import tasks
 import torch
 
 from lorarank import adapters, runs
+from lorarank.choices import METRICS
 from lorarank.corpus import total_tokens
 from lorarank.errors import LorarankError
 from lorarank.json_files import read_json, write_json
@@ -47,7 +48,7 @@ from lorarank.probe.point import HELDOUT_FACTOR
 from lorarank.probe.progress import Progress, Report
 from lorarank.probe.rate import CHECK_STEPS
 from lorarank.probe.training import read_log
-from lorarank.spectrum import METRICS, measure
+from lorarank.spectrum import measure
 from lorarank.sweep import SWEEP, Sweep, SweepOptions, read, sweep
 from lorarank.sweep.outcome import Outcome, Trained, close_rates
 from lorarank.sweep.points import FOLDER, StoredPoint

@@ -15,7 +15,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from lorarank import adapters
-from lorarank.adapters.candidate import Candidate
+from lorarank.adapters.candidate import Candidate, tensor_files
+from lorarank.audit.expand import expand
 from lorarank.errors import AdapterError, SourceError
 
 Make = Callable[..., Path]
@@ -41,6 +42,11 @@ PAIR = {"unet.q.lora_A.weight": A, "unet.q.lora_B.weight": B}
         (["model.safetensors", "training_args.bin", "lora.safetensors"], "lora.safetensors"),
         (["model.safetensors.index.json", "model-00001-of-00002.safetensors", "pytorch_model.bin"], None),
         (["lora-00001-of-00002.safetensors", "lora.safetensors.index.json"], "lora.safetensors.index.json"),
+        (
+            ["consolidated.safetensors", "lora.safetensors", "master_weights.pt", ".lora.safetensors"],
+            "lora.safetensors",
+        ),
+        (["model.safetensors", "model-lora.safetensors"], "model-lora.safetensors"),
         (["README.md", "a.npz"], None),
     ],
 )
@@ -48,6 +54,15 @@ def test_the_file_of_a_folder(names: list[str], chosen: str | None, tmp_path: Pa
     for name in names:
         (tmp_path / name).touch()
     assert Candidate(tmp_path).weights == (None if chosen is None else tmp_path / chosen)
+
+
+def test_a_folder_stands_for_the_files_that_may_be_its_adapter(tmp_path: Path) -> None:
+    none = ("consolidated.safetensors", "diffusion_model.safetensors", "master_weights.pt", "model-ema.pt", "scaler.pt")
+    for name in ("a.safetensors", "b.gguf", "model_lora.pt", ".c.safetensors", "optimizer_1.bin", "model.ckpt", *none):
+        (tmp_path / name).touch()
+    files = [str(path) for path in tensor_files(tmp_path)]
+    assert files == [str(tmp_path / name) for name in ("a.safetensors", "b.gguf", "model_lora.pt")]
+    assert expand([str(tmp_path)]) == expand([str(tmp_path / "*")]) == files
 
 
 @pytest.mark.parametrize("name", ["unet.q.lora_A.weight", "controlnet_down_blocks.0.weight"])

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lorarank.audit.findings import SATURATED
-from lorarank.diagnose import DiagnoseOptions, constants, diagnose
+from lorarank.diagnose import DiagnoseOptions, diagnose
 from lorarank.diagnose.beside import other_lengths, other_ranks
 from lorarank.diagnose.result import CANNOT_TELL, FINE, TOO_HIGH, TOO_LOW
 from lorarank.diagnose.stage import signs_of
@@ -100,10 +99,6 @@ def test_a_real_sweep_and_the_curves_together(make_state: Callable[..., Path], r
 def test_a_folder_without_a_sweep_is_a_line(make_state: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no sweep\.json"):
         diagnose(make_state("healthy"), DiagnoseOptions(sweep=tmp_path))
-
-
-def test_saturation_is_the_audits() -> None:
-    assert constants.SATURATED == SATURATED
 
 
 @pytest.mark.parametrize(

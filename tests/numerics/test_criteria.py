@@ -19,17 +19,11 @@ spectra = st.lists(st.integers(0, 1000).map(float), min_size=1, max_size=20)
 SHAPE = (400, 300)
 EVERY = {
     "energy": lambda sv: criteria.energy(sv, 0.9),
-    "effective": criteria.effective,
-    "energy_entropy": criteria.energy_entropy,
-    "stable": criteria.stable,
-    "participation": criteria.participation,
     "numerical": lambda sv: criteria.numerical(sv, SHAPE),
     "gavish_donoho": lambda sv: criteria.gavish_donoho(sv, SHAPE),
     "gavish_donoho, known noise": lambda sv: criteria.gavish_donoho(sv, SHAPE, noise=0.0),
     "marchenko_pastur": lambda sv: criteria.marchenko_pastur(sv, SHAPE),
     "marchenko_pastur, known noise": lambda sv: criteria.marchenko_pastur(sv, SHAPE, noise=0.0),
-    "sv_ratio": lambda sv: criteria.sv_ratio(sv, 10),
-    "explicit": lambda sv: criteria.explicit(sv, 4),
 }
 every = pytest.mark.parametrize("criterion", EVERY.values(), ids=EVERY)
 
@@ -77,13 +71,6 @@ def test_bad_spectra_are_refused(criterion, bad):
         criterion(bad)
 
 
-@pytest.mark.parametrize("name", ["effective", "energy_entropy", "stable", "participation"])
-@pytest.mark.parametrize("k", [1, 2, 3, 7, 16, 49, 64, 333])
-def test_k_equal_values_have_rank_k(name, k):
-    assert getattr(criteria, name)(np.full(k, 0.3)) == k
-    assert getattr(criteria, name)(np.append(np.full(k, 1e-170), 0.0)) == k
-
-
 @REPRODUCIBLE
 @given(spectra, st.integers(1, 100))
 def test_energy_is_the_exact_answer_in_rationals(sv, percent):
@@ -118,32 +105,6 @@ def test_numerical_threshold_is_strict_and_follows_the_shape():
     assert criteria.numerical([1.0, 100 * eps], (100, 10)) == 1
     assert criteria.numerical([1.0, 101 * eps], (100, 10)) == 2
     assert criteria.numerical([1.0, 101 * eps], (10, 200)) == 1
-
-
-@REPRODUCIBLE
-@given(spectra, st.floats(1, 1000), st.floats(1, 1000))
-def test_sv_ratio_is_monotone_and_keeps_the_largest(sv, one, two):
-    low, high = sorted((one, two))
-    assert criteria.sv_ratio(sv, low) <= criteria.sv_ratio(sv, high)
-    assert criteria.sv_ratio(sv, 1) == (sv.count(max(sv)) if any(sv) else 0)
-
-
-def test_sv_ratio_is_a_count_not_an_index():
-    assert criteria.sv_ratio([8.0, 4.0, 2.0, 1.0], 4) == 3
-    for ratio in (0.5, float("nan"), float("inf")):
-        with pytest.raises(OptionError, match="sv_ratio"):
-            criteria.sv_ratio([1.0], ratio)
-
-
-@pytest.mark.parametrize("rank", [0, -1, 1.5, 16.0, True, "16"])
-def test_explicit_takes_whole_numbers_only(rank):
-    with pytest.raises(OptionError, match="rank"):
-        criteria.explicit([1.0], rank)
-
-
-def test_explicit():
-    assert [criteria.explicit([3.0, 2.0, 1.0, 0.0], k) for k in (1, 3, 4, 99)] == [1, 3, 3, 3]
-    assert criteria.explicit([3.0, 2.0], np.int64(1)) == 1
 
 
 # White noise.

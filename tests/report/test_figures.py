@@ -12,6 +12,7 @@ import pytest
 from lorarank.dossier import Dossier, gather
 from lorarank.errors import MissingExtraError
 from lorarank.report import figures
+from lorarank.report.options import KINDS
 
 BEGINS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 NAMES = {
@@ -45,7 +46,7 @@ def test_a_run_with_a_companion_has_what_a_low_rank_loses(make_run: Callable[...
 
 
 @needs_matplotlib
-@pytest.mark.parametrize("kind", figures.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_equal_results_give_equal_bytes(of_run: Dossier, kind: str) -> None:
     first = drawn(of_run, kind)
     assert first == drawn(of_run, kind)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorarank.errors import NumericsError
-from lorarank.sweep.outcome import ASSUMED_SPREAD, LOSS_SHARE, Trained, best_rates, outcome
+from lorarank.estimate.constants import LOSS_SHARE, SEED_SPREAD
+from lorarank.sweep.outcome import Trained, best_rates, outcome
 
 COUNTS = (10,) * 40
 BASE_LOSS, BEST = 3.0, 2.0  # a gain of one nat
@@ -66,7 +67,7 @@ def test_differences_are_paired_by_document():
     found = answer_of([trained(1, 0.05, noise=0.001), trained(2, 0.0, noise=0.001)])
     one = found.ranks[0]
     assert one.loss.se > 0.05
-    documents = math.sqrt(max(0.0, one.excess.se**2 - 2 * ASSUMED_SPREAD**2))
+    documents = math.sqrt(max(0.0, one.excess.se**2 - 2 * SEED_SPREAD**2))
     assert documents < 0.001
 
 
@@ -127,13 +128,13 @@ def test_documents_are_combined_as_the_losses_are():
 def test_a_second_seed_at_one_rank_alone_tells_no_spread():
     """It tells what that seed does, and nothing of how points scatter around that."""
     found = answer_of([trained(1, 0.05), trained(2, 0.0), trained(2, 0.03, seed=1)])
-    assert (found.measured_spread, found.seed_spread) == (False, pytest.approx(ASSUMED_SPREAD))
+    assert (found.measured_spread, found.seed_spread) == (False, pytest.approx(SEED_SPREAD))
     assert found.ranks[0].excess.mean == pytest.approx(0.05)
 
 
 def test_one_seed_gets_the_assumed_spread():
     found = answer_of([trained(1, 0.008), trained(2, 0.0)])
-    assert (found.seed_spread, found.measured_spread) == (pytest.approx(ASSUMED_SPREAD), False)
+    assert (found.seed_spread, found.measured_spread) == (pytest.approx(SEED_SPREAD), False)
     assert (found.low, found.r_sufficient, found.high) == (1, 1, 2)
     assert found.flat is False or found.ranks[0].excess.mean <= 1.96 * found.ranks[0].excess.se
 

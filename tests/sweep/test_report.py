@@ -9,6 +9,7 @@ import re
 import pytest
 
 from lorarank.report import figures
+from lorarank.report.options import KINDS
 from lorarank.report.sweep import headline, render, sentences
 from lorarank.runs import Loss
 from lorarank.sweep import Sweep
@@ -91,7 +92,7 @@ def test_ranks_that_diverged_are_named_in_one_sentence(found, golden):
     above = _diverging(found, 8, 16)
     assert "those above it diverged" in " ".join(sentences(above))
     assert "nan" not in render(above)
-    for kind in figures.KINDS:
+    for kind in KINDS:
         assert figures.loss_against_rank(above.outcome, kind=kind)
 
 

@@ -10,13 +10,10 @@ The options, the base in 4 bits, MaxLoRARanks, and what it reads of an adapter:
 
 from __future__ import annotations
 
-from lorarank.audit.serving import VLLM_RANKS
+from lorarank.audit.serving import REFUSED, VLLM_RANKS
 from lorarank.errors import OptionError
 from lorarank.export.settings import DEFAULTS, Settings
 from lorarank.export.translate import PATTERNS, base, translate
-
-REFUSED = ("use_dora", "modules_to_save")
-"""Fields that it refuses an adapter for."""
 
 READ = ("r", "lora_alpha", "use_rslora", *(name for name in DEFAULTS if name not in (*REFUSED, *PATTERNS)))
 """Fields that it takes from the adapter's own configuration, or that matter in training alone."""

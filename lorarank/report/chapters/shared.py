@@ -13,7 +13,7 @@ from lorarank.numerics.ladder import LADDER
 from lorarank.report.chapters.blocks import Block, Chapter, Fold, Heat, Paragraph, Picture, Table
 from lorarank.report.drawing import charts
 from lorarank.report.plain import Grid, Records
-from lorarank.wording import percent
+from lorarank.wording import between, percent, size
 
 LEVELS = 7
 """Colours of a heat map, without the one for nothing."""
@@ -42,7 +42,7 @@ def heat_map(update: Update, title: str) -> Heat:
     spans: dict[int, list[float]] = {}
     for rank in ranks:
         spans.setdefault(level(rank, top), []).append(rank)
-    scale = tuple((_span(found[0], found[-1]), key) for key, found in spans.items())
+    scale = tuple((between(found[0], found[-1]), key) for key, found in spans.items())
     return _heat(update, title, "rank", scale, lambda cell: _of_rank(cell, top))
 
 
@@ -177,19 +177,3 @@ def reference(found: Dossier) -> Chapter:
     table = Table(grid, marked=marked, mark="your task")
     advice = Paragraph(" ".join(STARTING_ADVICE))
     return Chapter("reference", "Beside the reference table", (Paragraph(told), table, advice))
-
-
-def size(count: float) -> str:
-    """Bytes as a person says them.
-
-    >>> size(900), size(4_884_480), size(2.5e9)
-    ('900 B', '4.88 MB', '2.5 GB')
-    """
-    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= step:
-            return f"{count / step:.3g} {unit}"
-    return f"{count:.0f} B"
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g}–{high:g}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lorarank.dossier import Dossier
 from lorarank.errors import printable
+from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.report import sweep as content
 from lorarank.report.chapters import shared
 from lorarank.report.chapters.blocks import (
@@ -24,7 +25,6 @@ from lorarank.report.chapters.blocks import (
 from lorarank.report.drawing import charts
 from lorarank.report.json_text import as_json
 from lorarank.sweep import Sweep
-from lorarank.sweep.outcome import LOSS_SHARE
 from lorarank.wording import percent
 
 WIDTH = 100

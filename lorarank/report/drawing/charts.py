@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lorarank.estimate.constants import STANDARD_ERRORS
 from lorarank.estimate.readings import law
 from lorarank.estimate.recommendation import Interval, LowRank
 from lorarank.numerics.ladder import LADDER
 from lorarank.report.drawing.svg import Frame, Scale, element, label, path, picture, steps
 from lorarank.runs import Truncation
-from lorarank.sweep.outcome import STANDARD_ERRORS, Outcome
+from lorarank.sweep.outcome import Outcome
 from lorarank.wording import percent
 
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 368.0, 26.0, 196.0

@@ -1,0 +1,40 @@
+"""What pictures can be asked (floor 4): every option with its one default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lorarank.errors import OptionError
+from lorarank.estimate.options import EstimateOptions
+
+KINDS = ("png", "svg", "pdf")
+"""What a picture can be written as."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotOptions(EstimateOptions):
+    """Options of ``lorarank plot``; the command line reads its defaults from here.
+
+    Parameters
+    ----------
+    kind : what pictures are written as: ``png``, ``svg`` or ``pdf``.
+    energy : share of Σσ² to keep, in (0, 1]; ``None`` is the default rule, which keeps 0.90.
+    metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
+    task, budget : as in an estimate; no picture shows them.
+
+    Raises
+    ------
+    OptionError
+        A value out of its range.
+
+    >>> PlotOptions().kind
+    'png'
+    """
+
+    kind: str = KINDS[0]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        if self.kind not in KINDS:
+            raise OptionError(f"--format {self.kind}", "no such kind", do=f"choose among: {', '.join(KINDS)}")
