@@ -7,7 +7,7 @@ or safetensors, written to a temporary name and moved into place, so that no rea
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from lorarank.errors import RunError
 from lorarank.json_files import read_json
 from lorarank.result import Result
+from lorarank.sources import on_disk
 
 MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", "trajectory.json", "heldout.json"
 COMPANION, CONTROLS = "companion.json", "controls.json"
@@ -264,6 +265,25 @@ def moment_keys(replicate: int, module: str) -> tuple[str, str]:
 def is_run(folder: Path) -> bool:
     """Whether ``folder`` is a run folder, finished or not."""
     return (folder / MANIFEST).is_file() or (folder / PROGRESS).is_dir()
+
+
+def folder_of(source: str | Path, holds: Callable[[Path], bool] = is_run) -> Path | None:
+    """The run folder that is meant, ``~`` being the home folder; ``None`` where the source is anything else.
+
+    What cannot be looked at is anything else as well: opening it says what is wrong.
+
+    Parameters
+    ----------
+    holds : what makes it such a folder, for folders of another kind.
+
+    >>> folder_of("no-such-run"), folder_of("a" * 300)
+    (None, None)
+    """
+    try:
+        folder = on_disk(source)
+        return folder if folder is not None and holds(folder) else None
+    except OSError:
+        return None
 
 
 def read(folder: Path) -> Run:

@@ -10,6 +10,7 @@ from lorarank.audit.options import AuditOptions
 from lorarank.audit.several import AuditReport, Unreadable, report
 from lorarank.errors import OptionError, RunError
 from lorarank.json_files import read_json
+from lorarank.sources import on_disk
 
 SUFFIX = ".json"
 FIRST_KEY = b'"audits"'
@@ -18,16 +19,20 @@ FIRST_KEY = b'"audits"'
 MADE_BY = "lorarank audit SOURCE --per-module --format json"
 
 
-def is_kept(path: Path) -> bool:
+def is_kept(source: str | Path) -> bool:
     """Whether a file is what ``lorarank audit --format json`` printed, by how it begins.
 
-    >>> is_kept(Path("no-such-audit.json"))
-    False
+    >>> is_kept("no-such-audit.json"), is_kept("a" * 300)
+    (False, False)
     """
-    if path.suffix != SUFFIX or not path.is_file():
+    try:
+        path = on_disk(source)
+        if path is None or path.suffix != SUFFIX or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(64).lstrip(b"{ \r\n\t").startswith(FIRST_KEY)
+    except OSError:  # opening it as an adapter says what is wrong
         return False
-    with path.open("rb") as file:
-        return file.read(64).lstrip(b"{ \r\n\t").startswith(FIRST_KEY)
 
 
 def read(paths: Sequence[Path]) -> AuditReport:

@@ -12,6 +12,7 @@ from lorarank import runs
 from lorarank.diagnose.curves import NOTHING, Curve, curve
 from lorarank.diagnose.training import Training
 from lorarank.errors import CurveError, RunError
+from lorarank.sources import on_disk
 
 STATE = "trainer_state.json"
 """What transformers' Trainer leaves in every checkpoint; its ``log_history`` holds a dictionary a log, with ``step`` in
@@ -37,20 +38,20 @@ def read(source: str | Path, validation: str | None = None) -> Training:
 
     Raises
     ------
-    CurveError
-        There is nothing to read in it, or it is damaged.
+    SourceError, CurveError
+        It leads nowhere, there is nothing to read in it, or it is damaged.
     MissingExtraError
         TensorBoard's files without the package ``tensorboard``.
     """
-    path = Path(source).expanduser()
+    path = on_disk(source)
+    if path is None:
+        raise CurveError(source, "no such file or folder", do=SOURCES)
     if path.is_file():
         if path.suffix == ".jsonl":
             return _of_log(path, read_lines(path))
         if path.name.startswith("events.out.tfevents."):
             return _of_events(path, validation)
         return _of_state(path, validation)
-    if not path.is_dir():
-        raise CurveError(path, "no such file or folder", do=SOURCES)
     if runs.is_run(path):
         return _of_run(path)
     state = newest_state(path)

@@ -50,12 +50,12 @@ def recommend(sources: Source | Sequence[Source], options: EstimateOptions | Non
     given = [sources] if isinstance(sources, str | Path) else list(sources)
     if not given:
         raise OptionError("SOURCE", "nothing was given", do="give a run folder or an adapter")
-    folders = [source for source in given if Path(source).is_dir() and runs.is_run(Path(source))]
+    folders = [folder for source in given if (folder := runs.folder_of(source)) is not None]
     if not folders:
         return _from_adapters(given, options)
     if len(given) > 1:
         raise OptionError(folders[0], "it is a run, and a run is estimated alone", do="give it without other sources")
-    return _from_run(runs.read(Path(given[0])), options)
+    return _from_run(runs.read(folders[0]), options)
 
 
 def _from_run(run: Run, options: EstimateOptions) -> Recommendation:

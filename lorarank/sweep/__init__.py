@@ -154,6 +154,11 @@ def _fitted(
     return dataclasses.replace(options, ranks=tuple(rank for rank in options.ladder if rank <= min(shape)))
 
 
+def is_sweep(folder: Path) -> bool:
+    """Whether ``folder`` is that of a finished sweep."""
+    return (folder / SWEEP).is_file()
+
+
 def read(folder: Path) -> Sweep:
     """Read a finished sweep.
 
@@ -162,6 +167,6 @@ def read(folder: Path) -> Sweep:
     RunError
         There is none, or its file is damaged or of another schema.
     """
-    if not (folder / SWEEP).is_file():
+    if not is_sweep(folder):
         raise RunError(folder, f"there is no {SWEEP} here", do="finish the sweep with the same command")
     return read_json(folder / SWEEP, Sweep)
