@@ -21,6 +21,9 @@ MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", 
 COMPANION, CONTROLS = "companion.json", "controls.json"
 MOMENTS, LOG, PROGRESS = "moments.safetensors", "log.jsonl", ".progress"
 
+LEAST: Mapping[str, int] = {"rank": 1, "alpha": 1, "steps": 0, "replicates": 1}
+"""Numbers in the files → the least that each can be; logarithms and lengths are taken of them."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -307,8 +310,10 @@ def read(folder: Path) -> Run:
         read_json(folder / COMPANION, Companion) if (folder / COMPANION).is_file() else None,
         read_json(folder / CONTROLS, Controls) if (folder / CONTROLS).is_file() else None,
     )
-    if manifest.training.replicates < 1:
-        raise RunError(folder / MANIFEST, "training.replicates is below 1")
+    for name, facts in ((MANIFEST, manifest.training), (TRUNCATION, run.truncation), (COMPANION, run.companion)):
+        for field, least in LEAST.items():
+            if getattr(facts, field, least) < least:
+                raise RunError(f"{folder / name}: {field}", f"it is below {least}", do="run the probe again")
     if not len(manifest.heldout.gains) == len(manifest.heldout.probes) == manifest.training.replicates:
         raise RunError(folder / MANIFEST, "heldout.gains and heldout.probes are not one for each replicate")
     return run

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from lorarank.audit.adapter import Audit
+from lorarank.audit.groups import GroupAudit
+from lorarank.audit.modules import ModuleAudit
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.several import AuditReport, Unreadable, report
 from lorarank.errors import OptionError, RunError
@@ -41,7 +44,7 @@ def read(paths: Sequence[Path]) -> AuditReport:
     Raises
     ------
     RunError
-        A file is damaged, of another schema, or was written without its modules.
+        A file is damaged, of another schema, at odds with itself, or was written without its modules.
     OptionError
         The files are at different shares of energy.
     """
@@ -59,6 +62,22 @@ def read(paths: Sequence[Path]) -> AuditReport:
 
 def _read(path: Path) -> AuditReport:
     try:
-        return read_json(path, AuditReport)
+        found = read_json(path, AuditReport)
+        for one in found.audits:
+            _check(one, path)
+        return found
     except RunError as error:
         raise RunError(error.where, error.what, do=f"make it again with: {MADE_BY}") from None
+
+
+def _check(found: Audit, path: Path) -> None:
+    """What every other part of an audit takes for granted, and what types do not say."""
+    parts: tuple[GroupAudit | ModuleAudit, ...] = (found.whole, *found.types, *found.layers, *found.modules)
+    figures = [part.figures for part in parts if part.figures is not None]
+    counts = {len(found.reductions), *(len(one.energy_ranks) for one in figures)}
+    if not found.energy or counts != {len(found.energy)}:
+        raise RunError(path, "not a rank and a reduction for each share of energy")
+    for one in figures:
+        values = one.singular_values
+        if not all(0 <= value < math.inf for value in values) or list(values) != sorted(values, reverse=True):
+            raise RunError(path, "singular values that do not descend to zero or above")
