@@ -132,7 +132,7 @@ def _plot(sources: Source | Sequence[Source], options: PlotOptions) -> Pictures:
     SourceError, AdapterError, RunError, NumericsError
         A source that is missing, damaged or unfinished.
     """
-    return draw(gather(_sources(sources), options), options.kind)
+    return draw(gather(_sources(sources), options.estimate), options.kind)
 
 
 audit = mirrored("audit", _audit, AuditOptions)

@@ -25,6 +25,7 @@ from lorarank.numerics.pooling import median_of
 from lorarank.runs import Run
 from lorarank.spectrum import Spectrum, measure
 from lorarank.sweep import Sweep
+from lorarank.wording import percent
 
 Source = str | Path
 MOST_DRAWN = 12
@@ -231,7 +232,9 @@ def _of_adapters(sources: list[str], options: EstimateOptions, progress: Callabl
     _needs_run(options, "an adapter")
     if all(kept.is_kept(source) for source in sources):
         return _of_audits(sources, options)
-    shares = ENERGY if options.energy is None else (options.energy, *(s for s in ENERGY if s != options.energy))
+    shares: tuple[float, ...] = ENERGY
+    if options.energy is not None:
+        shares = (options.energy, *(share for share in ENERGY if percent(share) != percent(options.energy)))
     report = audit_all(expand(sources), AuditOptions(energy=shares), progress=progress)
     return _of_report(sources, report, options)
 
@@ -253,6 +256,8 @@ def _needs_run(options: EstimateOptions, what: str) -> None:
         raise OptionError(f"--metric {options.metric}", f"{what} does not hold the moments it needs", do="give a run")
     if options.budget is not None:
         raise OptionError("--budget", "ranks to train at need a run", do="probe first, then report on the run folder")
+    if options.tokens is not None:
+        raise OptionError("--tokens", f"{what} says nothing of a training's length", do="give a run, or leave it out")
 
 
 def _update_of(audit: Audit) -> Update:

@@ -207,6 +207,9 @@ def _from_adapters(sources: Sequence[Source], options: EstimateOptions) -> Recom
     """A description of bare adapters; several of the same modules are also compared with each other."""
     if options.budget is not None:
         raise OptionError("--budget", "ranks to train at need a run", do="probe first, then estimate the run folder")
+    if options.tokens is not None:
+        what = "an adapter says nothing of a training's length"
+        raise OptionError("--tokens", what, do="probe first, then estimate the run folder")
     opened = [adapters.open(source) for source in sources]
     spectra = [measure(adapter, metric=options.metric) for adapter in opened]
     for adapter, measured in zip(opened, spectra, strict=True):
