@@ -30,6 +30,9 @@ SCHEMA = 1
 LARGEST = 2**63 - 1
 """Of whole numbers, so that they go into any array."""
 
+MOST = 1e300
+"""Of other numbers, so that a few of them have a finite sum; no file of ours holds infinity."""
+
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """Temporary names; a process that is killed leaves one behind."""
 
@@ -155,7 +158,9 @@ def _decode(value: Any, kind: Any, path: Path, key: str) -> Any:
     if kind is float:
         if value is None:
             return float("nan")
-        if isinstance(value, float) or (type(value) is int and abs(value) <= LARGEST):
+        if isinstance(value, float) and not abs(value) > MOST:  # NaN is not above it
+            return value
+        if type(value) is int and abs(value) <= LARGEST:
             return float(value)
     elif kind is int:
         if type(value) is int and abs(value) <= LARGEST:

@@ -21,7 +21,7 @@ MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", 
 COMPANION, CONTROLS = "companion.json", "controls.json"
 MOMENTS, LOG, PROGRESS = "moments.safetensors", "log.jsonl", ".progress"
 
-LEAST: Mapping[str, int] = {"rank": 1, "alpha": 1, "steps": 0, "replicates": 1}
+LEAST: Mapping[str, int] = {"rank": 1, "alpha": 1, "steps": 0, "replicates": 1, "k": 1}
 """Numbers in the files → the least that each can be; logarithms and lengths are taken of them."""
 
 
@@ -310,7 +310,8 @@ def read(folder: Path) -> Run:
         read_json(folder / COMPANION, Companion) if (folder / COMPANION).is_file() else None,
         read_json(folder / CONTROLS, Controls) if (folder / CONTROLS).is_file() else None,
     )
-    for name, facts in ((MANIFEST, manifest.training), (TRUNCATION, run.truncation), (COMPANION, run.companion)):
+    of_truncation = ((TRUNCATION, facts) for facts in (run.truncation, *run.truncation.points))
+    for name, facts in ((MANIFEST, manifest.training), *of_truncation, (COMPANION, run.companion)):
         for field, least in LEAST.items():
             if getattr(facts, field, least) < least:
                 raise RunError(f"{folder / name}: {field}", f"it is below {least}", do="run the probe again")

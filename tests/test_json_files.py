@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+import lorarank.sweep as sweeping
 from lorarank import runs
 from lorarank.errors import ResourceError, RunError
 from lorarank.json_files import read_json, replaced, write_json
 from lorarank.locks import sole_writer
+from lorarank.sweep import SWEEP, Sweep
+from lorarank.sweep.outcome import Trained, outcome
 
 Make = Callable[..., Path]
 
@@ -32,6 +35,8 @@ class Sample:
     "content",
     [
         {"size": 10**400},
+        {"size": -1e301},
+        {"size": float("inf")},
         {"count": 10**30},
         {"count": True},
         {"pair": [1]},
@@ -75,6 +80,23 @@ def test_what_a_killed_writer_left_goes_when_the_next_one_works_there(tmp_path: 
         assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(("key", "value"), [("rank", -1), ("loss", {"mean": None, "se": None})])
+def test_a_sweep_without_a_rank_is_none(key: str, value: Any, tmp_path: Path) -> None:
+    points = [Trained(rank, 1e-3, 0, (1.0 / rank, 1.1), 1.0, 9.0) for rank in (1, 2)]
+    found = outcome((2.0, 2.1), (1, 1), points, 100)
+    swept = Sweep(
+        1, "0.1.0", {}, (), "2026-01-01T00:00:00Z", "base", "data", 2, 2, 64, 8, 8, 32, 1, 2, 64, 9.0, None, found
+    )
+    write_json(tmp_path / SWEEP, swept)
+    assert sweeping.read(tmp_path) == swept
+    plain = json.loads((tmp_path / SWEEP).read_text())
+    for one in plain["outcome"]["ranks"]:
+        one[key] = value
+    (tmp_path / SWEEP).write_text(json.dumps(plain))
+    with pytest.raises(RunError, match="no ranks from 1 up with a loss"):
+        sweeping.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "keys", "least"),
     [
@@ -83,15 +105,16 @@ def test_what_a_killed_writer_left_goes_when_the_next_one_works_there(tmp_path: 
         (runs.MANIFEST, ("training", "steps"), 0),
         (runs.MANIFEST, ("training", "replicates"), 1),
         (runs.TRUNCATION, ("rank",), 1),
+        (runs.TRUNCATION, ("points", 0, "k"), 1),
         (runs.COMPANION, ("rank",), 1),
     ],
 )
 def test_a_run_is_no_run_where_a_number_is_too_small(
-    name: str, keys: tuple[str, ...], least: int, make_run: Make
+    name: str, keys: tuple[Any, ...], least: int, make_run: Make
 ) -> None:
     folder = make_run(companion=(0.05, 0.01))
     plain = json.loads((folder / name).read_text())
-    part = plain
+    part: Any = plain
     for key in keys[:-1]:
         part = part[key]
     part[keys[-1]] = least - 1

@@ -77,6 +77,8 @@ def _check(found: Audit, path: Path) -> None:
     counts = {len(found.reductions), *(len(one.energy_ranks) for one in figures)}
     if not found.energy or counts != {len(found.energy)}:
         raise RunError(path, "not a rank and a reduction for each share of energy")
+    if {kind.name for kind in found.types} != {module.type for module in found.modules}:
+        raise RunError(path, "other types than those of its modules")
     for one in figures:
         values = one.singular_values
         if not all(0 <= value < math.inf for value in values) or list(values) != sorted(values, reverse=True):

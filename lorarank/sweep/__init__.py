@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,4 +170,8 @@ def read(folder: Path) -> Sweep:
     """
     if not is_sweep(folder):
         raise RunError(folder, f"there is no {SWEEP} here", do="finish the sweep with the same command")
-    return read_json(folder / SWEEP, Sweep)
+    found = read_json(folder / SWEEP, Sweep)
+    ranks = found.outcome.ranks
+    if any(one.rank < 1 for one in ranks) or all(math.isnan(one.loss.mean) for one in ranks):
+        raise RunError(folder / SWEEP, "no ranks from 1 up with a loss", do="finish the sweep with the same command")
+    return found

@@ -68,6 +68,7 @@ def test_what_cannot_be_read_is_a_line(make_adapter: Make) -> None:
     ("part", "key", "value", "told"),
     [
         ("whole", "r", [1], "expected a list of 2"),
+        ("type", "name", "x", "other types than those of its modules"),
         ("", "energy", [], "not a rank and a reduction for each share"),
         ("", "energy", [0.9], "not a rank and a reduction for each share"),
         ("", "reductions", [], "not a rank and a reduction for each share"),
@@ -82,7 +83,9 @@ def test_an_audit_at_odds_with_itself_is_a_line(part: str, key: str, value: Any,
     path = Path(keep("odd.json", ["one"]))
     plain = json.loads(path.read_text(encoding="utf-8"))
     (audit,) = plain["audits"]
-    {"": audit, "whole": audit["whole"], "figures": audit["modules"][0]["figures"]}[part][key] = value
+    {"": audit, "type": audit["types"][0], "whole": audit["whole"], "figures": audit["modules"][0]["figures"]}[part][
+        key
+    ] = value
     path.write_text(json.dumps(plain, sort_keys=True), encoding="utf-8")
     with pytest.raises(RunError, match=f"{told}.*Make it again with"):
         gather("odd.json")
