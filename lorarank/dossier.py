@@ -25,6 +25,7 @@ from lorarank.numerics.pooling import median_of
 from lorarank.runs import Run
 from lorarank.spectrum import Spectrum, measure
 from lorarank.sweep import Sweep
+from lorarank.wording import percent
 
 Source = str | Path
 MOST_DRAWN = 12
@@ -180,24 +181,15 @@ def gather(
     if not given:
         raise OptionError("SOURCE", "nothing was given", do="give a run folder, a sweep folder or an adapter")
     for source in given:
-        kind = _kind(source)
-        if kind and len(given) > 1:
-            raise OptionError(source, f"it is a {kind}, which is reported alone", do="give it without other sources")
-        if kind == "run":
-            return _of_run(Path(source), options)
-        if kind == "sweep":
-            return _of_sweep(Path(source), options)
+        for kind, holds, of in (("sweep", sweeping.is_sweep, _of_sweep), ("run", runs.is_run, _of_run)):
+            folder = runs.folder_of(source, holds)
+            if folder is not None and len(given) > 1:
+                raise OptionError(
+                    source, f"it is a {kind}, which is reported alone", do="give it without other sources"
+                )
+            if folder is not None:
+                return of(folder, options)
     return _of_adapters([str(source) for source in given], options, progress)
-
-
-def _kind(source: Source) -> str:
-    try:
-        folder = Path(source)
-        if (folder / sweeping.SWEEP).is_file():
-            return "sweep"
-        return "run" if folder.is_dir() and runs.is_run(folder) else ""
-    except (OSError, ValueError):  # a NUL inside, or a name that is too long; opening it says so
-        return ""
 
 
 def _of_run(folder: Path, options: EstimateOptions) -> Dossier:
@@ -238,9 +230,11 @@ def _of_sweep(folder: Path, options: EstimateOptions) -> Dossier:
 
 def _of_adapters(sources: list[str], options: EstimateOptions, progress: Callable[[int, int], None]) -> Dossier:
     _needs_run(options, "an adapter")
-    if all(kept.is_kept(Path(source)) for source in sources):
+    if all(kept.is_kept(source) for source in sources):
         return _of_audits(sources, options)
-    shares = ENERGY if options.energy is None else (options.energy, *(s for s in ENERGY if s != options.energy))
+    shares: tuple[float, ...] = ENERGY
+    if options.energy is not None:
+        shares = (options.energy, *(share for share in ENERGY if percent(share) != percent(options.energy)))
     report = audit_all(expand(sources), AuditOptions(energy=shares), progress=progress)
     return _of_report(sources, report, options)
 
@@ -248,7 +242,7 @@ def _of_adapters(sources: list[str], options: EstimateOptions, progress: Callabl
 def _of_audits(sources: list[str], options: EstimateOptions) -> Dossier:
     if options.energy is not None:
         raise OptionError("--energy", "an audit that was kept has its own shares", do="leave it out")
-    return _of_report(sources, kept.read([Path(source) for source in sources]), options)
+    return _of_report(sources, kept.read([Path(source).expanduser() for source in sources]), options)
 
 
 def _of_report(sources: list[str], report: AuditReport, options: EstimateOptions) -> Dossier:
@@ -262,6 +256,8 @@ def _needs_run(options: EstimateOptions, what: str) -> None:
         raise OptionError(f"--metric {options.metric}", f"{what} does not hold the moments it needs", do="give a run")
     if options.budget is not None:
         raise OptionError("--budget", "ranks to train at need a run", do="probe first, then report on the run folder")
+    if options.tokens is not None:
+        raise OptionError("--tokens", f"{what} says nothing of a training's length", do="give a run, or leave it out")
 
 
 def _update_of(audit: Audit) -> Update:

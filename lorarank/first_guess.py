@@ -119,8 +119,8 @@ def first_guess(task: str | None = None, model: str | None = None, data: str | N
             raise OptionError("--data", "the capacity floor depends on the model too", do="add --model")
         return FirstGuess(rows, task, None, None, None, ())
     shapes = read_shapes(model)
-    if shapes.parameters_per_rank == 0:
-        raise OptionError("--model", "no linear layer was found in it", do="give a language model")
+    if shapes.parameters_per_rank == 0 or shapes.parameters == 0:
+        raise OptionError("--model", "no linear layer with weights was found in it", do="give a language model")
     facts = _model_facts(model, shapes)
     if data is None:
         return FirstGuess(rows, task, facts, None, None, ())

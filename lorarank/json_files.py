@@ -11,6 +11,8 @@ import json
 import logging
 import math
 import os
+import re
+import secrets
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,15 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Of every file that names its schema."""
+
+LARGEST = 2**63 - 1
+"""Of whole numbers, so that they go into any array."""
+
+MOST = 1e300
+"""Of other numbers, so that a few of them have a finite sum; no file of ours holds infinity."""
+
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Temporary names; a process that is killed leaves one behind."""
 
 T = TypeVar("T")
 
@@ -66,7 +77,7 @@ def replaced(path: Path) -> Iterator[Path]:
     ResourceError
         It cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # two writers do not meet in it
     try:
         yield temporary
         temporary.replace(path)
@@ -77,6 +88,16 @@ def replaced(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder and right below it; nobody may be writing there.
+
+    >>> clear_leftovers(Path("no-such-folder"))
+    """
+    for path in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+        if LEFTOVER.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def disk_error(path: Path, error: OSError, *, again: str = "run it again") -> ResourceError:
@@ -122,10 +143,13 @@ def _decode(value: Any, kind: Any, path: Path, key: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list):
             raise _wrong(path, key, "a list", value)
-        (item, _) = typing.get_args(kind)
-        if item is float and all(type(v) is float for v in value):
+        item, *more = typing.get_args(kind)
+        if more == [...] and item is float and all(type(v) is float for v in value):
             return tuple(value)  # spectra are long, and most of what a run folder holds
-        return tuple(_decode(v, item, path, f"{key}[{i}]") for i, v in enumerate(value))
+        kinds = [item] * len(value) if more == [...] else [item, *more]
+        if len(value) != len(kinds):
+            raise _wrong(path, key, f"a list of {len(kinds)}", value)
+        return tuple(_decode(v, k, path, f"{key}[{i}]") for i, (v, k) in enumerate(zip(value, kinds, strict=True)))
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, dict):
             raise _wrong(path, key, "an object", value)
@@ -134,9 +158,14 @@ def _decode(value: Any, kind: Any, path: Path, key: str) -> Any:
     if kind is float:
         if value is None:
             return float("nan")
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, float) and not abs(value) > MOST:  # NaN is not above it
+            return value
+        if type(value) is int and abs(value) <= LARGEST:
             return float(value)
-    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+    elif kind is int:
+        if type(value) is int and abs(value) <= LARGEST:
+            return value
+    elif isinstance(value, kind):
         return value
     raise _wrong(path, key, f"a {kind.__name__}", value)
 

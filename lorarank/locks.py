@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lorarank.errors import RunError
+from lorarank.json_files import clear_leftovers
 
 
 def lock(descriptor: int) -> bool:
@@ -38,7 +39,8 @@ def lock(descriptor: int) -> bool:
 
 @contextmanager
 def sole_writer(folder: Path, what: str) -> Iterator[None]:
-    """Within the block no other ``what`` ("probe", "sweep") works in this folder, which is there.
+    """Within the block no other ``what`` ("probe", "sweep") works in this folder, which is there; half-written files
+    that an earlier one left are removed.
 
     Raises
     ------
@@ -64,6 +66,7 @@ def sole_writer(folder: Path, what: str) -> Iterator[None]:
                 why="each would write over what the other did",
                 do="wait for it, or give another folder with -o",
             )
+        clear_leftovers(folder)
         yield
     finally:
         os.close(descriptor)

@@ -5,21 +5,19 @@ Only names and shapes are read, a few kilobytes even of a model of many gigabyte
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lorarank.adapters.safetensors_file import SafetensorsFile
+from lorarank.adapters.tensors import FLOATS, StoredTensor
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, ModelError, SourceError
 from lorarank.layer_kinds import word_kind
 from lorarank.module_names import module_type
 from lorarank.sources import locate
-
-PLAIN_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
-"""Stored dtypes whose shapes are those of the weights; packed 4- and 8-bit weights have others."""
 
 LLAMA_LIKE = frozenset(
     {"llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo", "olmo2"}
@@ -35,9 +33,6 @@ loading (``_keys_to_ignore_on_load_unexpected`` of its models), and what a batch
 
 CAUSAL_MASK = re.compile(r"(^|\.)(attn|crossattention|attention)\.bias$")
 """GPT-2's and GPT-NeoX's mask, as (1, 1, positions, positions); with one dimension it would be a bias."""
-
-MOST_HEADER_BYTES = 100_000_000
-"""The limit that safetensors itself sets to a header."""
 
 MOST_LAYERS = 10_000
 """Ten times those of the deepest models; each is built, or named."""
@@ -90,18 +85,19 @@ def read_shapes(model: str) -> ModelShapes:
         folder = folder.parent
     tensors = read_headers(folder)
     linear = {
-        name.removesuffix(".weight"): tuple(tensor["shape"])
+        name.removesuffix(".weight"): (tensor.shape[0], tensor.shape[1])
         for name, tensor in tensors.items()
-        if name.endswith(".weight") and len(tensor["shape"]) == 2 and not word_kind(name)
+        if name.endswith(".weight") and len(tensor.shape) == 2 and not word_kind(name)
     }
-    if linear and all(tensors[f"{name}.weight"]["dtype"] in PLAIN_DTYPES for name in linear):
-        sizes = (_product(tensor["shape"]) for tensor in tensors.values())
-        return ModelShapes(folder, linear, sum(sizes), "the shapes in the weight files")
+    # packed weights of 4 and 8 bits have other shapes
+    if linear and all(tensors[f"{name}.weight"].dtype in FLOATS for name in linear):
+        parameters = sum(tensor.size for tensor in tensors.values())
+        return ModelShapes(folder, linear, parameters, "the shapes in the weight files")
     return from_config(folder)
 
 
-def read_headers(folder: Path) -> dict[str, Any]:
-    """Tensor name → ``{"dtype", "shape"}`` of all weights in a folder, from the headers of its safetensors files.
+def read_headers(folder: Path) -> dict[str, StoredTensor]:
+    """All weights in a folder by name, from the headers of its safetensors files.
 
     Where there are the files that transformers loads, others beside them are left out: some hold the same weights under
     other names. Masks and other constants that older files hold beside the weights are left out as well.
@@ -114,7 +110,7 @@ def read_headers(folder: Path) -> dict[str, Any]:
     usual = sorted({*folder.glob("model.safetensors"), *folder.glob("model-*-of-*.safetensors")})
     files = usual or sorted(folder.glob("*.safetensors"))
     stored = {name: tensor for file in files for name, tensor in _header(file).items()}
-    return {name: tensor for name, tensor in stored.items() if not is_buffer(name, tensor["shape"])}
+    return {name: tensor for name, tensor in stored.items() if not is_buffer(name, tensor.shape)}
 
 
 def is_buffer(name: str, shape: Sequence[int]) -> bool:
@@ -199,25 +195,9 @@ def _llama_shapes(config: Mapping[str, Any]) -> tuple[dict[str, tuple[int, int]]
     return linear, words + sum(out * in_ for out, in_ in linear.values())
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """Tensor name → ``{"dtype", "shape"}`` of a safetensors file, from its header alone."""
+def _header(path: Path) -> Mapping[str, StoredTensor]:
+    """What a safetensors file says that it holds."""
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= min(MOST_HEADER_BYTES, path.stat().st_size - 8):
-                raise ValueError("the header's length is wrong")
-            header = json.loads(file.read(length))
-        return {
-            str(name): {"dtype": str(tensor["dtype"]), "shape": [int(size) for size in tensor["shape"]]}
-            for name, tensor in header.items()
-            if name != "__metadata__"
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ModelError(path, f"it is no readable safetensors file ({error})", do="download it again") from None
-
-
-def _product(shape: list[int]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
+        return SafetensorsFile.open(path).tensors
+    except (SourceError, AdapterError) as error:
+        raise ModelError(error.where, error.what, why=error.why, do=error.do or "download it again") from None

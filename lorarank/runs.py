@@ -7,7 +7,7 @@ or safetensors, written to a temporary name and moved into place, so that no rea
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,14 @@ from typing import Any
 from lorarank.errors import RunError
 from lorarank.json_files import read_json
 from lorarank.result import Result
+from lorarank.sources import on_disk
 
 MANIFEST, TRUNCATION, TRAJECTORY, HELDOUT = "manifest.json", "truncation.json", "trajectory.json", "heldout.json"
 COMPANION, CONTROLS = "companion.json", "controls.json"
 MOMENTS, LOG, PROGRESS = "moments.safetensors", "log.jsonl", ".progress"
+
+LEAST: Mapping[str, int] = {"rank": 1, "alpha": 1, "steps": 0, "replicates": 1, "k": 1}
+"""Numbers in the files → the least that each can be; logarithms and lengths are taken of them."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,25 @@ def is_run(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() or (folder / PROGRESS).is_dir()
 
 
+def folder_of(source: str | Path, holds: Callable[[Path], bool] = is_run) -> Path | None:
+    """The run folder that is meant, ``~`` being the home folder; ``None`` where the source is anything else.
+
+    What cannot be looked at is anything else as well: opening it says what is wrong.
+
+    Parameters
+    ----------
+    holds : what makes it such a folder, for folders of another kind.
+
+    >>> folder_of("no-such-run"), folder_of("a" * 300)
+    (None, None)
+    """
+    try:
+        folder = on_disk(source)
+        return folder if folder is not None and holds(folder) else None
+    except OSError:
+        return None
+
+
 def read(folder: Path) -> Run:
     """Read a finished run.
 
@@ -287,8 +310,11 @@ def read(folder: Path) -> Run:
         read_json(folder / COMPANION, Companion) if (folder / COMPANION).is_file() else None,
         read_json(folder / CONTROLS, Controls) if (folder / CONTROLS).is_file() else None,
     )
-    if manifest.training.replicates < 1:
-        raise RunError(folder / MANIFEST, "training.replicates is below 1")
+    of_truncation = ((TRUNCATION, facts) for facts in (run.truncation, *run.truncation.points))
+    for name, facts in ((MANIFEST, manifest.training), *of_truncation, (COMPANION, run.companion)):
+        for field, least in LEAST.items():
+            if getattr(facts, field, least) < least:
+                raise RunError(f"{folder / name}: {field}", f"it is below {least}", do="run the probe again")
     if not len(manifest.heldout.gains) == len(manifest.heldout.probes) == manifest.training.replicates:
         raise RunError(folder / MANIFEST, "heldout.gains and heldout.probes are not one for each replicate")
     return run

@@ -77,13 +77,11 @@ def locate(
     >>> locate("~").is_dir()
     True
     """
-    text = str(source)
-    if not text.strip():
-        raise SourceError("source", "nothing is named", do=f"name {FORMS}")
-    path = _on_disk(source)
+    path = on_disk(source)
     if path is not None:
         logger.info("%s is %s", printable(source), printable(path.resolve()))
         return path
+    text = str(source)
     match = HUB_ID.fullmatch(text)
     if isinstance(source, Path) or text.startswith(("/", ".", "~")) or "\\" in text:
         raise SourceError(text, "no such file or folder")
@@ -102,8 +100,19 @@ def locate(
     return folder
 
 
-def _on_disk(source: str | Path) -> Path | None:
-    """``source`` as the path of a folder or regular file; ``None`` where nothing of that name exists."""
+def on_disk(source: str | Path) -> Path | None:
+    """``source`` as the path of a folder or regular file; ``None`` where nothing of that name exists.
+
+    Raises
+    ------
+    SourceError
+        There is something else, or the name is none that a file can have.
+
+    >>> on_disk("~/no-such-file") is None
+    True
+    """
+    if not str(source).strip():
+        raise SourceError("source", "nothing is named", do=f"name {FORMS}")
     try:
         path = Path(source).expanduser()
         if path.is_dir() or path.is_file():

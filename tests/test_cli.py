@@ -132,6 +132,44 @@ def test_options_out_of_range_exit_with_2(make_run: Make, arguments: list[str]) 
     assert arguments[0] in result.stderr
 
 
+READING = {
+    "estimate": [],
+    "audit": [],
+    "resize": ["--rank", "2", "-o", "written"],
+    "convert": ["--dtype", "float16", "-o", "written"],
+    "compare": ["run"],
+    "export": ["--to", "peft"],
+    "report": ["-o", "report.html"],
+    "plot": ["-o", "figures"],
+    "diagnose": [],
+}
+"""Every command that takes a run → what else it is given."""
+
+
+@pytest.mark.parametrize("name", READING)
+def test_home_is_known_and_a_name_that_no_file_can_have_is_one_line(
+    name: str, make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run()
+    log = "".join(json.dumps({"step": step, "loss": 2 - step / 100}) + "\n" for step in range(120))
+    (tmp_path / "run" / runs.LOG).write_text(log)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    found = run(name, "~/run", *READING[name])
+    assert (found.exit_code, found.stderr) == (0, "")
+    for source in ("a" * 300, "~nobody-of-that-name/run"):
+        refused = run(name, source, *[word.replace("written", "again") for word in READING[name]])
+        assert refused.exit_code == 2
+        assert refused.stderr.startswith(f"Error: {source[:100]}")
+        assert "bug" not in refused.stderr
+
+
+def test_a_kept_audit_at_home_is_reported(make_adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "kept.json").write_text(run("audit", make_adapter(), "--per-module", "--format", "json").stdout)
+    assert run("report", "~/kept.json", "-o", tmp_path / "report.html").exit_code == 0
+
+
 def test_no_source_and_no_command_exit_with_2() -> None:
     assert run("estimate").exit_code == 2
     assert run("guess").exit_code == 2

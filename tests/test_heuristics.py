@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,11 +225,45 @@ def test_a_configuration_that_is_a_pipe(tmp_path: Path) -> None:
             read(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 20, b"\x05" + bytes(7) + b"hello"])
-def test_damaged_weights_are_named(tmp_path: Path, content: bytes) -> None:
+def stored(shape: str, size: int, dtype: str = "F32") -> bytes:
+    """A safetensors file of one layer, ``size`` bytes of it behind a header that may say anything."""
+    entry = f'{{"dtype": "{dtype}", "shape": {shape}, "data_offsets": [0, {size}]}}'
+    header = f'{{"model.layers.0.self_attn.q_proj.weight": {entry}}}'.encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "the file is empty"),
+        (b"\xff" * 20, "no complete safetensors file"),
+        (b"\x05" + bytes(7) + b"hello", "no safetensors file"),
+        (stored("[4, 8]", 128)[:-1], "cut short"),
+        (stored("[-4, 8]", 128), "is no shape"),
+        (stored('"12"', 128), "is no shape"),
+        (stored(f"[1{'0' * 400}, 8]", 128), "401 digits"),
+        (stored("[4, 8]", 64), "both cannot be true"),
+    ],
+)
+def test_damaged_weights_are_named(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ModelError, match=r"model\.safetensors: it is no readable safetensors file"):
-        read_shapes(str(tmp_path))
+    for read in (read_shapes, inspect):
+        with pytest.raises(ModelError, match=rf"model\.safetensors.*{says}"):
+            read(str(tmp_path))
+
+
+def test_a_layer_without_numbers_is_none(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(stored("[0, 5]", 0))
+    with pytest.raises(OptionError, match="no linear layer"):
+        first_guess(model=str(tmp_path))
+    inspect(tmp_path)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("I8", 32), ("I32", 128), ("F8_E4M3", 32), ("F8_E8M0", 32), ("F4", 16)])
+def test_quantised_weights_of_any_kind_fall_back_to_the_configuration(tmp_path: Path, dtype: str, size: int) -> None:
+    folder = write_config(tmp_path / "model", LLAMA_3_1_8B)
+    (folder / "model.safetensors").write_bytes(stored("[4, 8]", size, dtype))
+    assert read_shapes(str(folder)).basis == "config.json"
 
 
 def test_a_guess_without_a_tokenizer_counts_characters_and_says_so(

@@ -141,6 +141,10 @@ def test_a_report_and_pictures_are_values_that_can_be_written(make_run: Make, tm
     assert [path.name for path in drawn.write(tmp_path / "figures")] == [f"{name}.svg" for name in drawn.images]
     with pytest.raises(OptionError, match="png, svg, pdf"):
         lorarank.plot(tmp_path / "run", kind="gif")
+    with pytest.raises(OptionError, match="--energy 90"):
+        lorarank.plot(tmp_path / "run", energy=90)
+    with pytest.raises(TypeError, match="tokens"):  # no picture shows it
+        lorarank.plot(tmp_path / "run", tokens=5)  # type: ignore[call-arg]
 
 
 def test_a_wrong_call_says_which() -> None:

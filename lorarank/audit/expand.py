@@ -54,9 +54,18 @@ def _as_meant(sources: Sequence[str]) -> Sequence[str]:
     >>> _as_meant(["run/checkpoint-100", "run/checkpoint-20"]), _as_meant(["checkpoint-30", "checkpoint-20"])
     (['run/checkpoint-20', 'run/checkpoint-100'], ['checkpoint-30', 'checkpoint-20'])
     """
+    sources = [_at_home(source) for source in sources]
     paths = [Path(source) for source in sources]
     siblings = len({path.parent for path in paths}) == 1 and all(CHECKPOINT.fullmatch(path.name) for path in paths)
     return sorted(sources, key=natural_order) if siblings and list(sources) == sorted(sources) else sources
+
+
+def _at_home(source: str) -> str:
+    """``~`` as the home folder, which a shell leaves as it is between quotes."""
+    try:
+        return os.path.expanduser(source)  # noqa: PTH111 (a Path loses the slash behind a pattern)
+    except ValueError:  # a NUL inside; opening it says so
+        return source
 
 
 def matched(sources: Sequence[str]) -> list[str]:
@@ -80,7 +89,7 @@ def matched(sources: Sequence[str]) -> list[str]:
 def _expanded(source: str, several: bool) -> Iterator[str]:
     try:
         is_folder, exists = bool(source) and Path(source).is_dir(), os.path.lexists(source)
-    except ValueError:  # a NUL inside; opening it says so
+    except (OSError, ValueError):  # too long, or a NUL inside; opening it says so
         is_folder = exists = False
     if is_folder:
         below = list(_below(Path(source)))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from lorarank.audit.adapter import Audit
+from lorarank.audit.groups import GroupAudit
+from lorarank.audit.modules import ModuleAudit
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.several import AuditReport, Unreadable, report
 from lorarank.errors import OptionError, RunError
 from lorarank.json_files import read_json
+from lorarank.sources import on_disk
 
 SUFFIX = ".json"
 FIRST_KEY = b'"audits"'
@@ -18,16 +22,20 @@ FIRST_KEY = b'"audits"'
 MADE_BY = "lorarank audit SOURCE --per-module --format json"
 
 
-def is_kept(path: Path) -> bool:
+def is_kept(source: str | Path) -> bool:
     """Whether a file is what ``lorarank audit --format json`` printed, by how it begins.
 
-    >>> is_kept(Path("no-such-audit.json"))
-    False
+    >>> is_kept("no-such-audit.json"), is_kept("a" * 300)
+    (False, False)
     """
-    if path.suffix != SUFFIX or not path.is_file():
+    try:
+        path = on_disk(source)
+        if path is None or path.suffix != SUFFIX or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(64).lstrip(b"{ \r\n\t").startswith(FIRST_KEY)
+    except OSError:  # opening it as an adapter says what is wrong
         return False
-    with path.open("rb") as file:
-        return file.read(64).lstrip(b"{ \r\n\t").startswith(FIRST_KEY)
 
 
 def read(paths: Sequence[Path]) -> AuditReport:
@@ -36,7 +44,7 @@ def read(paths: Sequence[Path]) -> AuditReport:
     Raises
     ------
     RunError
-        A file is damaged, of another schema, or was written without its modules.
+        A file is damaged, of another schema, at odds with itself, or was written without its modules.
     OptionError
         The files are at different shares of energy.
     """
@@ -54,6 +62,24 @@ def read(paths: Sequence[Path]) -> AuditReport:
 
 def _read(path: Path) -> AuditReport:
     try:
-        return read_json(path, AuditReport)
+        found = read_json(path, AuditReport)
+        for one in found.audits:
+            _check(one, path)
+        return found
     except RunError as error:
         raise RunError(error.where, error.what, do=f"make it again with: {MADE_BY}") from None
+
+
+def _check(found: Audit, path: Path) -> None:
+    """What every other part of an audit takes for granted, and what types do not say."""
+    parts: tuple[GroupAudit | ModuleAudit, ...] = (found.whole, *found.types, *found.layers, *found.modules)
+    figures = [part.figures for part in parts if part.figures is not None]
+    counts = {len(found.reductions), *(len(one.energy_ranks) for one in figures)}
+    if not found.energy or counts != {len(found.energy)}:
+        raise RunError(path, "not a rank and a reduction for each share of energy")
+    if {kind.name for kind in found.types} != {module.type for module in found.modules}:
+        raise RunError(path, "other types than those of its modules")
+    for one in figures:
+        values = one.singular_values
+        if not all(0 <= value < math.inf for value in values) or list(values) != sorted(values, reverse=True):
+            raise RunError(path, "singular values that do not descend to zero or above")

@@ -55,7 +55,7 @@ def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **giv
     from lorarank.report.pictures import draw
 
     options = PlotOptions(**given)
-    pictures = draw(gather(sources, options), options.kind)
+    pictures = draw(gather(sources, options.estimate), options.kind)
     for path in pictures.write(output):
         click.echo(str(path))
     if pictures.unreadable:

@@ -33,7 +33,7 @@ def _plot(sources: Source | Sequence[Source], options: PlotOptions) -> Pictures:
     SourceError, AdapterError, RunError, NumericsError
         A source that is missing, damaged or unfinished.
     """
-    return draw(gather(listed(sources), options), options.kind)
+    return draw(gather(listed(sources), options.estimate), options.kind)
 
 
 plot = mirrored("plot", _plot, PlotOptions)

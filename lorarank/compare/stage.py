@@ -76,9 +76,8 @@ def compare(first: Source, second: Source, options: CompareOptions | None = None
 
 
 def _open(source: Source) -> Adapter:
-    if Path(source).is_dir() and runs.is_run(Path(source)):
-        return adapters.open(runs.read(Path(source)).adapters[0])
-    return adapters.open(source)
+    folder = runs.folder_of(source)
+    return adapters.open(source if folder is None else runs.read(folder).adapters[0])
 
 
 def _paired(one: Adapter, two: Adapter) -> tuple[dict[str, LoraModule], dict[str, LoraModule]]:

@@ -142,14 +142,15 @@ def _document(row: Any, number: int, place: str) -> Document | str:
         raise CorpusError(place, f"expected an object, found {_type(row)}", do=NEEDED)
     filled = [name for name, value in row.items() if value is not None]
     # a table with one column for every format leaves the others null
-    kind = _kind(filled) or _kind(list(row))
+    there = filled if _kind(filled) else list(row)
+    kind = _kind(there)
     if kind is None:
         found = ", ".join(map(str, row)) or "none"
         raise CorpusError(place, f"it lacks the fields this reads (found: {found})", do=NEEDED)
     names = {
         "text": ("text",),
         "completion": ("prompt", "completion"),
-        "messages": ("messages" if "messages" in row else "conversations",),
+        "messages": ("messages" if "messages" in there else "conversations",),
     }[kind]
     for name in names:
         if row[name] is None:

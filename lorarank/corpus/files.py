@@ -200,18 +200,18 @@ def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
         csv.field_size_limit(before)
 
 
-def _module(name: str, command: str) -> ModuleType:
+def _module(name: str, command: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingExtraError(command, name.partition(".")[0], "probe") from error
+        raise MissingExtraError(command, name.partition(".")[0], extra) from error
 
 
 WANTED = ("text", "prompt", "completion", "messages", "conversations", "tools", "chat_template_kwargs")
 
 
 def _open_parquet(path: Path) -> Table:
-    parquet = _module("pyarrow.parquet", "reading Parquet")
+    parquet = _module("pyarrow.parquet", "reading Parquet", "parquet")
 
     def rows() -> Iterator[tuple[int, Any]]:
         number = 0
@@ -233,7 +233,7 @@ def _open_parquet(path: Path) -> Table:
 
 
 def _hub_rows(name: str, split: str) -> Iterator[tuple[int, Any]]:
-    datasets = _module("datasets", "reading a hub dataset")
+    datasets = _module("datasets", "reading a hub dataset", "probe")
     identifier, _, revision = name.partition("@")
     try:
         data = datasets.load_dataset(identifier, revision=revision or None, split=split)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lorarank import runs
+from lorarank.adapters.peft_config import FILE_NAME
+from lorarank.adapters.untrusted import read_json
 from lorarank.diagnose.curves import NOTHING, Curve, curve
 from lorarank.diagnose.training import Training
-from lorarank.errors import CurveError, RunError
+from lorarank.errors import AdapterError, CurveError, RunError, SourceError
+from lorarank.sources import on_disk
 
 STATE = "trainer_state.json"
 """What transformers' Trainer leaves in every checkpoint; its ``log_history`` holds a dictionary a log, with ``step`` in
 each, ``loss`` and ``learning_rate`` in those of training, ``eval_loss`` in those of evaluation (transformers 5.24,
 ``trainer_callback.TrainerState`` and ``Trainer.log``)."""
 
-CONFIG = "adapter_config.json"
 EVENTS = "**/events.out.tfevents.*"
 """TensorBoard's files, at any depth: Trainer writes them to ``runs/<date>_<host>`` below its output."""
 
@@ -37,20 +40,20 @@ def read(source: str | Path, validation: str | None = None) -> Training:
 
     Raises
     ------
-    CurveError
-        There is nothing to read in it, or it is damaged.
+    SourceError, CurveError
+        It leads nowhere, there is nothing to read in it, or it is damaged.
     MissingExtraError
         TensorBoard's files without the package ``tensorboard``.
     """
-    path = Path(source).expanduser()
+    path = on_disk(source)
+    if path is None:
+        raise CurveError(source, "no such file or folder", do=SOURCES)
     if path.is_file():
         if path.suffix == ".jsonl":
             return _of_log(path, read_lines(path))
         if path.name.startswith("events.out.tfevents."):
             return _of_events(path, validation)
         return _of_state(path, validation)
-    if not path.is_dir():
-        raise CurveError(path, "no such file or folder", do=SOURCES)
     if runs.is_run(path):
         return _of_run(path)
     state = newest_state(path)
@@ -83,8 +86,7 @@ def step_of(checkpoint: Path) -> int:
 
 def _of_run(folder: Path) -> Training:
     """Our own folder: the log of the first replicate, and the held-out losses before and after."""
-    lines = [line for line in read_lines(folder / runs.LOG) if line.get("replicate", 0) == 0]
-    logged = _of_log(folder / runs.LOG, lines)
+    logged = _of_log(folder / runs.LOG, read_lines(folder / runs.LOG))
     if not (folder / runs.MANIFEST).is_file():
         note = "The probe is unfinished, so that no held-out loss has been measured yet."
         return Training("run", logged.train, NOTHING, logged.rate, notes=(note,))
@@ -105,7 +107,10 @@ def _of_run(folder: Path) -> Training:
 
 
 def _of_log(path: Path, lines: list[dict[str, Any]]) -> Training:
-    """``log.jsonl``: a line a step with ``step`` and ``loss``; ``eval_loss`` and ``learning_rate`` where there are."""
+    """``log.jsonl``: a line a step with ``step`` and ``loss``; ``eval_loss`` and ``learning_rate`` where there are.
+
+    Of several replicates the first.
+    """
     lines = [line for line in lines if line.get("replicate", 0) == 0]
     train, validation = points(lines, "loss"), points(lines, "eval_loss")
     if not len(train):
@@ -129,7 +134,7 @@ def _of_state(path: Path, validation: str | None) -> Training:
         validation,
         path,
     )
-    adapter = path.parent if (path.parent / CONFIG).is_file() else None
+    adapter = path.parent if (path.parent / FILE_NAME).is_file() else None
     return Training(
         kind="trainer state",
         train=train,
@@ -163,11 +168,11 @@ def chosen(names: list[str], wanted: str | None, where: Path) -> tuple[str | Non
 
 
 def points(lines: Iterable[Mapping[str, Any]], key: str) -> Curve:
-    """What was logged under ``key``; a null is what JSON makes of NaN."""
+    """What was logged under ``key``; a null is what JSON makes of NaN, and a step is finite."""
     steps, values = [], []
     for line in lines:
         step, value = line.get("step"), line.get(key, "absent")
-        if isinstance(step, int | float) and (value is None or _number(value)):
+        if _number(step) and math.isfinite(step) and (value is None or _number(value)):
             steps.append(float(step))
             values.append(math.nan if value is None else float(value))
     return curve(steps, values) if steps else NOTHING
@@ -206,8 +211,8 @@ def _rank(adapter: Path | None) -> int | None:
     if adapter is None:
         return None
     try:
-        rank = json.loads((adapter / CONFIG).read_bytes()).get("r")
-    except (OSError, ValueError, AttributeError):
+        rank = read_json(adapter / FILE_NAME).get("r")
+    except (SourceError, AdapterError):
         return None
     return rank if isinstance(rank, int) and rank > 0 else None
 
@@ -218,5 +223,6 @@ def _last(lines: Iterable[Mapping[str, Any]], key: str) -> float | None:
     return values[-1] if values else None
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is a number that a float can hold, NaN and infinity among them."""
+    return isinstance(value, float) or (type(value) is int and abs(value) <= sys.float_info.max)

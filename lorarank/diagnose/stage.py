@@ -24,8 +24,8 @@ def diagnose(source: str | Path, options: DiagnoseOptions | None = None) -> Diag
 
     Raises
     ------
-    CurveError
-        There is no log in it, or one without losses.
+    SourceError, CurveError
+        It leads nowhere, or there is no log in it, or one without losses.
     RunError
         The run or the sweep is damaged.
     MissingExtraError

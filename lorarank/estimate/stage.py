@@ -50,12 +50,12 @@ def recommend(sources: Source | Sequence[Source], options: EstimateOptions | Non
     given = [sources] if isinstance(sources, str | Path) else list(sources)
     if not given:
         raise OptionError("SOURCE", "nothing was given", do="give a run folder or an adapter")
-    folders = [source for source in given if Path(source).is_dir() and runs.is_run(Path(source))]
+    folders = [folder for source in given if (folder := runs.folder_of(source)) is not None]
     if not folders:
         return _from_adapters(given, options)
     if len(given) > 1:
         raise OptionError(folders[0], "it is a run, and a run is estimated alone", do="give it without other sources")
-    return _from_run(runs.read(Path(given[0])), options)
+    return _from_run(runs.read(folders[0]), options)
 
 
 def _from_run(run: Run, options: EstimateOptions) -> Recommendation:
@@ -222,6 +222,9 @@ def _from_adapters(sources: Sequence[Source], options: EstimateOptions) -> Recom
     """A description of bare adapters; several of the same modules are also compared with each other."""
     if options.budget is not None:
         raise OptionError("--budget", "ranks to train at need a run", do="probe first, then estimate the run folder")
+    if options.tokens is not None:
+        what = "an adapter says nothing of a training's length"
+        raise OptionError("--tokens", what, do="probe first, then estimate the run folder")
     opened = [adapters.open(source) for source in sources]
     spectra = [measure(adapter, metric=options.metric) for adapter in opened]
     for adapter, measured in zip(opened, spectra, strict=True):

@@ -107,9 +107,11 @@ def gather(source: str | Path, options: ExportOptions) -> Settings:
     SourceError, AdapterError, RunError, NumericsError
         A source that is missing, damaged or unfinished.
     """
-    path = Path(source)
-    run = path.is_dir() and runs.is_run(path)
-    found = _from_run(runs.read(path), options) if run else _from_adapter(adapters.open(source), source, options)
+    folder = runs.folder_of(source)
+    if folder is None:
+        found = _from_adapter(adapters.open(source), source, options)
+    else:
+        found = _from_run(runs.read(folder), options)
     return replace(found, qlora=options.qlora)
 
 

@@ -139,8 +139,11 @@ def whole(value: float, tool: str) -> int:
 
 
 def base(settings: Settings, notes: list[str]) -> str:
-    """The base model, or a word to be replaced and a note that says so."""
-    if settings.base_model:
+    """The base model, or a word to be replaced and a note that says so.
+
+    What begins with a dash is no name: in the place of one it would be an option of the command that is pasted.
+    """
+    if settings.base_model and not settings.base_model.startswith("-"):
         return settings.base_model
     notes.append("The adapter does not name its base model: replace BASE_MODEL.")
     return "BASE_MODEL"

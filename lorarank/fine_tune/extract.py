@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank import __version__
-from lorarank.adapters.layout import downcast, staged
-from lorarank.errors import ModelError, NumericsError, OptionError, ResourceError, RunError
+from lorarank.adapters.layout import Block, Layout, Slot, downcast, vacant, write
+from lorarank.errors import ModelError, NumericsError, OptionError
 from lorarank.fine_tune.findings import outside
 from lorarank.fine_tune.loaded import doubts, loaded_name
 from lorarank.fine_tune.weights import Models, Pair, open_models
@@ -23,7 +22,7 @@ from lorarank.result import Result
 
 SCHEMA = 1
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,9 @@ def extract(
     Raises
     ------
     OptionError
-        A rank below 1, or above that of every linear layer.
-    RunError
-        Something is in the way.
+        A rank below 1, or above that of every linear layer; or something is in the way.
+    ResourceError
+        It cannot be written.
     SourceError, AdapterError, ModelError
         The models cannot be read, have nothing in common, or no linear layer changed.
     NumericsError
@@ -100,13 +99,12 @@ def extract(
         raise OptionError(f"--dtype {dtype}", "it is none that is written", do=f"give {', '.join(DTYPES)}")
     if rank < 1:
         raise OptionError(f"--rank {rank}", "it must be at least 1")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise RunError(output, "it exists", do="choose a new folder")
+    vacant(output)
     models = open_models(base, tuned)
     largest = max((min(pair.out_features, pair.in_features) for pair in models.matrices if pair.linear), default=rank)
     if rank > largest:
         raise OptionError(f"--rank {rank}", "no linear layer has so many", do=f"give at most {largest}")
-    tensors: dict[str, NDArray[np.generic]] = {}
+    blocks: list[Block] = []
     modules, rest, padded = [], [_squared(key, norm) for key, norm in models.changed_vectors()], 0
     outside_kinds: set[str] = set()
     for index, pair in enumerate(models.matrices, start=1):
@@ -116,18 +114,21 @@ def extract(
                 rest.append(_squared(pair.key, float(np.linalg.norm(change))))
                 outside_kinds |= {pair.kind} if rest[-1] else set()
             elif change.any():
-                modules.append(_factors(pair, loaded_name(pair.module, models.config), change, rank, dtype, tensors))
+                kept, block = _factors(pair, loaded_name(pair.module, models.config), change, rank, dtype)
+                modules.append(kept)
+                blocks.append(block)
                 padded += min(change.shape) < rank
         progress(index, len(models.matrices))
     if not modules:
         raise _no_layer(str(tuned), outside_kinds, any(rest))
-    _write(output, tensors, _config(str(base), models, modules, rank))
+    metadata = {"format": "pt", "made_by": f"lorarank {__version__}"}
+    write(Layout(WEIGHTS, tuple(blocks), metadata, _config(str(base), models, modules, rank)), output)
     whole = sum(one.norm**2 for one in modules)
     return Extraction(
         output=output,
         rank=rank,
         modules=tuple(modules),
-        parameters=sum(tensor.size for tensor in tensors.values()),
+        parameters=sum(slot.size for block in blocks for slot in block.slots),
         kept=sum(one.kept * one.norm**2 for one in modules) / whole,
         left_out=sum(rest) / (whole + sum(rest)),
         padded=padded,
@@ -151,10 +152,8 @@ def _squared(key: str, norm: float) -> float:
     return norm**2
 
 
-def _factors(
-    pair: Pair, name: str, change: NDArray[np.float64], rank: int, dtype: str, tensors: dict[str, NDArray[np.generic]]
-) -> Kept:
-    """Add ``lora_A`` (rank, in) and ``lora_B`` (out, rank), each with the root of σ."""
+def _factors(pair: Pair, name: str, change: NDArray[np.float64], rank: int, dtype: str) -> tuple[Kept, Block]:
+    """``lora_A`` (rank, in) and ``lora_B`` (out, rank), each with the root of σ."""
     try:
         found = leading_svd(change, rank)
     except NumericsError as error:
@@ -162,10 +161,13 @@ def _factors(
     root, count = np.sqrt(found.s), len(found.s)
     lora_A, lora_B = np.zeros((rank, pair.in_features)), np.zeros((pair.out_features, rank))
     lora_A[:count], lora_B[:, :count] = root[:, None] * found.Vt, found.U * root
-    for side, factor in (("lora_A", lora_A), ("lora_B", lora_B)):
-        key = f"base_model.model.{name}.{side}.weight"
-        tensors[key] = downcast(np.ascontiguousarray(factor), dtype, key)
-    return Kept(name, found.norm, 1 - (found.residual / found.norm) ** 2)
+    factors = {
+        key: downcast(factor, dtype, key)
+        for side, factor in (("lora_A", lora_A), ("lora_B", lora_B))
+        for key in [f"base_model.model.{name}.{side}.weight"]
+    }
+    block = Block(tuple(Slot(key, dtype, raw.shape) for key, raw in factors.items()), lambda: list(factors.values()))
+    return Kept(name, found.norm, 1 - (found.residual / found.norm) ** 2), block
 
 
 def _config(base: str, models: Models, modules: Sequence[Kept], rank: int) -> dict[str, object]:
@@ -202,17 +204,3 @@ def _targets(changed: Collection[str], tensors: Iterable[str]) -> list[str]:
             if hit and ".".join(parts[:stop]) not in changed:
                 return sorted(changed)
     return sorted(ends)
-
-
-def _write(output: Path, tensors: dict[str, NDArray[np.generic]], config: dict[str, object]) -> None:
-    from safetensors.numpy import save_file
-
-    try:
-        with staged(output) as folder:
-            save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", "made_by": f"lorarank {__version__}"})
-            (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            if output.is_dir():
-                output.rmdir()
-            folder.replace(output)
-    except OSError as error:
-        raise ResourceError(output, f"cannot be written ({error.strerror or error})", do="make room") from None

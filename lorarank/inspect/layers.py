@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from lorarank.adapters.adapter import natural_order
+from lorarank.adapters.tensors import StoredTensor
 from lorarank.layer_kinds import conv1d_keys, kind_of
 from lorarank.module_names import module_type
 
@@ -76,26 +77,26 @@ class Layers:
     family: str = ""
 
 
-def from_headers(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> Layers:
+def from_headers(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> Layers:
     """Layers by the names and shapes of stored tensors.
 
     Parameters
     ----------
-    tensors : name → ``{"dtype", "shape"}``, as :func:`lorarank.model_shapes.read_headers` gives them.
+    tensors : by name, as :func:`lorarank.model_shapes.read_headers` gives them.
     config : the model's ``config.json``; empty where there is none. It says which weights are stored as (in, out).
 
-    >>> found = from_headers({"h.0.mlp.c_fc.weight": {"dtype": "F32", "shape": [64, 256]}}, {"model_type": "gpt2"})
+    >>> found = from_headers({"h.0.mlp.c_fc.weight": StoredTensor("float32", (64, 256))}, {"model_type": "gpt2"})
     >>> found.layers[0].kind, found.layers[0].out_features, found.containers
     ('Conv1D', 256, ('h', 'h.0', 'h.0.mlp'))
     """
-    transposed = conv1d_keys({key: tensor["shape"] for key, tensor in tensors.items()}, config)
+    transposed = conv1d_keys({key: tensor.shape for key, tensor in tensors.items()}, config)
     keys = sorted(tensors, key=natural_order)
-    layers = [layer for key in keys if (layer := _layer(key, tensors[key]["shape"], key in transposed))]
+    layers = [layer for key in keys if (layer := _layer(key, tensors[key].shape, key in transposed))]
     names = {layer.name for layer in layers}
     return Layers(
         tuple(layers),
         tuple(path for path in parents(names) if path not in names),
-        sum(prod(tensor["shape"]) for tensor in tensors.values()),
+        sum(tensor.size for tensor in tensors.values()),
         "the shapes in the weight files",
     )
 

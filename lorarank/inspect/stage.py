@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lorarank.adapters.tensors import FLOATS
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, ModelError, SourceError, printable
 from lorarank.inspect.layers import EXPERT, LINEAR, Layer, Layers, from_headers
@@ -26,7 +27,7 @@ from lorarank.inspect.targets import (
     parse,
     with_experts,
 )
-from lorarank.model_shapes import PLAIN_DTYPES, read_headers
+from lorarank.model_shapes import read_headers
 from lorarank.numerics.ladder import LADDER
 from lorarank.sources import locate
 
@@ -104,8 +105,8 @@ def _read(path: Path, config: Mapping[str, Any]) -> Layers:
     if path.is_dir() and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
         raise ModelError(path, "it is an adapter", do="give its base model; lorarank audit looks into adapters")
     tensors = read_headers(folder)
-    matrices = {key: tensor for key, tensor in tensors.items() if len(tensor["shape"]) > 1}
-    plain = matrices and all(tensor["dtype"] in PLAIN_DTYPES for tensor in matrices.values())
+    matrices = {key: tensor for key, tensor in tensors.items() if len(tensor.shape) > 1}
+    plain = matrices and all(tensor.dtype in FLOATS for tensor in matrices.values())
     has_config = (folder / "config.json").is_file()
     mixture = any(".experts." in key for key in matrices)  # stored otherwise than loaded, in older files
     if plain and not (mixture and has_config and importlib.util.find_spec("transformers") is not None):

@@ -12,7 +12,7 @@ KINDS = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlotOptions(EstimateOptions):
+class PlotOptions:
     """Options of ``lorarank plot``; the command line reads its defaults from here.
 
     Parameters
@@ -20,7 +20,6 @@ class PlotOptions(EstimateOptions):
     kind : what pictures are written as: ``png``, ``svg`` or ``pdf``.
     energy : share of Σσ² to keep, in (0, 1]; ``None`` is the default rule, which keeps 0.90.
     metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
-    task, budget : as in an estimate; no picture shows them.
 
     Raises
     ------
@@ -32,9 +31,16 @@ class PlotOptions(EstimateOptions):
     """
 
     kind: str = KINDS[0]
+    energy: float | None = EstimateOptions.energy
+    metric: str = EstimateOptions.metric
+
+    @property
+    def estimate(self) -> EstimateOptions:
+        """What is measured before it is drawn."""
+        return EstimateOptions(energy=self.energy, metric=self.metric)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        super().__post_init__()
+        self.estimate  # noqa: B018 (it refuses its own)
         if self.kind not in KINDS:
             raise OptionError(f"--format {self.kind}", "no such kind", do=f"choose among: {', '.join(KINDS)}")

@@ -133,7 +133,8 @@ def convert(source: Source, output: str | Path, options: ConvertOptions, *, comm
 
 
 def _open(source: Source, options: ConvertOptions) -> Opened:
-    run = runs.read(Path(source)) if Path(source).is_dir() and runs.is_run(Path(source)) else None
+    folder = runs.folder_of(source)
+    run = None if folder is None else runs.read(folder)
     stored = adapters.open(source if run is None else run.adapters[0])
     form = _form(stored, options)
     own = form == stored.format and not (options.to == "kohya" and has_other_names(stored))

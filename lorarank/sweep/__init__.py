@@ -12,14 +12,15 @@ from lorarank.front import lazily
 
 if TYPE_CHECKING:
     from lorarank.sweep.options import SweepOptions
-    from lorarank.sweep.stage import SWEEP, Sweep, read, sweep
+    from lorarank.sweep.stage import SWEEP, Sweep, is_sweep, read, sweep
 
-__all__ = ["SWEEP", "Sweep", "SweepOptions", "read", "sweep"]
+__all__ = ["SWEEP", "Sweep", "SweepOptions", "is_sweep", "read", "sweep"]
 
 _HOMES = {
     "SWEEP": "stage",
     "Sweep": "stage",
     "SweepOptions": "options",
+    "is_sweep": "stage",
     "read": "stage",
     "sweep": "stage",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,6 +151,11 @@ def _fitted(
     return dataclasses.replace(options, ranks=tuple(rank for rank in options.ladder if rank <= min(shape)))
 
 
+def is_sweep(folder: Path) -> bool:
+    """Whether ``folder`` is that of a finished sweep."""
+    return (folder / SWEEP).is_file()
+
+
 def read(folder: Path) -> Sweep:
     """Read a finished sweep.
 
@@ -158,6 +164,10 @@ def read(folder: Path) -> Sweep:
     RunError
         There is none, or its file is damaged or of another schema.
     """
-    if not (folder / SWEEP).is_file():
+    if not is_sweep(folder):
         raise RunError(folder, f"there is no {SWEEP} here", do="finish the sweep with the same command")
-    return read_json(folder / SWEEP, Sweep)
+    found = read_json(folder / SWEEP, Sweep)
+    ranks = found.outcome.ranks
+    if any(one.rank < 1 for one in ranks) or all(math.isnan(one.loss.mean) for one in ranks):
+        raise RunError(folder / SWEEP, "no ranks from 1 up with a loss", do="finish the sweep with the same command")
+    return found

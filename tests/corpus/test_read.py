@@ -60,6 +60,13 @@ def test_template_arguments_travel_with_the_row(write):
     assert document.key != plain.key
 
 
+def test_of_two_names_for_a_conversation_the_one_that_is_filled_is_read(write):
+    talk = [USER, ASSISTANT]
+    rows = [{"messages": None, "conversations": talk}, {"messages": talk, "conversations": None}]
+    first, second = read(write([*rows, {"messages": None, "conversations": None}])).documents
+    assert first.messages == second.messages == one(write([{"messages": talk}])).messages
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -199,6 +206,13 @@ def test_parquet(tmp_path: Path, write):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CorpusError, match="not a readable Parquet file"):
         read(path)
+
+
+def test_parquet_without_pyarrow_names_its_extra(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(MissingExtraError, match=r"needs the package pyarrow.*pip install 'lorarank\[parquet\]'"):
+        read(tmp_path / "a.parquet")
 
 
 def test_a_folder_stands_for_its_file(tmp_path: Path, write):

@@ -65,6 +65,23 @@ def test_a_damaged_adapter_does_not_stop_the_curves(make_state: Make, make_adapt
     assert (found.verdict, found.confidence) == ("too low", "low")
 
 
+def test_a_configuration_beside_a_state_is_read_as_a_strangers(make_state: Make) -> None:
+    path = make_state("flat", folder="adapter")
+    (path.parent / "adapter_config.json").write_text("[" * 100_000)
+    assert diagnose(path).rank is None
+
+
+@pytest.mark.parametrize("key", ["step", "loss", "learning_rate", "epoch"])
+def test_a_number_that_no_float_holds_is_left_out(key: str, tmp_path: Path) -> None:
+    lines = [{"step": step, "loss": 2.0 - step / 100, "learning_rate": 1e-3, "epoch": 1.0} for step in range(60)]
+    lines[30][key] = 10**400
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": lines}))
+    for name in ("log.jsonl", "trainer_state.json"):
+        assert len(read(tmp_path / name).train) == (59 if key in ("step", "loss") else 60)
+        diagnose(tmp_path / name)
+
+
 def test_of_several_validation_losses_one_is_taken_and_named(make_state: Make) -> None:
     path = make_state("healthy")
     state = json.loads(path.read_text())

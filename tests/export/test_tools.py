@@ -248,6 +248,14 @@ def test_vllm_gets_an_allowed_rank(make_run: Make, rank: int, allowed: int) -> N
     assert any("smallest value" in note for note in found.notes) == (rank != allowed)
 
 
+@pytest.mark.parametrize("tool", ["axolotl", "llamafactory", "mlx", "unsloth", "vllm"])
+def test_a_base_that_would_be_an_option_is_none(make_adapter: Make, tool: str) -> None:
+    folder = make_adapter(config={"base_model_name_or_path": "--api-key=x"})
+    found = exported(folder, tool)
+    assert "--api-key" not in text_of(folder, tool)
+    assert any("replace BASE_MODEL" in note for note in found.notes)
+
+
 def test_vllm_serves_no_larger_rank(make_run: Make) -> None:
     with pytest.raises(OptionError, match="serves up to 512"):
         exported(make_run(), "vllm", rank=513)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from lorarank import adapters
 from lorarank.cli import main
-from lorarank.errors import LorarankError, ModelError, NumericsError, OptionError, RunError
+from lorarank.errors import LorarankError, ModelError, NumericsError, OptionError
 from lorarank.fine_tune import compare_models, extract
 from lorarank.numerics.leading import above_noise, energy_rank, leading_svd
 from lorarank.report.fine_tune import extraction_text
@@ -265,9 +265,14 @@ def test_what_is_in_the_way_is_left_alone(models: Models, tmp_path: Path) -> Non
     base, tuned = models(learned)
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "x").write_text("mine")
-    with pytest.raises(RunError):
-        extract(base, tuned, tmp_path / "lora", 2)
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("lora", "link"):
+        with pytest.raises(OptionError, match="it exists and is not an empty folder"):
+            extract(base, tuned, tmp_path / name, 2)
+    with pytest.raises(OptionError, match="needs a folder"):
+        extract(base, tuned, tmp_path / "lora.safetensors", 2)
     assert (tmp_path / "lora" / "x").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "link", "lora", "tuned"]
 
 
 def test_models_that_do_not_go_together(models: Models, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lorarank.inspect.targets import parse
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 torch = pytest.importorskip("torch")
+safetensors_of_torch = pytest.importorskip("safetensors.torch")
 
 LLAMA_3_1_8B = {
     "architectures": ["LlamaForCausalLM"],
@@ -369,9 +370,11 @@ def test_experts_stored_one_by_one_are_shown_as_they_are_loaded(
     assert any("transformers 5 stacks them" in note for note in found.notes)
 
 
-def test_packed_weights_are_told_by_their_configuration(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "float8_e4m3fn"])
+def test_packed_weights_are_told_by_their_configuration(tmp_path: Path, dtype: str) -> None:
     folder = described(tmp_path, "LlamaForCausalLM")
-    save_file({"model.layers.0.self_attn.q_proj.weight": np.zeros((2048, 1), np.uint8)}, folder / "model.safetensors")
+    packed = torch.zeros(2048, 1, dtype=getattr(torch, dtype))
+    safetensors_of_torch.save_file({"model.layers.0.self_attn.q_proj.weight": packed}, folder / "model.safetensors")
     found = inspect(folder)
     assert "meta device" in found.basis
     assert {(row.out_features, row.in_features) for row in found.types if row.type == "q_proj"} == {(64, 64)}

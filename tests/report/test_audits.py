@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -61,3 +62,30 @@ def test_what_cannot_be_read_is_a_line(make_adapter: Make) -> None:
     Path("cut.json").write_text(Path(whole).read_text(encoding="utf-8")[:200], encoding="utf-8")
     with pytest.raises(RunError, match="cannot be read as JSON"):
         gather("cut.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "told"),
+    [
+        ("whole", "r", [1], "expected a list of 2"),
+        ("type", "name", "x", "other types than those of its modules"),
+        ("", "energy", [], "not a rank and a reduction for each share"),
+        ("", "energy", [0.9], "not a rank and a reduction for each share"),
+        ("", "reductions", [], "not a rank and a reduction for each share"),
+        ("figures", "energy_ranks", [2.0], "not a rank and a reduction for each share"),
+        ("figures", "singular_values", [1.0, 2.0], "do not descend"),
+        ("figures", "singular_values", [1.0, -1.0], "do not descend"),
+        ("figures", "singular_values", [1e999], "do not descend"),
+    ],
+)
+def test_an_audit_at_odds_with_itself_is_a_line(part: str, key: str, value: Any, told: str, make_adapter: Make) -> None:
+    make_adapter("one")
+    path = Path(keep("odd.json", ["one"]))
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    (audit,) = plain["audits"]
+    {"": audit, "type": audit["types"][0], "whole": audit["whole"], "figures": audit["modules"][0]["figures"]}[part][
+        key
+    ] = value
+    path.write_text(json.dumps(plain, sort_keys=True), encoding="utf-8")
+    with pytest.raises(RunError, match=f"{told}.*Make it again with"):
+        gather("odd.json")

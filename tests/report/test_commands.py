@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 import lorarank
 from lorarank import runs
 from lorarank.cli import main
+from lorarank.dossier import gather
+from lorarank.estimate import EstimateOptions
 
 Make = Callable[..., Path]
 ROOT = Path(lorarank.__file__).parents[1]
@@ -54,6 +56,12 @@ def test_adapters_folders_of_them_and_sweeps(make_adapter: Make, make_sweep: Mak
         assert output.is_file()
 
 
+def test_a_share_that_prints_as_one_of_the_usual_ones_takes_its_place(make_adapter: Make, tmp_path: Path) -> None:
+    found = gather(make_adapter(), EstimateOptions(energy=0.90001)).audits
+    assert found is not None
+    assert found.audits[0].energy == (0.90001, 0.95, 0.99)
+
+
 def test_a_source_of_several_that_cannot_be_read_is_told_and_exits_with_2(make_adapter: Make, tmp_path: Path) -> None:
     broken = make_adapter("broken") / "adapter_model.safetensors"
     broken.write_bytes(b"none")
@@ -72,6 +80,8 @@ def test_a_source_of_several_that_cannot_be_read_is_told_and_exits_with_2(make_a
         (["SWEEP", "ADAPTER"], "reported alone"),
         (["ADAPTER", "--metric", "loss"], "--metric loss"),
         (["ADAPTER", "--budget", "9000"], "--budget"),
+        (["ADAPTER", "--tokens", "5"], "--tokens"),
+        (["SWEEP", "--tokens", "5"], "--tokens"),
         (["SWEEP", "--energy", "0.9"], "--energy"),
         (["RUN", "--energy", "90"], "give 0.9"),
         (["nowhere"], "nowhere"),
