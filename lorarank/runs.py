@@ -266,8 +266,8 @@ def moment_keys(replicate: int, module: str) -> tuple[str, str]:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether ``folder`` is a run folder, finished or not."""
-    return (folder / MANIFEST).is_file() or (folder / PROGRESS).is_dir()
+    """Whether ``folder`` is a run folder, finished or not, or what is left of one."""
+    return any((folder / name).is_file() for name in (MANIFEST, TRUNCATION)) or (folder / PROGRESS).is_dir()
 
 
 def folder_of(source: str | Path, holds: Callable[[Path], bool] = is_run) -> Path | None:
@@ -300,15 +300,21 @@ def read(folder: Path) -> Run:
     if not (folder / MANIFEST).is_file():
         if (folder / PROGRESS).is_dir():
             raise RunError(folder, "the probe was cut short", do="finish it with the same command and --resume")
+        if (folder / TRUNCATION).is_file():
+            raise RunError(folder / MANIFEST, "the file is missing", do="take the folder as the probe left it")
         raise RunError(folder, f"there is no {MANIFEST} here, so it is not a run", do="give the folder `probe -o` made")
     manifest = read_json(folder / MANIFEST, Manifest)
+    there = {
+        name: (folder / name).is_file() or stage in manifest.wall_seconds
+        for name, stage in ((COMPANION, "companion"), (CONTROLS, "other-prompts"))
+    }
     run = Run(
         folder,
         manifest,
         read_json(folder / TRUNCATION, Truncation),
         read_json(folder / TRAJECTORY, Trajectory),
-        read_json(folder / COMPANION, Companion) if (folder / COMPANION).is_file() else None,
-        read_json(folder / CONTROLS, Controls) if (folder / CONTROLS).is_file() else None,
+        read_json(folder / COMPANION, Companion) if there[COMPANION] else None,
+        read_json(folder / CONTROLS, Controls) if there[CONTROLS] else None,
     )
     of_truncation = ((TRUNCATION, facts) for facts in (run.truncation, *run.truncation.points))
     for name, facts in ((MANIFEST, manifest.training), *of_truncation, (COMPANION, run.companion)):

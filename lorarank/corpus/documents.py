@@ -18,6 +18,9 @@ Message = Mapping[str, Any]
 RENAMED = {"from": "role", "value": "content"}
 """Keys of a turn in the from/value style, and what TRL calls them."""
 
+SPEAKERS = {"human": "user", "gpt": "assistant"}
+"""Roles of ShareGPT's files, in that style, and what chat templates call them."""
+
 NEEDED = "name the fields text, or prompt and completion, or messages"
 
 
@@ -217,6 +220,8 @@ def _messages(value: Any, name: str, place: str) -> tuple[Message, ...]:
             str(RENAMED.get(key, key)): given for key, given in turn.items() if given is not None
         }
         message.setdefault("content", None)
+        if "from" in turn and isinstance(turn["from"], str):
+            message["role"] = SPEAKERS.get(turn["from"], turn["from"])
         if not isinstance(message.get("role"), str):
             raise CorpusError(place, f"turn {at} of {name} has no role", do="give every turn a role and a content")
         content = message["content"]

@@ -50,17 +50,19 @@ def read(source: str | Path, validation: str | None = None) -> Training:
         raise CurveError(source, "no such file or folder", do=SOURCES)
     if path.is_file():
         if path.suffix == ".jsonl":
-            return _of_log(path, read_lines(path))
+            return _of_log(path, read_lines(path), validation)
         if path.name.startswith("events.out.tfevents."):
             return _of_events(path, validation)
         return _of_state(path, validation)
     if runs.is_run(path):
+        if validation is not None:
+            chosen([], validation, path)
         return _of_run(path)
     state = newest_state(path)
     if state is not None:
         return _of_state(state, validation)
     if (path / runs.LOG).is_file():
-        return _of_log(path / runs.LOG, read_lines(path / runs.LOG))
+        return _of_log(path / runs.LOG, read_lines(path / runs.LOG), validation)
     if any(path.glob(EVENTS)):
         return _of_events(path, validation)
     raise CurveError(path, "there is no training log in it", do=SOURCES)
@@ -106,7 +108,7 @@ def _of_run(folder: Path) -> Training:
     )
 
 
-def _of_log(path: Path, lines: list[dict[str, Any]]) -> Training:
+def _of_log(path: Path, lines: list[dict[str, Any]], wanted: str | None = None) -> Training:
     """``log.jsonl``: a line a step with ``step`` and ``loss``; ``eval_loss`` and ``learning_rate`` where there are.
 
     Of several replicates the first.
@@ -115,6 +117,8 @@ def _of_log(path: Path, lines: list[dict[str, Any]]) -> Training:
     train, validation = points(lines, "loss"), points(lines, "eval_loss")
     if not len(train):
         raise CurveError(path, "no line of it has a step and a loss", do=SOURCES)
+    if wanted is not None:
+        chosen(["eval_loss"] if len(validation) else [], wanted, path)
     return Training("log", train, validation, points(lines, "learning_rate"), epochs=_last(lines, "epoch"))
 
 

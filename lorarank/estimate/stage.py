@@ -52,6 +52,9 @@ def recommend(sources: Source | Sequence[Source], options: EstimateOptions | Non
         raise OptionError("SOURCE", "nothing was given", do="give a run folder or an adapter")
     folders = [folder for source in given if (folder := runs.folder_of(source)) is not None]
     if not folders:
+        from lorarank.sweep import refuse_sweeps  # a run needs none of it
+
+        refuse_sweeps(given)
         return _from_adapters(given, options)
     if len(given) > 1:
         raise OptionError(folders[0], "it is a run, and a run is estimated alone", do="give it without other sources")

@@ -22,6 +22,7 @@ from lorarank.export.options import NAMES, WITH_PATTERNS, ExportOptions
 from lorarank.module_names import module_type
 from lorarank.runs import Run
 from lorarank.spectrum import measure
+from lorarank.sweep import refuse_sweeps
 
 DEFAULTS: Mapping[str, Any] = {
     "task_type": None,
@@ -109,6 +110,7 @@ def gather(source: str | Path, options: ExportOptions) -> Settings:
     """
     folder = runs.folder_of(source)
     if folder is None:
+        refuse_sweeps([source])
         found = _from_adapter(adapters.open(source), source, options)
     else:
         found = _from_run(runs.read(folder), options)

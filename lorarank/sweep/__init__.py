@@ -12,9 +12,9 @@ from lorarank.front import lazily
 
 if TYPE_CHECKING:
     from lorarank.sweep.options import SweepOptions
-    from lorarank.sweep.stage import SWEEP, Sweep, is_sweep, read, sweep
+    from lorarank.sweep.stage import SWEEP, Sweep, is_sweep, read, refuse_sweeps, sweep
 
-__all__ = ["SWEEP", "Sweep", "SweepOptions", "is_sweep", "read", "sweep"]
+__all__ = ["SWEEP", "Sweep", "SweepOptions", "is_sweep", "read", "refuse_sweeps", "sweep"]
 
 _HOMES = {
     "SWEEP": "stage",
@@ -22,6 +22,7 @@ _HOMES = {
     "SweepOptions": "options",
     "is_sweep": "stage",
     "read": "stage",
+    "refuse_sweeps": "stage",
     "sweep": "stage",
 }
 """Where each name lives: it is imported when it is asked for, so that a command's help costs no numpy."""

@@ -7,7 +7,7 @@ import datetime
 import importlib.metadata
 import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lorarank.locks import sole_writer
 from lorarank.probe import load_stage
 from lorarank.probe.progress import Report
 from lorarank.result import Result
+from lorarank.runs import folder_of
 from lorarank.sweep.options import SweepOptions, said_of_a_sweep
 from lorarank.sweep.outcome import Outcome
 from lorarank.sweep.points import Points
@@ -154,6 +155,20 @@ def _fitted(
 def is_sweep(folder: Path) -> bool:
     """Whether ``folder`` is that of a finished sweep."""
     return (folder / SWEEP).is_file()
+
+
+def refuse_sweeps(sources: Iterable[str | Path]) -> None:
+    """For what asks for a run or adapters.
+
+    Raises
+    ------
+    OptionError
+        One of the sources is the folder of a finished sweep.
+    """
+    found = next((source for source in sources if folder_of(source, is_sweep) is not None), None)
+    if found is not None:
+        do = "look at it with lorarank report, or give the folder of a probe or an adapter"
+        raise OptionError(found, "it is a sweep, which has its own answer", do=do)
 
 
 def read(folder: Path) -> Sweep:

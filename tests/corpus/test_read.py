@@ -42,6 +42,14 @@ def one(path):
             (USER, ASSISTANT),
             0,
         ),
+        (
+            {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
+            "messages",
+            "",
+            "",
+            (USER, ASSISTANT),
+            0,
+        ),
         ({"messages": [{**USER, "name": None}, ASSISTANT]}, "messages", "", "", (USER, ASSISTANT), 0),
     ],
 )

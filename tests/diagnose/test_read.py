@@ -82,6 +82,17 @@ def test_a_number_that_no_float_holds_is_left_out(key: str, tmp_path: Path) -> N
         diagnose(tmp_path / name)
 
 
+def test_a_validation_loss_that_was_not_logged_is_missed_in_every_log(tmp_path: Path, make_run: Make) -> None:
+    lines = [{"step": step, "loss": 2.0, "eval_loss": 2.1, "replicate": 0} for step in range(30)]
+    run = make_run()
+    for path in (tmp_path / "log.jsonl", run / "log.jsonl"):
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(read(tmp_path / "log.jsonl", "eval_loss").validation) == 30
+    for source in (tmp_path / "log.jsonl", run):
+        with pytest.raises(LorarankError, match="no validation loss eval_other was logged"):
+            read(source, "eval_other")
+
+
 def test_of_several_validation_losses_one_is_taken_and_named(make_state: Make) -> None:
     path = make_state("healthy")
     state = json.loads(path.read_text())

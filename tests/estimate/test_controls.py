@@ -12,6 +12,7 @@ import pytest
 
 import lorarank
 from lorarank import runs
+from lorarank.errors import RunError
 from lorarank.estimate import Recommendation, constants, recommend
 from lorarank.json_files import SCHEMA, write_json
 
@@ -35,6 +36,26 @@ def test_a_good_run_is_not_doubted(make_run: Make) -> None:
     assert found.evidence.controls.over_frequencies == runs.Loss(2.0, 0.02)
     assert answer(make_run(name="text"), prompts=None).confidence == "high"
     assert answer(make_run(name="little"), prompts=(0.041, 0.01)).confidence == "high"
+
+
+@pytest.mark.parametrize(("stage", "name"), [("companion", runs.COMPANION), ("other-prompts", runs.CONTROLS)])
+def test_what_was_measured_and_is_gone_is_missed(make_run: Make, stage: str, name: str) -> None:
+    run = make_run(companion=(0.001, 0.001))
+    answer(run)
+    manifest = json.loads((run / runs.MANIFEST).read_text())
+    manifest["wall_seconds"][stage] = 1.0
+    (run / runs.MANIFEST).write_text(json.dumps(manifest))
+    recommend(run)
+    (run / name).unlink()
+    with pytest.raises(RunError, match=rf"{name}: the file is missing"):
+        recommend(run)
+
+
+def test_what_is_left_of_a_run_is_no_adapter(make_run: Make) -> None:
+    run = make_run()
+    (run / runs.MANIFEST).unlink()
+    with pytest.raises(RunError, match=r"manifest\.json: the file is missing\. Take the folder as the probe left it"):
+        lorarank.report(run)
 
 
 def test_prompts_that_may_be_of_no_use_are_said_and_leave_the_answer(make_run: Make) -> None:

@@ -244,6 +244,13 @@ def test_an_adapter_at_another_rank_keeps_its_scalings(make_adapter: Make, rslor
     assert {name: apart.get(name, found.lora["lora_alpha"]) / root for name in before} == before
 
 
+@pytest.mark.parametrize("ask", [lambda folder: exported(folder, "peft"), recommend])
+def test_a_sweep_is_told_from_a_probe(ask: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(OptionError, match=r"it is a sweep, which has its own answer\. Look at it with lorarank report"):
+        ask(tmp_path)
+
+
 def test_an_adapter_has_no_rank_for_each_module(make_adapter: Make) -> None:
     with pytest.raises(OptionError, match="--per-module: an adapter says what it was trained with"):
         exported(make_adapter(), "peft", per_module=True)
