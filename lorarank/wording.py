@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from lorarank.errors import printable
@@ -41,6 +42,15 @@ def size(count: int) -> str:
         if count >= unit_bytes:
             return f"{count / unit_bytes:.3g} {unit}"
     return f"{count} B"
+
+
+def within(error: float, digits: int = 4) -> str:
+    """A standard error behind its number; nothing where a single document shows none.
+
+    >>> f"0.8{within(0.0431, 3)}", f"0.8{within(float('nan'))}"
+    ('0.8 ± 0.043', '0.8')
+    """
+    return f" ± {error:.{digits}f}" if math.isfinite(error) else ""
 
 
 def between(low: float, high: float) -> str:

@@ -76,7 +76,7 @@ def diverged(train: Curve, validation: Curve) -> Sign | None:
 
 def stuck(shape: Shape) -> Sign:
     """The loss never left where it began."""
-    if math.isnan(shape.learned) or shape.learned_se == 0:
+    if not (math.isfinite(shape.learned) and shape.learned_se > 0):  # a single document has no error
         return _untested("stuck", LOW, "There are too few losses to tell learning from noise.")
     numbers = {"start": shape.start, "learned": shape.learned, "standard_error": shape.learned_se}
     found = shape.learned <= c.STUCK_ERRORS * shape.learned_se

@@ -12,7 +12,7 @@ from lorarank.estimate.constants import CUT_SHARE, LOSS_SHARE
 from lorarank.estimate.recommendation import Evidence, KeepRank, Recommendation, TypeSummary
 from lorarank.heuristics import SOURCE
 from lorarank.report.plain import Grid
-from lorarank.wording import between, directions, percent
+from lorarank.wording import between, directions, percent, within
 
 
 def headline(answer: Recommendation) -> str:
@@ -64,7 +64,8 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
         found.append(("keep rank", _keep(answer.keep)))
     if answer.low_rank is not None:
         low = answer.low_rank
-        share = f"{percent(low.lost, 1)} ± {percent(low.lost_se, 1)} of the gain lost"
+        error = f" ± {percent(low.lost_se, 1)}" if math.isfinite(low.lost_se) else ""
+        share = f"{percent(low.lost, 1)}{error} of the gain lost"
         asked = f"; {percent(LOSS_SHARE)} is lost at about r = {low.needed:.1f}" if low.needed >= low.rank else ""
         found.append((f"at r = {low.rank}", share + asked))
         found.append((f"cut to {low.cut}", f"at most {percent(CUT_SHARE)} of the gain lost"))
@@ -105,8 +106,8 @@ def _evidence(evidence: Evidence) -> list[tuple[str, str]]:
     return [
         (
             "gain",
-            f"{evidence.gain:.3f} ± {evidence.gain_se:.3f} nats per token on {evidence.heldout_documents:,} held-out "
-            f"documents, {evidence.base_loss:.3f} before",
+            f"{evidence.gain:.3f}{within(evidence.gain_se, 3)} nats per token on {evidence.heldout_documents:,} "
+            f"held-out document{'s' if evidence.heldout_documents != 1 else ''}, {evidence.base_loss:.3f} before",
         ),
         (
             "probe",

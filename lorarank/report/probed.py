@@ -8,11 +8,12 @@ from lorarank.report.chapters import measured
 from lorarank.report.json_text import as_json
 from lorarank.report.plain import Records, Sheet
 from lorarank.runs import Run
+from lorarank.wording import within
 
 
 def headline(run: Run) -> str:
     """What the probe gained."""
-    gains = ", ".join(f"{one.mean:.3f} ± {one.se:.3f}" for one in run.manifest.heldout.gains)
+    gains = ", ".join(f"{one.mean:.3f}{within(one.se, 3)}" for one in run.manifest.heldout.gains)
     return f"Probed at R = {run.manifest.training.rank}: it gains {gains} nats per token on held-out text."
 
 

@@ -10,7 +10,7 @@ from lorarank.report.json_text import as_json
 from lorarank.report.page import Page
 from lorarank.report.plain import Grid, Records, Sheet
 from lorarank.sweep import Sweep
-from lorarank.wording import percent
+from lorarank.wording import percent, within
 
 
 def lay(page: Sheet, found: Sweep) -> None:
@@ -83,7 +83,7 @@ def facts(found: Sweep) -> list[tuple[str, str]]:
     return [
         (
             "gain",
-            f"{answer.gain.mean:.3f}{_error(answer.gain.se, 3)} nats per token at r = {answer.best} on "
+            f"{answer.gain.mean:.3f}{within(answer.gain.se, 3)} nats per token at r = {answer.best} on "
             f"{found.heldout_documents:,} held-out document{'s' if found.heldout_documents != 1 else ''}, "
             f"{answer.base.mean:.3f} before",
         ),
@@ -221,7 +221,7 @@ def grid(found: Sweep) -> Grid:
             f"{one.learning_rate:.3g}",
             _number(one.train_loss),
             _number(one.loss.mean),
-            "" if one.rank == answer.best or one.diverged else f"{one.excess.mean:+.4f}{_error(one.excess.se)}",
+            "" if one.rank == answer.best or one.diverged else f"{one.excess.mean:+.4f}{within(one.excess.se)}",
             percent(one.share, 1) if math.isfinite(one.share) else "",
             str(len(one.seeds)),
             ", ".join(marks.get(one.rank, ())),
@@ -234,8 +234,3 @@ def grid(found: Sweep) -> Grid:
 
 def _number(loss: float) -> str:
     return f"{loss:.4f}" if math.isfinite(loss) else ""
-
-
-def _error(se: float, digits: int = 4) -> str:
-    """Nothing where a single document shows none."""
-    return f" ± {se:.{digits}f}" if math.isfinite(se) else ""

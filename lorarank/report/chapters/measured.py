@@ -9,6 +9,7 @@ from lorarank.errors import printable
 from lorarank.report.chapters.blocks import Block, Chapter, Facts, Table
 from lorarank.report.plain import Grid
 from lorarank.runs import Run
+from lorarank.wording import within
 
 
 def facts(run: Run) -> tuple[tuple[str, str], ...]:
@@ -48,8 +49,8 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("training loss", f"{training.first_loss:.4f} at the start, {training.final_loss:.4f} at the end"),
         (
             "held-out loss",
-            f"{heldout.base.mean:.4f} ± {heldout.base.se:.4f} before; "
-            + ", ".join(f"{one.mean:.4f} ± {one.se:.4f}" for one in heldout.probes)
+            f"{heldout.base.mean:.4f}{within(heldout.base.se)} before; "
+            + ", ".join(f"{one.mean:.4f}{within(one.se)}" for one in heldout.probes)
             + " after, nats per target token",
         ),
         ("machine", f"{training.device}, {training.precision}, {total / 60:,.1f} minutes"),

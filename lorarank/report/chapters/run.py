@@ -29,7 +29,7 @@ from lorarank.report.chapters.blocks import (
 from lorarank.report.drawing import charts
 from lorarank.report.plain import Grid
 from lorarank.runs import Run
-from lorarank.wording import percent
+from lorarank.wording import percent, within
 
 WIDTH = 100
 """Columns of the report as text."""
@@ -150,7 +150,9 @@ def _replication(answer: Recommendation, run: Run, updates: Sequence[Update]) ->
         ),
     ]
     gains = run.manifest.heldout.gains
-    facts += [(f"gain {i}", f"{one.mean:.3f} ± {one.se:.3f} nats per token") for i, one in enumerate(gains, start=1)]
+    facts += [
+        (f"gain {i}", f"{one.mean:.3f}{within(one.se, 3)} nats per token") for i, one in enumerate(gains, start=1)
+    ]
     text = "It measures signal against noise at the probe's size, not the rank a task needs."
     grid = content.adapter_grid(answer)
     tables: list[Block] = [] if grid is None else [Table(grid)]
