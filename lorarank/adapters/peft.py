@@ -9,9 +9,7 @@ from math import prod
 from pathlib import Path
 
 from lorarank.adapters.adapter import Adapter, LoraModule, Stored
-from lorarank.adapters.attention_names import PEFT as FACTOR
 from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
-from lorarank.adapters.components import COMFY, LANGUAGE, ROOTS
 from lorarank.adapters.factors import KINDS, MOST_SPREAD, dtype_of, factor_shape, spread
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.named_factors import Named
@@ -53,8 +51,12 @@ def _is_of_a_pipeline(candidate: Candidate) -> bool:
     """Whether names begin as ComfyUI and diffusers have them, and none as PEFT does: diffusion-pipe lays PEFT's
     configuration beside such a file, and nothing that loads it looks there (tdrussell/diffusion-pipe
     ``models/base.py``, ``save_adapter``). Its alpha is r, which is what they take it for."""
-    named = candidate.has(FACTOR, (COMFY, *ROOTS)) and not any(map(LANGUAGE.match, candidate.keys))
-    return named and not any(ROOT in key for key in candidate.keys)
+    if any(ROOT in key for key in candidate.keys):
+        return False
+    from lorarank.adapters.attention_names import PEFT  # what PEFT has saved needs none of it
+    from lorarank.adapters.components import COMFY, LANGUAGE, ROOTS
+
+    return candidate.has(PEFT, (COMFY, *ROOTS)) and not any(map(LANGUAGE.match, candidate.keys))
 
 
 def read(candidate: Candidate) -> Adapter:
