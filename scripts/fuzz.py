@@ -123,6 +123,10 @@ def seeds() -> list[Seed]:
     merged = {"h.c_attn.loras.sst.lora_A": A, "h.c_attn.loras.sst.lora_B": B[:, :2].copy()}
     merged_hub = hub | {"config": hub["config"] | {"attn_matrices": ["q", "v"]}}  # type: ignore[operator]
     settings = b"lora_r: 4\nlora_alpha: 16\nlora_dropout: 0.05\nlora_query: false\n"
+    fused = {f"q.lora_{side}.{part}": x.T.copy() for part in range(2) for side, x in (("a", A), ("b", B))}
+    all_linear = {"target_modules": [], "target_parameters": ["down_proj", "gate.weight"], "rank_pattern": {"x": 2}}
+    routed = {f"m.{name}.lora_{side}.weight": x for name in ("gate", "experts") for side, x in (("A", A), ("B", B))}
+    routed |= {f"m.empty.lora_{side}.weight": np.ones(0, np.float32) for side in "AB"}
     return [
         Seed("peft", {"adapter_config.json": plain, "adapter_model.safetensors": save(named, {"format": "pt"})}),
         Seed("peft", {"adapter_config.json": plain, "adapter_model.bin": archive(tensors)}),
@@ -189,6 +193,22 @@ def seeds() -> list[Seed]:
         ),
         Seed("pairs", {"y.safetensors": save(trained), "hyperparameters.yaml": settings}, "y.safetensors"),
         Seed("longcat", {"l.safetensors": save(parts)}, "l.safetensors"),
+        Seed("mlx", {"adapter_config.json": json.dumps(mlx).encode(), "adapters.safetensors": save(fused)}),
+        Seed(
+            "ai-toolkit",
+            {
+                "adapter_config.json": json.dumps(config | {"lora_alpha": 4}).encode(),
+                "adapter_model.safetensors": save({f"diffusion_model.{key}": x for key, x in shard.items()}),
+            },
+        ),
+        Seed(
+            "peft",
+            {
+                "adapter_config.json": json.dumps(config | all_linear).encode(),
+                "adapter_model.safetensors": save(routed),
+                "automodel_peft_config.json": b'{"moe_rank_scaling": false}',
+            },
+        ),
     ]
 
 
