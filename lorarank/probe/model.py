@@ -77,6 +77,10 @@ def load_config(folder: Path) -> Any:
 
 def skeleton(config: Any, folder: Path) -> Any:
     """The model without weights, on the meta device: shapes and names only."""
+    if getattr(config, "is_encoder_decoder", False):  # transformers would take the decoder alone, and half of it idle
+        raise ModelError(
+            folder, "it is an encoder and a decoder, and no causal language model", do="give a causal language model"
+        )
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)

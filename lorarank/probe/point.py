@@ -17,8 +17,9 @@ from peft import PeftModel
 
 from lorarank.probe import model as models
 from lorarank.probe.batches import largest_batch
+from lorarank.probe.causality import packing
 from lorarank.probe.contents import contents
-from lorarank.probe.heldout import evaluate, packing_is_exact
+from lorarank.probe.heldout import evaluate
 from lorarank.probe.material import Heldout, Material, gather
 from lorarank.probe.options import OPTIMISER, SCHEDULE, ProbeOptions
 from lorarank.probe.training import StepLog, TrainingRun, schedule_for, train
@@ -87,7 +88,7 @@ class Bench:
     @cached_property
     def packed(self) -> bool:
         """Whether several documents may share a row."""
-        return packing_is_exact(self.model, self.dtype)
+        return packing(self.model, self.dtype, self.options.model)
 
     @cached_property
     def heldout(self) -> Heldout:

@@ -29,8 +29,9 @@ from lorarank.numerics.paired import paired_difference
 from lorarank.probe import model as models
 from lorarank.probe import rate
 from lorarank.probe.batches import largest_batch
+from lorarank.probe.causality import packing
 from lorarank.probe.grid import FIRST_RATE
-from lorarank.probe.heldout import Moments, evaluate, packing_is_exact
+from lorarank.probe.heldout import Moments, evaluate
 from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
 from lorarank.probe.planning import Plan
@@ -91,7 +92,7 @@ class UnfinishedProbe:
     def packed(self) -> bool:
         """Whether several documents may share a row."""
         _ = self.start
-        return bool(self.stages.once("packing", lambda: packing_is_exact(self.model, self.dtype)))
+        return bool(self.stages.once("packing", lambda: packing(self.model, self.dtype, self.options.model)))
 
     @cached_property
     def heldout(self) -> Heldout:
