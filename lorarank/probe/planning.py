@@ -12,6 +12,7 @@ from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
 from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.material import Material, gather
+from lorarank.probe.modules import leaf, resolve_targets, target_names
 from lorarank.probe.options import (
     COMPANION_RANK,
     CUTS_SHARE,
@@ -109,13 +110,13 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     device = models.choose_device(options.device)
     dtype = models.load_dtype(options, device)
     skeleton = models.skeleton(material.config, material.folder)
-    chosen = models.resolve_targets(skeleton, options)
-    names = models.target_names(skeleton, chosen)
+    aim = resolve_targets(skeleton, options)
+    chosen, names = aim.shapes, target_names(skeleton, aim.shapes)
     base = sum(p.numel() for p in skeleton.parameters())
     trainable = options.rank * sum(out + inner for out, inner in chosen.values())
     rows = material.rows(0, options.seed, packed=True)
     heldout = material.heldout(packed=True)
-    parts = (material.kind != "text") + len({models.leaf(n) for n in chosen})
+    parts = (material.kind != "text") + len({leaf(n) for n in chosen})
     half, quarter = (total_tokens(material.heldout_part(share)) / heldout.tokens for share in (CUTS_SHARE, PARTS_SHARE))
     evaluations = 1 + options.adapters + half * len(truncation_ranks(options.rank)) + quarter * parts
     speed = EFFICIENCY * _matmul_speed(device, dtype, int(material.config.get_text_config().hidden_size))
@@ -134,7 +135,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         options.adapters * trained + search_steps * trained / schedule.steps
     ) * per_token + evaluation * heldout.tokens
     part_tokens = int((rows.document >= 0).sum())
-    notes = []
+    notes = [*aim.notes]
     if material.truncated:
         notes.append(f"{material.truncated} documents are longer than {material.row_length} tokens and are cut.")
     if options.lr is None and not trial_steps(schedule.steps):

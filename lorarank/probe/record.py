@@ -23,6 +23,7 @@ from lorarank.probe import companion
 from lorarank.probe import model as models
 from lorarank.probe.controls import controls
 from lorarank.probe.cut import truncated
+from lorarank.probe.modules import leaf
 from lorarank.probe.options import COMPANION_RANK, CUTS_SHARE, OPTIMISER, PARTS_SHARE, SCHEDULE
 from lorarank.probe.planning import truncation_ranks
 from lorarank.probe.training import read_log
@@ -38,7 +39,7 @@ def truncation(probe: UnfinishedProbe) -> runs.Truncation:
     mean, se = ratio_mean(whole["sums"], whole["counts"])
     some, few = probe.heldout_part(CUTS_SHARE), probe.heldout_part(PARTS_SHARE)
     ranks = truncation_ranks(probe.options.rank)
-    layers = {name: models.leaf(name) for name in models.lora_layers(probe.model)}
+    layers = {name: leaf(name) for name in models.lora_layers(probe.model)}
     types = sorted(set(layers.values()))
     points, without = [], []
     for rank in ranks:

@@ -99,9 +99,11 @@ def sweep(
         ray_cluster.connect(options.ray)  # before the model and the data are loaded
     bench = load_stage("point").Bench(options.point(options.ladder[0]))
     with said_of_a_sweep():
-        options = _fitted(options, bench.targets, announce)
+        options = _fitted(options, bench.aim.tightest, announce)
     plain = options.point(options.ladder[-1])
     bench.reach(plain.rank)
+    for sentence in bench.aim.fitting(plain.rank).notes:
+        announce(sentence)
     fan = None
     if options.ray is not None:
         from lorarank.sweep.cluster import fan_out
@@ -139,19 +141,24 @@ def sweep(
 
 
 def _fitted(
-    options: SweepOptions, targets: Mapping[str, tuple[int, int]], announce: Callable[[str], None]
+    options: SweepOptions, tightest: tuple[str, tuple[int, int]], announce: Callable[[str], None]
 ) -> SweepOptions:
-    """With the ranks that every matrix has room for; ranks that were asked for and have none are an error."""
-    name, shape = min(targets.items(), key=lambda item: min(item[1]))
-    above = [str(rank) for rank in options.ladder if rank > min(shape)]
+    """With the ranks that the tightest module has room for; ranks that were asked for and have none are an error."""
+    name, shape = tightest
+    room = min(shape)
+    above = [str(rank) for rank in options.ladder if rank > room]
     if not above:
         return options
-    why = f"{printable(name)} is {shape[0]}×{shape[1]}, so no update of it has a rank above {min(shape)}"
+    why = f"{printable(name)} is {shape[0]}×{shape[1]}, so no update of it has a rank above {room}"
     if options.ranks is not None:
-        what = f"give ranks up to {min(shape)}, or leave this module out with --target"
+        what = f"give ranks up to {room}, or leave this module out with --target"
         raise OptionError(f"--ranks {','.join(above)}", why, do=what)
+    if room < options.ladder[1]:
+        raise OptionError(
+            f"--target {options.target}", f"{why}, and a sweep takes two or more ranks", do="leave this module out"
+        )
     announce(f"Left out: r = {', '.join(above)}. {why[0].upper()}{why[1:]}.")
-    return dataclasses.replace(options, ranks=tuple(rank for rank in options.ladder if rank <= min(shape)))
+    return dataclasses.replace(options, ranks=tuple(rank for rank in options.ladder if rank <= room))
 
 
 def read(folder: Path) -> Sweep:
