@@ -183,8 +183,10 @@ def _row_length(documents: Sequence[Document], tokenizer: Any, config: Any) -> i
     whole = corpus.tokenize(documents, tokenizer, max_length=2**31 - 1)
     lengths = [piece.input_ids.size for piece in whole.documents]
     wanted = max(SHORTEST_ROW, 1 << (int(np.percentile(lengths, 99)) - 1).bit_length())
-    longest = getattr(config.get_text_config(), "max_position_embeddings", None) or LONGEST_ROW
-    return min(wanted, LONGEST_ROW, int(longest))
+    text = config.get_text_config()
+    names = ("max_position_embeddings", "max_seq_len")  # the second is MPT's
+    longest = next((int(size) for name in names if (size := getattr(text, name, None))), LONGEST_ROW)
+    return min(wanted, LONGEST_ROW, longest)
 
 
 def _some(pieces: Sequence[TokenDocument], most: float, *, least: int) -> tuple[TokenDocument, ...]:

@@ -11,6 +11,7 @@ from lorarank.corpus import total_tokens
 from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
 from lorarank.probe.grid import FIRST_RATE
+from lorarank.probe.limits import check_limits
 from lorarank.probe.material import Material, gather
 from lorarank.probe.modules import leaf, resolve_targets, target_names
 from lorarank.probe.options import (
@@ -110,6 +111,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     device = models.choose_device(options.device)
     dtype = models.load_dtype(options, device)
     skeleton = models.skeleton(material.config, material.folder)
+    check_limits(material, skeleton, options)
     aim = resolve_targets(skeleton, options)
     chosen, names = aim.shapes, target_names(skeleton, aim.shapes)
     base = sum(p.numel() for p in skeleton.parameters())

@@ -20,6 +20,7 @@ from lorarank.probe.batches import largest_batch
 from lorarank.probe.causality import packing
 from lorarank.probe.contents import contents
 from lorarank.probe.heldout import evaluate
+from lorarank.probe.limits import check_limits
 from lorarank.probe.material import Heldout, Material, gather
 from lorarank.probe.modules import Aim, aim_at, target_names
 from lorarank.probe.options import OPTIMISER, SCHEDULE, ProbeOptions
@@ -81,8 +82,10 @@ class Bench:
 
     @cached_property
     def skeleton(self) -> Any:
-        """The base without weights."""
-        return models.skeleton(self.material.config, self.material.folder)
+        """The base without weights, with a place for all rows and words."""
+        model = models.skeleton(self.material.config, self.material.folder)
+        check_limits(self.material, model, self.options)
+        return model
 
     @cached_property
     def model(self) -> PeftModel:
