@@ -12,6 +12,7 @@ from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
 from lorarank.probe.grid import FIRST_RATE
 from lorarank.probe.limits import check_limits
+from lorarank.probe.loggers import check_loggers
 from lorarank.probe.material import Material, gather
 from lorarank.probe.modules import leaf, resolve_targets, target_names
 from lorarank.probe.options import (
@@ -100,6 +101,7 @@ def prepared(options: ProbeOptions, budget: int | None = None) -> tuple[Material
     Where minutes are given, the budget in tokens follows from the speed of this machine; ``budget`` is the one that
     a run to be resumed was begun with.
     """
+    check_loggers(options.report_to)
     material = gather(options)
     if options.minutes is not None:
         material = material.sized(budget or agreed(plan_for(options, material).tokens), options)
