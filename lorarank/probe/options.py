@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 
 DEFAULT_TOKENS = 131_072
 """About 128 steps of 1,024 tokens. Probes of 61,000 tokens already order tasks rightly (first measured sweeps:
@@ -50,6 +51,9 @@ otherwise tell nothing: with an untested rate the answers lose 1.8 % of the gain
 MOMENT_SHARE = 0.02
 """Share of the training tokens on which the gradient moments are taken: each costs a backward pass beyond the
 held-out forward pass that is made anyway."""
+
+LARGEST_SEED = 2**32 - 1
+"""What numpy's older generator takes, which transformers' Trainer seeds as well."""
 
 SCHEDULE = "linear with 5 % warm-up"
 WARMUP_SHARE = 0.05
@@ -121,9 +125,9 @@ class ProbeOptions:
         Raises
         ------
         OptionError
-            A value out of its range, or both ``tokens`` and ``minutes``.
+            A value of another type or out of its range, or both ``tokens`` and ``minutes``.
         """
-        object.__setattr__(self, "output", Path(self.output))  # a str will do
+        settle(self)
         if self.tokens is not None and self.minutes is not None:
             raise OptionError("--tokens and --minutes", "both set the budget", do="give one of them")
         least = {"rank": 1, "alpha": 1, "tokens": 1, "replicates": 1, "batch_tokens": 8, "row_length": 8, "seed": 0}
@@ -131,6 +135,8 @@ class ProbeOptions:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise OptionError(f"--{name.replace('_', '-')} {value}", f"it must be at least {smallest}")
+        if self.seed > LARGEST_SEED:
+            raise OptionError(f"--seed {self.seed}", f"it must be at most {LARGEST_SEED}")
         for name in ("minutes", "lr"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
