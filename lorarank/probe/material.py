@@ -99,6 +99,11 @@ class Material:
         """Rows in an optimiser step."""
         return max(1, self.batch_tokens // self.row_length)
 
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of an optimiser step, padding counted: whole rows, and so no more than were asked for."""
+        return self.rows_per_step * self.row_length
+
     def rows(self, replicate: int, seed: int, packed: bool) -> Rows:
         """A replicate's training rows."""
         return corpus.pack(self.parts[replicate], row_length=self.row_length, seed=seed, packed=packed)

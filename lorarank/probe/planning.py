@@ -181,7 +181,7 @@ def _memory(options: ProbeOptions, material: Material, base: int, trainable: int
     """About the peak: weights, factors with gradients and Adam's two moments, activations and logits of a batch."""
     config = material.config.get_text_config()
     weights = base * (0.55 if options.load_in_4bit else dtype.itemsize)
-    tokens = material.rows_per_step * material.row_length
+    tokens = material.step_tokens
     # about 34 bytes per hidden unit and layer in 16 bit (Korthikanti et al. 2022, section 4.1), without the scores
     kept = 2 if options.gradient_checkpointing else 34
     activations = tokens * int(config.hidden_size) * int(config.num_hidden_layers) * kept * dtype.itemsize / 2

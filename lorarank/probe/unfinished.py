@@ -130,12 +130,12 @@ class UnfinishedProbe:
 
         def fitting() -> int:
             step = float(self.stages.once("batch", dict)["seconds"])
-            per_token = step / (self.material.rows_per_step * self.material.row_length)
+            per_token = step / self.material.step_tokens
             # forward alone is a third of a step; the held-out set is what the plan made it
             evaluation = self.plan.evaluations * self.heldout.tokens * per_token / 3
             spare = (self.options.minutes or 0.0) * 60 - evaluation
             steps = spare / step / (self.options.adapters + SEARCH_SHARE)
-            return agreed(max(1, int(steps)) * self.material.batch_tokens)
+            return agreed(max(1, int(steps)) * self.material.step_tokens)
 
         return int(self.stages.once("budget", fitting))
 

@@ -111,7 +111,11 @@ def sweep(
         fan = fan_out(options)
     points = Points(bench, options.output, report, fan, announce)
     per_rank = sum(out + inner for out, inner in bench.targets.values())
-    with sole_writer(options.output, "sweep"):
+    resources = load_stage("failures").resources
+    with (
+        resources(bench.material, options.output, again="give the same command again"),
+        sole_writer(options.output, "sweep"),
+    ):
         found, tuning = search(points, options, per_rank)
     trained = [point for spot, point in points.found.items() if spot.rank > 0]
     packages = ("torch", "transformers", "peft", "accelerate", "numpy")
@@ -127,7 +131,7 @@ def sweep(
         heldout_target_tokens=sum(points.base().counts),
         tokens=plain.token_budget,
         steps=max(point.steps for point in trained),
-        batch_tokens=bench.material.batch_tokens,
+        batch_tokens=bench.material.step_tokens,
         alpha=options.alpha,
         seeds=options.seeds,
         points=len(trained),
