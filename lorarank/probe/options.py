@@ -70,14 +70,15 @@ class ProbeOptions:
     model : folder or hub id (``owner/name[@revision]``) of a causal language model.
     data : JSONL, JSON, CSV or Parquet file, or a hub dataset id; formats as TRL takes them.
     output : the run folder; must be new or empty unless ``resume``.
-    val : held-out data; without it a tenth of ``data`` is set aside by a hash of the document.
+    val : held-out data, text where ``data`` is; without it a tenth of ``data`` is set aside by a hash of the document.
     rank : R, the probe's rank.
     alpha : ``lora_alpha``; fixed, so that a good learning rate does not depend on the rank.
     tokens : training tokens per replicate, padding not counted; ``None`` is 131,072 unless ``minutes`` is given.
     minutes : budget of wall time for everything instead of tokens.
     replicates : probes on disjoint parts of the data from the same A.
     companion : train once more at :data:`COMPANION_RANK`: what that loses is half of what the answer rests on.
-    target : ``all-linear``, ``attention``, ``qv``, or module names separated by commas.
+    target : ``all-linear``, ``attention``, ``qv``, or module names separated by commas. What text does not go through
+        is left out, and of the three sets what PEFT refuses or has no room for the rank, where that is little.
     lr : learning rate; ``None`` searches for one with at most a fifth of the budget. One that is given is tried beside
         a tenth and ten times of itself.
     batch_tokens : tokens per optimiser step; ``None`` chooses from the budget.

@@ -139,7 +139,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         options.adapters * trained + search_steps * trained / schedule.steps
     ) * per_token + evaluation * heldout.tokens
     part_tokens = int((rows.document >= 0).sum())
-    notes = [*aim.notes]
+    notes = [*aim.notes, *material.notes]
     if material.truncated:
         notes.append(f"{material.truncated} documents are longer than {material.row_length} tokens and are cut.")
     if options.lr is None and not trial_steps(schedule.steps):

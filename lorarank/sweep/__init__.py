@@ -73,8 +73,8 @@ def sweep(
     ----------
     options : what to sweep, over which ranks.
     report : called as the work goes on.
-    announce : called with a sentence on what is other than asked for: ranks that no matrix has room for, points that
-        cannot be read.
+    announce : called with a sentence on what is other than asked for: ranks that no matrix has room for, modules that
+        are left out, points that cannot be read.
     command : the command line to record.
 
     Returns
@@ -102,7 +102,7 @@ def sweep(
         options = _fitted(options, bench.aim.tightest, announce)
     plain = options.point(options.ladder[-1])
     bench.reach(plain.rank)
-    for sentence in bench.aim.fitting(plain.rank).notes:
+    for sentence in (*bench.aim.fitting(plain.rank).notes, *bench.material.notes):
         announce(sentence)
     fan = None
     if options.ray is not None:
