@@ -219,8 +219,8 @@ def _row_length(documents: Sequence[Document], tokenizer: Any, config: Any) -> i
     lengths = [piece.input_ids.size for piece in whole.documents]
     wanted = max(SHORTEST_ROW, 1 << (int(np.percentile(lengths, 99)) - 1).bit_length())
     text = config.get_text_config()
-    names = ("max_position_embeddings", "max_seq_len")  # the second is MPT's
-    longest = next((int(size) for name in names if (size := getattr(text, name, None))), LONGEST_ROW)
+    names = ("max_position_embeddings", "max_seq_len")  # the second is MPT's; XLNet has no end, and says -1
+    longest = next((int(size) for name in names if (size := getattr(text, name, None) or 0) > 0), LONGEST_ROW)
     return min(wanted, LONGEST_ROW, longest)
 
 

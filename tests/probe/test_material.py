@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
+from lorarank import corpus
 from lorarank.errors import CorpusError
 from lorarank.probe import ProbeOptions, plan
-from lorarank.probe.material import gather
+from lorarank.probe.material import _row_length, gather
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -65,3 +67,20 @@ def test_answers_of_two_shapes_share_no_row_and_are_told_of(chatty: Path, tiny_d
     (note,) = material.notes
     assert note.startswith("Held-out data is messages, and that to train on prompt and completion: ")
     assert note in plan(given).notes
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"max_position_embeddings": 40}, 40),
+        ({"max_seq_len": 30}, 30),
+        ({"max_position_embeddings": -1}, 128),
+        ({}, 128),
+    ],
+)
+def test_automatic_rows_are_no_longer_than_the_positions(
+    tiny_model: Path, tiny_data: Path, sizes: dict[str, int], expected: int
+) -> None:
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**sizes))  # the second is MPT's, the third XLNet's
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    assert _row_length(corpus.read(tiny_data).documents, tokenizer, config) == expected
