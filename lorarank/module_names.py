@@ -10,6 +10,20 @@ QV_NAMES = frozenset(
 ATTENTION_PARTS = ("attn", "attention")
 """A linear module is part of attention when a component of its path contains one of these."""
 
+MAMBA_TYPES = frozenset({"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"})
+MAMBA_REFUSED = frozenset({"out_proj", "conv1d"})
+"""``model_type`` of models with Mamba layers, and the modules in them that PEFT attaches no LoRA to
+(``peft.tuners.tuners_utils._check_lora_target_modules_mamba``, 0.21)."""
+
+
+def peft_refuses(kind: str, model_type: str) -> bool:
+    """Whether PEFT ends with an error where LoRA is to go on modules called ``kind``, the last part of their path.
+
+    >>> peft_refuses("out_proj", "mamba2"), peft_refuses("in_proj", "mamba2"), peft_refuses("out_proj", "opt")
+    (True, False, False)
+    """
+    return kind in MAMBA_REFUSED and model_type in MAMBA_TYPES
+
 
 def module_type(name: str) -> str:
     """The last component of a module path, with its parent where it is only a number.

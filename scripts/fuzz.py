@@ -125,7 +125,9 @@ def seeds() -> list[Seed]:
     settings = b"lora_r: 4\nlora_alpha: 16\nlora_dropout: 0.05\nlora_query: false\n"
     fused = {f"q.lora_{side}.{part}": x.T.copy() for part in range(2) for side, x in (("a", A), ("b", B))}
     all_linear = {"target_modules": [], "target_parameters": ["down_proj", "gate.weight"], "rank_pattern": {"x": 2}}
-    routed = {f"m.{name}.lora_{side}.weight": x for name in ("gate", "experts") for side, x in (("A", A), ("B", B))}
+    routed: dict[str, Any] = {
+        f"m.{name}.lora_{side}.weight": x for name in ("gate", "experts") for side, x in (("A", A), ("B", B))
+    }
     routed |= {f"m.empty.lora_{side}.weight": np.ones(0, np.float32) for side in "AB"}
     return [
         Seed("peft", {"adapter_config.json": plain, "adapter_model.safetensors": save(named, {"format": "pt"})}),

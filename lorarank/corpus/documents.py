@@ -65,6 +65,22 @@ class Document:
             return _hash(asked) if asked else self.key
         return _hash(self.prompt) if self.prompt.strip() else self.key
 
+    @property
+    def shape(self) -> str:
+        """In words, the fields that the row had."""
+        shapes = {"text": "text", "messages": "messages", "completion": "prompt and completion"}
+        return shapes[self.kind] + (" in messages" if self.context else "")
+
+    @property
+    def said(self) -> str:
+        """Hash (hex) of all its words, whatever fields they stood in and whatever space is between them.
+
+        >>> Document("k", "completion", "2+2=", " 4", (), 1).said == Document("l", "text", "", "2+2= 4", (), 2).said
+        True
+        """
+        words = "".join(plain_text(m) for m in self.messages) if self.messages else self.prompt + self.completion
+        return _hash("".join(words.split()))
+
 
 @dataclass(frozen=True)
 class DocumentSet:
@@ -120,10 +136,10 @@ def read(source: str | Path, *, split: str = "train") -> DocumentSet:
         if isinstance(result, str):
             skipped.append(f"{table.unit} {number}: {result}")
             continue
-        if documents and _shape(result) != _shape(documents[0]):
+        if documents and result.shape != documents[0].shape:
             raise CorpusError(
                 table.place(number),
-                f"this is {_shape(result)}, but {table.unit} {documents[0].row} is {_shape(documents[0])}",
+                f"this is {result.shape}, but {table.unit} {documents[0].row} is {documents[0].shape}",
                 do="keep one kind in a file",
             )
         documents.append(result)
@@ -132,11 +148,6 @@ def read(source: str | Path, *, split: str = "train") -> DocumentSet:
         raise CorpusError(table.name, f"no usable row ({reasons})", do=NEEDED)
     fingerprint = hashlib.sha256("\n".join(d.key for d in documents).encode("ascii")).hexdigest()
     return DocumentSet(table.name, documents[0].kind, tuple(documents), tuple(skipped), fingerprint)
-
-
-def _shape(document: Document) -> str:
-    shapes = {"text": "text", "messages": "messages", "completion": "prompt and completion"}
-    return shapes[document.kind] + (" in messages" if document.context else "")
 
 
 def _document(row: Any, number: int, place: str) -> Document | str:

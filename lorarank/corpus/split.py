@@ -71,12 +71,18 @@ def split_heldout(
 def without(documents: Iterable[Document], other: Iterable[Document]) -> tuple[Document, ...]:
     """The ``documents`` whose content is not among the ``other``, in order.
 
+    Between sources of two shapes the words are compared, since one row has two keys there.
+
     >>> a, b = (Document(key, "text", "", key, (), 1) for key in "ab")
     >>> [d.key for d in without([a, b, a], [b])]
     ['a', 'a']
+    >>> without([a, b], [Document("c", "completion", "a", "", (), 1)]) == (b,)
+    True
     """
-    taken = {document.key for document in other}
-    return tuple(document for document in documents if document.key not in taken)
+    documents, other = tuple(documents), tuple(other)
+    taken, shapes = {d.key for d in other}, {d.shape for d in other}
+    words = {d.said for d in other} if {d.shape for d in documents} - shapes else set()
+    return tuple(d for d in documents if d.key not in taken and (d.shape in shapes or d.said not in words))
 
 
 def parts(documents: Sequence[Document], replicates: int) -> tuple[tuple[Document, ...], ...]:

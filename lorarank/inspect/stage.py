@@ -28,6 +28,7 @@ from lorarank.inspect.targets import (
     with_experts,
 )
 from lorarank.model_shapes import read_headers
+from lorarank.module_names import peft_refuses
 from lorarank.numerics.ladder import LADDER
 from lorarank.sources import locate
 
@@ -64,21 +65,24 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
     pattern = None if options.target is None else parse(options.target)
     config = _config(path)
     found = _read(path, config)
+    model_type = str(config.get("model_type") or "")
+    refused = [layer for layer in found.layers if peft_refuses(layer.type, model_type)]
+    taken = [layer for layer in found.layers if layer not in refused]
     if not any(layer.kind in LINEAR for layer in found.layers):
         raise ModelError(path, "no linear layer was found in it", do="give a base model")
     ranks = LADDER if options.rank is None else (options.rank,)
-    sets = [_set(name, [x for x in found.layers if in_set(x, name)], ranks, found.parameters) for name in SETS]
+    sets = [_set(name, [x for x in taken if in_set(x, name)], ranks, found.parameters) for name in SETS]
     if found.family:
         sets.append(_set(WITH_EXPERTS, with_experts(found), ranks, found.parameters, fused=True))
-    notes = list(_notes(found))
+    notes = [*_notes(found), *_refused_notes(refused)]
     rule = None
     if pattern is not None:
         named = named_set(pattern.text, found.family)
         if named is None:
             rule = pattern.rule
-            hit = [layer for layer in found.layers if layer.kind not in PARAMETERS and pattern.hits(layer.name)]
+            hit = [layer for layer in taken if layer.kind not in PARAMETERS and pattern.hits(layer.name)]
             sets.append(_set(pattern.text, hit, ranks, found.parameters))
-            notes += _pattern_notes(pattern, hit, found)
+            notes += _pattern_notes(pattern, hit, found, [x for x in refused if pattern.hits(x.name)])
         else:
             rule = SET_RULES.get(named, SET_RULES["all-linear"])
             sets.sort(key=lambda one: one.name == named)  # the one asked for is the last
@@ -89,7 +93,7 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
         basis=found.basis,
         parameters=found.parameters,
         layers=found.layers,
-        types=_types(found.layers),
+        types=_types(found.layers, refused),
         sets=tuple(one for one in sets if one.modules or (pattern is not None and one is sets[-1])),
         ranks=tuple(ranks),
         rule=rule,
@@ -141,10 +145,11 @@ def _set(
     )
 
 
-def _types(layers: Sequence[Layer]) -> tuple[TypeRow, ...]:
+def _types(layers: Sequence[Layer], refused: Sequence[Layer]) -> tuple[TypeRow, ...]:
     groups: dict[tuple[str, str, int, int, int, tuple[str, ...]], list[Layer]] = {}
     for layer in layers:
-        sets = tuple(name for name in SETS if in_set(layer, name))  # dense of BERT stands inside and outside attention
+        # dense of BERT stands inside and outside attention
+        sets = tuple(name for name in SETS if in_set(layer, name) and layer not in refused)
         key = layer.type, layer.kind, layer.stack, layer.out_features, layer.in_features, sets
         groups.setdefault(key, []).append(layer)
     return tuple(
@@ -187,20 +192,36 @@ def _notes(found: Layers) -> list[str]:
     return notes
 
 
+def _refused_notes(refused: Sequence[Layer]) -> list[str]:
+    """What PEFT puts no LoRA on."""
+    if not refused:
+        return []
+    kinds = ", ".join(sorted({layer.type for layer in refused}))
+    return [
+        f"PEFT refuses LoRA on {kinds} in Mamba models, so no target set holds them; its own "
+        'target_modules="all-linear" ends in an error there.'
+    ]
+
+
 def _linear_types(found: Layers) -> str:
     return f"Linear layers end in: {', '.join(sorted({x.type for x in found.layers if x.kind in LINEAR}))}."
 
 
-def _pattern_notes(pattern: Pattern, hit: Sequence[Layer], found: Layers) -> list[str]:
+def _pattern_notes(pattern: Pattern, hit: Sequence[Layer], found: Layers, refused: Sequence[Layer]) -> list[str]:
     """What PEFT would refuse or silently leave out."""
     notes = []
+    if refused:
+        notes.append(
+            f"PEFT would refuse this pattern: it also hits {len(refused):,} layers that get no LoRA, "
+            f"{refused[0].name} the first of them. They are not counted."
+        )
     containers = [path for path in found.containers if pattern.hits(path)]
     if containers:
         notes.append(
             f"PEFT would refuse this pattern: it also hits {len(containers):,} modules that are no layers, "
             f"{containers[0]} the first of them."
         )
-    if not hit:
+    if not hit and not refused:
         notes.append(f"The pattern hits no layer, which PEFT refuses. {_linear_types(found)}")
     elif lost := missing(pattern, found.layers):
         notes.append(f"Nothing ends in {', '.join(lost)}; PEFT leaves such names out without a word.")

@@ -59,7 +59,7 @@ def _seconds(model: PeftModel, batch: dict[str, torch.Tensor], dtype: torch.dtyp
 def out_of_memory(material: Material, reason: str) -> ResourceError:
     """The line for a step that does not fit, however small."""
     return ResourceError(
-        "probe",
+        "training",
         f"out of memory even with one row of {material.row_length} tokens at a time ({reason.splitlines()[0]:.80})"
         if reason
         else f"out of memory even with one row of {material.row_length} tokens at a time",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank import corpus
-from lorarank.corpus import Document, Rows, TokenDocument
+from lorarank.corpus import Document, DocumentSet, Rows, TokenDocument
 from lorarank.errors import CorpusError
 from lorarank.probe import model as models
 from lorarank.probe.options import (
@@ -70,6 +70,7 @@ class Material:
     skipped: tuple[str, ...]
     truncated: int
     row_length: int
+    notes: tuple[str, ...] = ()
     budget: int = 0
     batch_tokens: int = 0
     heldout_tokens: int = 0
@@ -98,6 +99,11 @@ class Material:
     def rows_per_step(self) -> int:
         """Rows in an optimiser step."""
         return max(1, self.batch_tokens // self.row_length)
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of an optimiser step, padding counted: whole rows, and so no more than were asked for."""
+        return self.rows_per_step * self.row_length
 
     def rows(self, replicate: int, seed: int, packed: bool) -> Rows:
         """A replicate's training rows."""
@@ -148,10 +154,12 @@ def gather(options: ProbeOptions) -> Material:
     tokenizer = models.load_tokenizer(folder)
     found = corpus.read(options.data)
     skipped, fingerprint = found.skipped, found.fingerprint
+    notes: tuple[str, ...] = ()
     if options.val is None:
         train, heldout = corpus.split_heldout(found.documents, share=HELDOUT_SHARE)
     else:
         other = corpus.read(options.val, split="validation")
+        notes = _two_shapes(found, other)
         heldout, skipped, fingerprint = other.documents, skipped + other.skipped, f"{fingerprint}+{other.fingerprint}"
         train = corpus.without(found.documents, heldout)
         if not train:
@@ -174,8 +182,35 @@ def gather(options: ProbeOptions) -> Material:
         skipped,
         sum(tokens.truncated for tokens in token_sets),
         row_length,
+        notes,
     )
     return read.sized(options.token_budget, options)
+
+
+def _two_shapes(data: DocumentSet, val: DocumentSet) -> tuple[str, ...]:
+    """A note where held-out documents have other fields than those to train on.
+
+    Text carries loss everywhere, the other shapes on answers alone. With text on one side the gain would be that on
+    prompts which nothing was trained on, or leave out most of what was, and a rank be found for neither; data is
+    brought to one shape sooner than that is understood. Two shapes of answers are measured as they are.
+
+    Raises
+    ------
+    CorpusError
+        One of the two is text.
+    """
+    trained, held = data.documents[0].shape, val.documents[0].shape
+    if trained == held:
+        return ()
+    if "text" in (data.kind, val.kind):
+        raise CorpusError(
+            val.source,
+            f"the held-out data is {held}, and that to train on {trained}",
+            why="text carries loss on all its tokens and other data on answers alone, so one would be trained and "
+            "another measured",
+            do="give both in the same fields",
+        )
+    return (f"Held-out data is {held}, and that to train on {trained}: their answers are laid out in two ways.",)
 
 
 def _row_length(documents: Sequence[Document], tokenizer: Any, config: Any) -> int:
@@ -183,8 +218,10 @@ def _row_length(documents: Sequence[Document], tokenizer: Any, config: Any) -> i
     whole = corpus.tokenize(documents, tokenizer, max_length=2**31 - 1)
     lengths = [piece.input_ids.size for piece in whole.documents]
     wanted = max(SHORTEST_ROW, 1 << (int(np.percentile(lengths, 99)) - 1).bit_length())
-    longest = getattr(config.get_text_config(), "max_position_embeddings", None) or LONGEST_ROW
-    return min(wanted, LONGEST_ROW, int(longest))
+    text = config.get_text_config()
+    names = ("max_position_embeddings", "max_seq_len")  # the second is MPT's; XLNet has no end, and says -1
+    longest = next((int(size) for name in names if (size := getattr(text, name, None) or 0) > 0), LONGEST_ROW)
+    return min(wanted, LONGEST_ROW, longest)
 
 
 def _some(pieces: Sequence[TokenDocument], most: float, *, least: int) -> tuple[TokenDocument, ...]:

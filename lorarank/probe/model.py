@@ -1,4 +1,4 @@
-"""The base model on its device, with its adapter (floor 2, torch): loading, targets, precision."""
+"""The base model on its device, with its adapter (floor 2, torch): loading, precision, the adapter's weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from lorarank.errors import MissingExtraError, ModelError, OptionError, printable
-from lorarank.module_names import ATTENTION_PARTS, QV_NAMES, module_type
+from lorarank.probe.modules import resolve_targets, target_names
 from lorarank.probe.options import ProbeOptions
 
 ADAPTER = "default"
@@ -76,10 +75,17 @@ def load_config(folder: Path) -> Any:
 
 
 def skeleton(config: Any, folder: Path) -> Any:
-    """The model without weights, on the meta device: shapes and names only."""
+    """The model without weights, on the meta device: shapes and names only.
+
+    It is in bfloat16 and as in evaluation, which some kernels insist on even there.
+    """
+    if getattr(config, "is_encoder_decoder", False):  # transformers would take the decoder alone, and half of it idle
+        raise ModelError(
+            folder, "it is an encoder and a decoder, and no causal language model", do="give a causal language model"
+        )
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval().to(torch.bfloat16)
     except Exception as error:
         raise ModelError(folder, f"it is not a causal language model ({_first_line(error)})") from None
 
@@ -111,63 +117,6 @@ def load_base(folder: Path, options: ProbeOptions, device: torch.device, dtype: 
     return model
 
 
-def linear_modules(model: Any) -> dict[str, tuple[int, int]]:
-    """Path → (out, in) of every linear module but the output embedding, in the model's order."""
-    head = model.get_output_embeddings()
-    found = {}
-    for name, module in model.named_modules():
-        if module is head:
-            continue
-        if isinstance(module, nn.Linear):
-            found[name] = (module.out_features, module.in_features)
-        elif isinstance(module, Conv1D):
-            found[name] = (module.weight.shape[1], module.weight.shape[0])
-    return found
-
-
-def resolve_targets(model: Any, options: ProbeOptions) -> dict[str, tuple[int, int]]:
-    """Path → (out, in) of the modules that ``--target`` means.
-
-    Raises
-    ------
-    ModelError
-        Nothing matches: the message lists the names there are.
-    OptionError
-        The rank is above the smallest dimension of a module.
-    """
-    linear = linear_modules(model)
-    if options.target == "all-linear":
-        chosen = linear
-    elif options.target == "attention":
-        chosen = {n: s for n, s in linear.items() if any(p in n.lower() for p in ATTENTION_PARTS)}
-    elif options.target == "qv":
-        chosen = {n: s for n, s in linear.items() if module_type(n) in QV_NAMES}
-    else:
-        wanted = {name.strip() for name in options.target.split(",") if name.strip()}
-        chosen = {n: s for n, s in linear.items() if module_type(n) in wanted or n in wanted}
-        missing = wanted - {module_type(n) for n in chosen} - set(chosen)
-        if missing:
-            what = "is not a linear module" if len(missing) == 1 else "are not linear modules"
-            raise _no_target(f"{', '.join(sorted(missing))} {what}", linear)
-    if not chosen:
-        raise _no_target(f"no linear module matches {options.target}", linear)
-    name, shape = min(chosen.items(), key=lambda item: min(item[1]))
-    if options.rank > min(shape):
-        raise OptionError(
-            f"--rank {options.rank}",
-            f"{printable(name)} is {shape[0]}×{shape[1]}, so no update of it has a rank above {min(shape)}",
-            do=f"give --rank {min(shape)} or less, or leave this module out with --target",
-        )
-    return chosen
-
-
-def target_names(model: nn.Module, chosen: dict[str, tuple[int, int]]) -> tuple[str, ...]:
-    """Names for ``LoraConfig.target_modules`` that hit exactly ``chosen``: their types where these do, else paths."""
-    types = sorted({module_type(name) for name in chosen})
-    hit = {n for n, _ in model.named_modules() if any(n == x or n.endswith(f".{x}") for x in types)}
-    return tuple(types) if hit == set(chosen) else tuple(chosen)
-
-
 def attach_adapter(model: Any, options: ProbeOptions, names: tuple[str, ...]) -> PeftModel:
     """``model`` with a fresh LoRA adapter of rank R on ``names``: A random by ``seed``, B zero, both fp32."""
     if options.load_in_4bit:
@@ -192,8 +141,8 @@ def attach_adapter(model: Any, options: ProbeOptions, names: tuple[str, ...]) ->
 
 def load_adapted(folder: Path, options: ProbeOptions, device: torch.device, dtype: torch.dtype) -> PeftModel:
     """The base model in ``folder`` with a fresh adapter on what ``options.target`` means."""
-    base = load_base(folder, options, device, dtype)
-    return attach_adapter(base, options, target_names(base, resolve_targets(base, options)))
+    base, plain = load_base(folder, options, device, dtype), skeleton(load_config(folder), folder)
+    return attach_adapter(base, options, target_names(plain, resolve_targets(plain, options).shapes))
 
 
 def lora_layers(model: PeftModel) -> dict[str, Any]:
@@ -230,11 +179,6 @@ def scaled(layers: dict[str, Any], factor: float) -> Iterator[None]:
     finally:
         for name, layer in layers.items():
             layer.scaling[ADAPTER] = before[name]
-
-
-def _no_target(what: str, linear: dict[str, tuple[int, int]]) -> ModelError:
-    names = ", ".join(sorted({module_type(name) for name in linear})) or "none at all"
-    return ModelError("--target", f"{what} of this model", do=f"choose among: {names}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,10 +7,14 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 
 DEFAULT_TOKENS = 131_072
 """About 128 steps of 1,024 tokens. Probes of 61,000 tokens already order tasks rightly (first measured sweeps:
 banking77 < e2e_nlg < gsm8k < pubmedqa); twice that leaves room for the learning-rate search."""
+
+TARGET_SETS = ("all-linear", "attention", "qv")
+"""Words for ``target`` that stand for modules; anything else is their names."""
 
 STEPS_AIM = 128
 """Optimiser steps a probe aims for: the batch grows with the budget only once there are this many."""
@@ -48,6 +52,9 @@ MOMENT_SHARE = 0.02
 """Share of the training tokens on which the gradient moments are taken: each costs a backward pass beyond the
 held-out forward pass that is made anyway."""
 
+LARGEST_SEED = 2**32 - 1
+"""What numpy's older generator takes, which transformers' Trainer seeds as well."""
+
 SCHEDULE = "linear with 5 % warm-up"
 WARMUP_SHARE = 0.05
 OPTIMISER = "AdamW, betas 0.9 and 0.999, no weight decay, gradient norm clipped at 1"
@@ -63,14 +70,15 @@ class ProbeOptions:
     model : folder or hub id (``owner/name[@revision]``) of a causal language model.
     data : JSONL, JSON, CSV or Parquet file, or a hub dataset id; formats as TRL takes them.
     output : the run folder; must be new or empty unless ``resume``.
-    val : held-out data; without it a tenth of ``data`` is set aside by a hash of the document.
+    val : held-out data, text where ``data`` is; without it a tenth of ``data`` is set aside by a hash of the document.
     rank : R, the probe's rank.
     alpha : ``lora_alpha``; fixed, so that a good learning rate does not depend on the rank.
     tokens : training tokens per replicate, padding not counted; ``None`` is 131,072 unless ``minutes`` is given.
     minutes : budget of wall time for everything instead of tokens.
     replicates : probes on disjoint parts of the data from the same A.
     companion : train once more at :data:`COMPANION_RANK`: what that loses is half of what the answer rests on.
-    target : ``all-linear``, ``attention``, ``qv``, or module names separated by commas.
+    target : ``all-linear``, ``attention``, ``qv``, or module names separated by commas. What text does not go through
+        is left out, and of the three sets what PEFT refuses or has no room for the rank, where that is little.
     lr : learning rate; ``None`` searches for one with at most a fifth of the budget. One that is given is tried beside
         a tenth and ten times of itself.
     batch_tokens : tokens per optimiser step; ``None`` chooses from the budget.
@@ -118,9 +126,9 @@ class ProbeOptions:
         Raises
         ------
         OptionError
-            A value out of its range, or both ``tokens`` and ``minutes``.
+            A value of another type or out of its range, or both ``tokens`` and ``minutes``.
         """
-        object.__setattr__(self, "output", Path(self.output))  # a str will do
+        settle(self)
         if self.tokens is not None and self.minutes is not None:
             raise OptionError("--tokens and --minutes", "both set the budget", do="give one of them")
         least = {"rank": 1, "alpha": 1, "tokens": 1, "replicates": 1, "batch_tokens": 8, "row_length": 8, "seed": 0}
@@ -128,6 +136,8 @@ class ProbeOptions:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise OptionError(f"--{name.replace('_', '-')} {value}", f"it must be at least {smallest}")
+        if self.seed > LARGEST_SEED:
+            raise OptionError(f"--seed {self.seed}", f"it must be at most {LARGEST_SEED}")
         for name in ("minutes", "lr"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

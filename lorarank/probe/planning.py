@@ -13,7 +13,10 @@ from lorarank.module_names import module_type
 from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
 from lorarank.probe.grid import FIRST_RATE
+from lorarank.probe.limits import check_limits
+from lorarank.probe.loggers import check_loggers
 from lorarank.probe.material import Material, gather
+from lorarank.probe.modules import resolve_targets, target_names
 from lorarank.probe.options import (
     COMPANION_RANK,
     CUTS_SHARE,
@@ -100,6 +103,7 @@ def prepared(options: ProbeOptions, budget: int | None = None) -> tuple[Material
     Where minutes are given, the budget in tokens follows from the speed of this machine; ``budget`` is the one that
     a run to be resumed was begun with.
     """
+    check_loggers(options.report_to)
     material = gather(options)
     if options.minutes is not None:
         material = material.sized(budget or agreed(plan_for(options, material).tokens), options)
@@ -111,7 +115,9 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     device = models.choose_device(options.device)
     dtype = models.load_dtype(options, device)
     skeleton = models.skeleton(material.config, material.folder)
-    chosen = models.resolve_targets(skeleton, options)
+    check_limits(material, skeleton, options)
+    aim = resolve_targets(skeleton, options)
+    chosen = aim.shapes
     base = sum(p.numel() for p in skeleton.parameters())
     trainable = options.rank * sum(out + inner for out, inner in chosen.values())
     rows = material.rows(0, options.seed, packed=True)
@@ -138,7 +144,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         base_parameters=base,
         trainable_parameters=trainable,
         modules=len(chosen),
-        target_modules=models.target_names(skeleton, chosen),
+        target_modules=target_names(skeleton, chosen),
         rank=options.rank,
         alpha=options.alpha,
         replicates=options.replicates,
@@ -158,7 +164,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         precision="nf4 base, bf16 compute" if options.load_in_4bit else str(dtype).removeprefix("torch."),
         memory_bytes=_memory(options, material, base, trainable, dtype),
         seconds=STARTUP_SECONDS + STEP_SECONDS * (options.adapters * schedule.steps + search_steps) + work / speed,
-        notes=_notes(material, searches=options.lr is not None or trial > 0),
+        notes=(*aim.notes, *_notes(material, searches=options.lr is not None or trial > 0)),
     )
 
 
@@ -172,7 +178,7 @@ def _evaluations(options: ProbeOptions, material: Material, chosen: Iterable[str
 
 def _notes(material: Material, *, searches: bool) -> tuple[str, ...]:
     """What to know of the data and the learning rate; ``searches`` is whether the rate is tried, or was given."""
-    notes = []
+    notes = [*material.notes]
     if material.truncated:
         notes.append(f"{material.truncated} documents are longer than {material.row_length} tokens and are cut.")
     if not searches:
@@ -187,7 +193,7 @@ def _memory(options: ProbeOptions, material: Material, base: int, trainable: int
     """About the peak: weights, factors with gradients and Adam's two moments, activations and logits of a batch."""
     config = material.config.get_text_config()
     weights = base * (0.55 if options.load_in_4bit else dtype.itemsize)
-    tokens = material.rows_per_step * material.row_length
+    tokens = material.step_tokens
     # about 34 bytes per hidden unit and layer in 16 bit (Korthikanti et al. 2022, section 4.1), without the scores
     kept = 2 if options.gradient_checkpointing else 34
     activations = tokens * int(config.hidden_size) * int(config.num_hidden_layers) * kept * dtype.itemsize / 2

@@ -17,9 +17,12 @@ from peft import PeftModel
 
 from lorarank.probe import model as models
 from lorarank.probe.batches import largest_batch
+from lorarank.probe.causality import packing
 from lorarank.probe.contents import contents
-from lorarank.probe.heldout import evaluate, packing_is_exact
+from lorarank.probe.heldout import evaluate
+from lorarank.probe.limits import check_limits
 from lorarank.probe.material import Heldout, Material, gather
+from lorarank.probe.modules import Aim, aim_at, target_names
 from lorarank.probe.options import OPTIMISER, SCHEDULE, ProbeOptions
 from lorarank.probe.training import StepLog, TrainingRun, schedule_for, train
 
@@ -64,30 +67,37 @@ class Bench:
         self.material: Material = dataclasses.replace(material, heldout_tokens=HELDOUT_FACTOR * material.heldout_tokens)
 
     @cached_property
+    def aim(self) -> Aim:
+        """What the target means, whatever the rank."""
+        return aim_at(self.skeleton, self.options.target)
+
+    @property
     def targets(self) -> dict[str, tuple[int, int]]:
-        """Path → (out, in) of the modules that get an adapter."""
-        return models.resolve_targets(self.skeleton, self.options)
+        """Path → (out, in) of the modules that get an adapter: those with room for the largest rank, at every rank."""
+        return self.aim.fitting(self.options.rank).shapes
 
     def reach(self, rank: int) -> None:
-        """Set the largest rank there will be, before there is a model: the targets say what they have room for."""
+        """Set the largest rank there will be, before there is a model: the aim says what there is room for."""
         self.options = dataclasses.replace(self.options, rank=rank)
 
     @cached_property
     def skeleton(self) -> Any:
-        """The base without weights."""
-        return models.skeleton(self.material.config, self.material.folder)
+        """The base without weights, with a place for all rows and words."""
+        model = models.skeleton(self.material.config, self.material.folder)
+        check_limits(self.material, model, self.options)
+        return model
 
     @cached_property
     def model(self) -> PeftModel:
         """The base with the newest adapter on it; at first one of the largest rank."""
-        names = models.target_names(self.skeleton, self.targets)
+        names = target_names(self.skeleton, self.targets)
         base = models.load_base(self.material.folder, self.options, self.device, self.dtype)
         return models.attach_adapter(base, self.options, names)
 
     @cached_property
     def packed(self) -> bool:
         """Whether several documents may share a row."""
-        return packing_is_exact(self.model, self.dtype)
+        return packing(self.model, self.dtype, self.options.model)
 
     @cached_property
     def heldout(self) -> Heldout:
@@ -140,7 +150,7 @@ class Bench:
         begun = time.monotonic()
         _ = self.micro_rows
         options = dataclasses.replace(self.options, rank=rank, lr=learning_rate, seed=seed)
-        names = models.target_names(self.skeleton, self.targets)
+        names = target_names(self.skeleton, self.targets)
         self.model = models.attach_adapter(self.model.unload(), options, names)
         rows = self.material.rows(0, seed, self.packed)
         schedule = schedule_for(rows, rows_per_step=self.material.rows_per_step, tokens=options.token_budget, seed=seed)

@@ -191,7 +191,7 @@ def manifest(probe: UnfinishedProbe, heldout: runs.HeldoutFacts) -> runs.Manifes
             optimiser=OPTIMISER,
             steps=schedule.steps,
             rows_per_step=schedule.rows_per_step,
-            batch_tokens=schedule.rows_per_step * material.row_length,
+            batch_tokens=material.step_tokens,
             trained_tokens=trained,
             epochs=trained / int((rows.document >= 0).sum()),
             replicates=options.replicates,

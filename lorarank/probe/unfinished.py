@@ -29,8 +29,9 @@ from lorarank.numerics.paired import paired_difference
 from lorarank.probe import model as models
 from lorarank.probe import rate
 from lorarank.probe.batches import largest_batch
+from lorarank.probe.causality import packing
 from lorarank.probe.grid import FIRST_RATE
-from lorarank.probe.heldout import Moments, evaluate, packing_is_exact
+from lorarank.probe.heldout import Moments, evaluate
 from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
 from lorarank.probe.planning import Plan
@@ -91,7 +92,7 @@ class UnfinishedProbe:
     def packed(self) -> bool:
         """Whether several documents may share a row."""
         _ = self.start
-        return bool(self.stages.once("packing", lambda: packing_is_exact(self.model, self.dtype)))
+        return bool(self.stages.once("packing", lambda: packing(self.model, self.dtype, self.options.model)))
 
     @cached_property
     def heldout(self) -> Heldout:
@@ -129,12 +130,12 @@ class UnfinishedProbe:
 
         def fitting() -> int:
             step = float(self.stages.once("batch", dict)["seconds"])
-            per_token = step / (self.material.rows_per_step * self.material.row_length)
+            per_token = step / self.material.step_tokens
             # forward alone is a third of a step; the held-out set is what the plan made it
             evaluation = self.plan.evaluations * self.heldout.tokens * per_token / 3
             spare = (self.options.minutes or 0.0) * 60 - evaluation
             steps = spare / step / (self.options.adapters + SEARCH_SHARE)
-            return agreed(max(1, int(steps)) * self.material.batch_tokens)
+            return agreed(max(1, int(steps)) * self.material.step_tokens)
 
         return int(self.stages.once("budget", fitting))
 

@@ -10,7 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from lorarank.errors import OptionError
-from lorarank.probe.options import ProbeOptions
+from lorarank.probe.options import LARGEST_SEED, ProbeOptions
+from lorarank.typed import settle
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 """The ladder up to the default rank of a probe."""
@@ -67,9 +68,9 @@ class SweepOptions:
         Raises
         ------
         OptionError
-            Ranks that are not ascending whole numbers, fewer than two of them, or a value out of its range.
+            Ranks that do not ascend, fewer than two of them, or a value of another type or out of its range.
         """
-        object.__setattr__(self, "output", Path(self.output))
+        settle(self)
         ranks = self.ladder
         if len(ranks) < 2 or ranks[0] < 1 or any(b <= a for a, b in pairwise(ranks)):
             given = ",".join(map(str, ranks))
@@ -78,6 +79,8 @@ class SweepOptions:
             raise OptionError("--lrs", "the learning rates are none, or some of them the same", do="try auto")
         if self.seeds < 1:
             raise OptionError(f"--seeds {self.seeds}", "it must be at least 1")
+        if self.seed + self.seeds - 1 > LARGEST_SEED:
+            raise OptionError(f"--seed {self.seed}", f"the last of the seeds must be at most {LARGEST_SEED}")
         for rate in self.lrs or (1e-3,):
             self.point(ranks[-1], rate)  # what is out of range for a probe is so for a point
 

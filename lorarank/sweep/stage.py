@@ -71,8 +71,8 @@ def sweep(
     ----------
     options : what to sweep, over which ranks.
     report : called as the work goes on.
-    announce : called with a sentence on what is other than asked for: ranks that no matrix has room for, points that
-        cannot be read.
+    announce : called with a sentence on what is other than asked for: ranks that no matrix has room for, modules that
+        are left out, points that cannot be read.
     command : the command line to record.
 
     Returns
@@ -97,9 +97,11 @@ def sweep(
         ray_cluster.connect(options.ray)  # before the model and the data are loaded
     bench = load_stage("point").Bench(options.point(options.ladder[0]))
     with said_of_a_sweep():
-        options = _fitted(options, bench.targets, announce)
+        options = _fitted(options, bench.aim.tightest, announce)
     plain = options.point(options.ladder[-1])
     bench.reach(plain.rank)
+    for sentence in (*bench.aim.fitting(plain.rank).notes, *bench.material.notes):
+        announce(sentence)
     fan = None
     if options.ray is not None:
         from lorarank.sweep.cluster import fan_out
@@ -107,7 +109,11 @@ def sweep(
         fan = fan_out(options)
     points = Points(bench, options.output, report, fan, announce)
     per_rank = sum(out + inner for out, inner in bench.targets.values())
-    with sole_writer(options.output, "sweep"):
+    resources = load_stage("failures").resources
+    with (
+        resources(bench.material, options.output, again="give the same command again"),
+        sole_writer(options.output, "sweep"),
+    ):
         found, tuning = search(points, options, per_rank)
     trained = [point for spot, point in points.found.items() if spot.rank > 0]
     packages = ("torch", "transformers", "peft", "accelerate", "numpy")
@@ -123,7 +129,7 @@ def sweep(
         heldout_target_tokens=sum(points.base().counts),
         tokens=plain.token_budget,
         steps=max(point.steps for point in trained),
-        batch_tokens=bench.material.batch_tokens,
+        batch_tokens=bench.material.step_tokens,
         alpha=options.alpha,
         seeds=options.seeds,
         points=len(trained),
@@ -137,19 +143,24 @@ def sweep(
 
 
 def _fitted(
-    options: SweepOptions, targets: Mapping[str, tuple[int, int]], announce: Callable[[str], None]
+    options: SweepOptions, tightest: tuple[str, tuple[int, int]], announce: Callable[[str], None]
 ) -> SweepOptions:
-    """With the ranks that every matrix has room for; ranks that were asked for and have none are an error."""
-    name, shape = min(targets.items(), key=lambda item: min(item[1]))
-    above = [str(rank) for rank in options.ladder if rank > min(shape)]
+    """With the ranks that the tightest module has room for; ranks that were asked for and have none are an error."""
+    name, shape = tightest
+    room = min(shape)
+    above = [str(rank) for rank in options.ladder if rank > room]
     if not above:
         return options
-    why = f"{printable(name)} is {shape[0]}×{shape[1]}, so no update of it has a rank above {min(shape)}"
+    why = f"{printable(name)} is {shape[0]}×{shape[1]}, so no update of it has a rank above {room}"
     if options.ranks is not None:
-        what = f"give ranks up to {min(shape)}, or leave this module out with --target"
+        what = f"give ranks up to {room}, or leave this module out with --target"
         raise OptionError(f"--ranks {','.join(above)}", why, do=what)
+    if room < options.ladder[1]:
+        raise OptionError(
+            f"--target {options.target}", f"{why}, and a sweep takes two or more ranks", do="leave this module out"
+        )
     announce(f"Left out: r = {', '.join(above)}. {why[0].upper()}{why[1:]}.")
-    return dataclasses.replace(options, ranks=tuple(rank for rank in options.ladder if rank <= min(shape)))
+    return dataclasses.replace(options, ranks=tuple(rank for rank in options.ladder if rank <= room))
 
 
 def is_sweep(folder: Path) -> bool:

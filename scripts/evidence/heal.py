@@ -25,6 +25,7 @@ from lorarank.numerics.linalg import truncated_factors
 from lorarank.numerics.paired import paired_difference
 from lorarank.probe import ProbeOptions
 from lorarank.probe import model as models
+from lorarank.probe.modules import target_names
 from lorarank.probe.planning import truncation_ranks
 from lorarank.probe.point import Bench
 from lorarank.probe.training import TrainingRun, schedule_for, train
@@ -40,7 +41,7 @@ WARMUP_SHARE = 1 / 3
 def cut_to(bench: Bench, run: runs.Run, k: int) -> ProbeOptions:
     """Put the probe's adapter on the bench, cut to rank k; at R it is whole. The options of what is on it now."""
     options = dataclasses.replace(bench.options, rank=k)
-    names = models.target_names(bench.skeleton, bench.targets)
+    names = target_names(bench.skeleton, bench.targets)
     bench.model = models.attach_adapter(bench.model.unload(), options, names)
     layers = models.lora_layers(bench.model)
     for module in adapters.open(run.adapters[0]).modules:

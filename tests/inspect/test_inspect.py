@@ -249,6 +249,25 @@ def test_what_peft_would_refuse_is_said(tmp_path: Path, pattern: str, says: str)
     assert any(says in note for note in found.notes), found.notes
 
 
+def test_what_peft_refuses_in_mamba_models_is_in_no_set_and_not_hit(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "vocab_size": 50}
+    config = transformers.MambaConfig(architectures=["MambaForCausalLM"], **sizes)
+    config.save_pretrained(tmp_path)
+    found = inspect(tmp_path, InspectOptions(target="in_proj,out_proj"))
+    named = {one.name: one for one in found.sets}
+    assert named["all-linear"].names == ("dt_proj", "in_proj", "x_proj")
+    assert named["in_proj,out_proj"].names == ("in_proj",)
+    assert not any(row.sets for row in found.types if row.type == "out_proj")
+    text = " ".join(found.notes)
+    assert "PEFT refuses LoRA on conv1d, out_proj in Mamba models" in text
+    assert "PEFT would refuse this pattern: it also hits 2 layers that get no LoRA" in text
+    for refused in ("all-linear", ["in_proj", "out_proj"]):
+        with torch.device("meta"):
+            model = transformers.MambaForCausalLM(config)
+        with pytest.raises(ValueError, match="incompatible"):
+            peft.get_peft_model(model, peft.LoraConfig(target_modules=refused))
+
+
 def test_a_pattern_that_is_none(tmp_path: Path) -> None:
     folder = described(tmp_path, "LlamaForCausalLM")
     with pytest.raises(OptionError, match="neither module names nor a regular expression"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
 
@@ -11,9 +13,10 @@ from click.testing import CliRunner
 
 from lorarank import runs
 from lorarank.cli import main
-from lorarank.errors import ModelError, RunError
+from lorarank.errors import ModelError, ResourceError, RunError
 from lorarank.probe import probe
 from lorarank.probe.options import ProbeOptions
+from lorarank.probe.point import PointLosses
 from lorarank.probe.progress import Progress
 from lorarank.sweep import Sweep, SweepOptions, read, sweep
 
@@ -161,6 +164,52 @@ def test_ray_without_an_address_leaves_the_model_its_place(tmp_path: Path, monke
         CliRunner().invoke(main, ["sweep", *given, "--data", "train.jsonl", "-o", str(tmp_path / "s")])
         assert asked[-1].model == model
     assert [one.ray for one in asked] == ["", "", "auto"]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"),
+            "Make room, then give the same command again",
+        ),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), "--row-length"),
+        (MemoryError(), "out of memory even with one row"),
+    ],
+)
+def test_no_disk_or_memory_in_the_middle_of_a_point_is_one_line(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lorarank.probe.point.Bench.base", lambda bench: PointLosses((1.0,), (1,), 0.0, 0, 0, 0.0))
+    monkeypatch.setattr("lorarank.probe.point.Bench.point", fail)
+    with pytest.raises(ResourceError, match=says) as caught:
+        sweep(options(tiny_model, tiny_data, tmp_path / "s"))
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "s" / "points").glob("r000-*.json"))  # what was measured before is kept
+
+
+def test_any_other_error_in_a_point_stays_what_it_is(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("lorarank.probe.point.Bench.base", fail)
+    with pytest.raises(RuntimeError, match=r"^ours$"):
+        sweep(options(tiny_model, tiny_data, tmp_path / "s"))
+
+
+def test_the_batch_that_is_written_is_the_one_that_is_trained(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = PointLosses((1.0, 2.0), (1, 1), 1.0, 9, 900, 1.0)
+    monkeypatch.setattr("lorarank.probe.point.Bench.base", lambda bench: losses)
+    monkeypatch.setattr("lorarank.probe.point.Bench.point", lambda bench, *_: losses)
+    assert sweep(options(tiny_model, tiny_data, tmp_path / "s", batch_tokens=500, row_length=64)).batch_tokens == 448
 
 
 def test_a_target_that_is_not_there(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
