@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import re
 import secrets
 import types
 import typing
@@ -33,8 +32,8 @@ LARGEST = 2**63 - 1
 MOST = 1e300
 """Of other numbers, so that a few of them have a finite sum; no file of ours holds infinity."""
 
-LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
-"""Temporary names; a process that is killed leaves one behind."""
+TEMPORARY = ".lorarank-tmp"
+"""How temporary names end; a process that is killed leaves one behind."""
 
 T = TypeVar("T")
 
@@ -77,7 +76,7 @@ def replaced(path: Path) -> Iterator[Path]:
     ResourceError
         It cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # two writers do not meet in it
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")  # two writers do not meet in it
     try:
         yield temporary
         temporary.replace(path)
@@ -91,13 +90,12 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder and right below it; nobody may be writing there.
+    """Remove what writers that were killed left in a folder; nobody may be writing there.
 
     >>> clear_leftovers(Path("no-such-folder"))
     """
-    for path in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
-        if LEFTOVER.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+    for path in folder.glob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
 
 
 def disk_error(path: Path, error: OSError, *, again: str = "run it again") -> ResourceError:

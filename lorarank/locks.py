@@ -38,16 +38,16 @@ def lock(descriptor: int) -> bool:
 
 
 @contextmanager
-def sole_writer(folder: Path, what: str) -> Iterator[None]:
+def sole_writer(folder: Path, what: str, inside: str) -> Iterator[None]:
     """Within the block no other ``what`` ("probe", "sweep") works in this folder, which is there; half-written files
-    that an earlier one left are removed.
+    that an earlier one left in it, or in the folder called ``inside`` there, are removed.
 
     Raises
     ------
     RunError
         Another one does.
 
-    >>> with sole_writer(Path(), "probe"), sole_writer(Path(), "probe"):
+    >>> with sole_writer(Path(), "probe", ""), sole_writer(Path(), "probe", ""):
     ...     pass
     Traceback (most recent call last):
     ...
@@ -67,6 +67,8 @@ def sole_writer(folder: Path, what: str) -> Iterator[None]:
                 do="wait for it, or give another folder with -o",
             )
         clear_leftovers(folder)
+        if not (folder / inside).is_symlink():
+            clear_leftovers(folder / inside)
         yield
     finally:
         os.close(descriptor)

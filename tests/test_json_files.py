@@ -72,12 +72,20 @@ def test_two_writers_of_one_path_do_not_meet(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_goes_when_the_next_one_works_there(tmp_path: Path) -> None:
-    (tmp_path / "points").mkdir()
-    for name in (".sweep.json.0123abcd.tmp", "points/.r001-0.json.0123abcd.tmp", "points/.of-another.tmp"):
+    """Nothing of anybody else does, nor what a probe in a folder below is writing."""
+    ours = (".sweep.json.0123abcd.lorarank-tmp", "points/.r001-0.json.0123abcd.lorarank-tmp")
+    others = (".backup.20241130.tmp", "points/.a.tmp", "run/.moments.safetensors.0123abcd.lorarank-tmp")
+    for folder in ("points", "run"):
+        (tmp_path / folder).mkdir()
+    for name in (*ours, *others):
         (tmp_path / name).write_text("{")
-    with sole_writer(tmp_path, "sweep"):
-        assert [path.name for path in (tmp_path / "points").iterdir()] == [".of-another.tmp"]
-        assert not list(tmp_path.glob(".*"))
+    with sole_writer(tmp_path, "sweep", "points"):
+        left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+        assert left == set(others)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "points").symlink_to(tmp_path / "run")
+    with sole_writer(tmp_path / "linked", "sweep", "points"):
+        assert (tmp_path / others[-1]).is_file()
 
 
 @pytest.mark.parametrize(("key", "value"), [("rank", -1), ("loss", {"mean": None, "se": None})])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from lorarank.adapters.adapter import Adapter, LoraModule, Stored
-from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate
+from lorarank.adapters.candidate import MOST_SEEN, PEFT_WEIGHTS, Candidate, ending
 from lorarank.adapters.factors import KINDS, MOST_SPREAD, dtype_of, factor_shape, spread
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.named_factors import Named
@@ -29,6 +30,12 @@ AUTOMODEL = "automodel_peft_config.json"
 HUB_FILES = (FILE_NAME, AUTOMODEL, "adapter_model*.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model*.bin")
 """What is fetched of an adapter on the hub."""
 
+EXPERTS = "experts"
+"""In the paths of modules that Tinker may leave empty factors for."""
+
+HUNYUAN = ("transformer.double_blocks.", "transformer.single_blocks.")
+"""How the names of HunyuanVideo's modules in its first code begin, where diffusion-pipe has saved them."""
+
 MOST_LISTED = 5
 
 
@@ -42,21 +49,36 @@ def recognises(candidate: Candidate) -> bool:
         config = candidate.settings
         if "peft_type" not in config and config.get(SWIFT) == "LORA":
             return False  # bare factors, which are read as such
-        if config.get("r") == config.get("lora_alpha") and _is_of_a_pipeline(candidate):
+        if _is_of_a_pipeline(candidate, config):
             return False
     return candidate.config is not None or candidate.path.name == FILE_NAME or bool(_shards(candidate.folder))
 
 
-def _is_of_a_pipeline(candidate: Candidate) -> bool:
+def _is_of_a_pipeline(candidate: Candidate, config: Mapping[str, Any]) -> bool:
     """Whether names begin as ComfyUI and diffusers have them, and none as PEFT does: diffusion-pipe lays PEFT's
     configuration beside such a file, and nothing that loads it looks there (tdrussell/diffusion-pipe
-    ``models/base.py``, ``save_adapter``). Its alpha is r, which is what they take it for."""
-    if any(ROOT in key for key in candidate.keys):
+    ``models/base.py``, ``save_adapter``). Its alpha is r, which is what they take it for; a configuration that says
+    anything else counts."""
+    if any(ROOT in key for key in candidate.keys) or not _says_nothing(config):
         return False
     from lorarank.adapters.attention_names import PEFT  # what PEFT has saved needs none of it
-    from lorarank.adapters.components import COMFY, LANGUAGE, ROOTS
+    from lorarank.adapters.components import COMFY, named_part
 
-    return candidate.has(PEFT, (COMFY, *ROOTS)) and not any(map(LANGUAGE.match, candidate.keys))
+    factors = [key for key in candidate.keys if PEFT.fullmatch(ending(key)[1])]
+    return bool(factors) and all(key.startswith((COMFY, *HUNYUAN)) or named_part(key) for key in factors)
+
+
+def _says_nothing(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is that of plain LoRA with a scaling of 1, the same for all modules.
+
+    >>> plain = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "init_lora_weights": True, "use_dora": False}
+    >>> _says_nothing(plain), _says_nothing(plain | {"lora_alpha": 16}), _says_nothing(plain | {"use_rslora": True})
+    (True, False, False)
+    """
+    r, alpha = config.get("r"), config.get("lora_alpha")
+    told = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "target_parameters", "modules_to_save")
+    plain = config.get("peft_type") == "LORA" and config.get("init_lora_weights", True) is True
+    return plain and type(r) is int and r == alpha and not any(config.get(name) for name in told)
 
 
 def read(candidate: Candidate) -> Adapter:
@@ -86,8 +108,8 @@ def read(candidate: Candidate) -> Adapter:
     built, notes = modules(store, config, pairs)
     if placeholders:
         notes.append(
-            f"{len(placeholders) // 2} pairs of factors are empty, like {printable(placeholders[0])}, and say nothing: "
-            "Tinker leaves such for projections that a model's experts do not have."
+            f"Factors of experts that are empty say nothing: {len(placeholders)} tensors, like "
+            f"{printable(placeholders[0])}. Tinker leaves such for projections that a model's experts do not have."
         )
     if candidate.path.is_dir():
         notes += _siblings(candidate.folder)
@@ -105,10 +127,15 @@ def read(candidate: Candidate) -> Adapter:
 
 def _filled(store: Store, pairs: list[Pair]) -> tuple[list[Pair], list[str]]:
     """The pairs that hold anything, and the keys of the others; all of them where none does, which is an error then."""
-    empty = [one for one in pairs if store.tensors[one.A].size == store.tensors[one.B].size == 0]
+    empty = {one for one in pairs if EXPERTS in one.module and _is_empty(store, one)}
     if len(empty) == len(pairs):
         return pairs, []
-    return [one for one in pairs if one not in empty], [key for one in empty for key in (one.A, one.B)]
+    kept = [one for one in pairs if one not in empty]
+    return kept, [key for one in pairs if one in empty for key in (one.A, one.B)]
+
+
+def _is_empty(store: Store, one: Pair) -> bool:
+    return store.tensors[one.A].size == store.tensors[one.B].size == 0
 
 
 def _check_ranks_of_experts(candidate: Candidate) -> None:

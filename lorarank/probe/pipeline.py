@@ -16,7 +16,7 @@ from lorarank.probe.failures import resources
 from lorarank.probe.options import ProbeOptions
 from lorarank.probe.planning import Plan, prepared
 from lorarank.probe.progress import Report
-from lorarank.probe.stages import Stages, check_output, planned_tokens
+from lorarank.probe.stages import Stages, check_output, made, planned_tokens
 from lorarank.probe.unfinished import UnfinishedProbe
 
 
@@ -26,12 +26,15 @@ def run(options: ProbeOptions, *, report: Report, announce: Callable[[Plan], Non
     state = PartialState(cpu=models.choose_device(options.device).type == "cpu")
     material, plan = prepared(options, planned_tokens(options) if resumed else None)
     announce(plan)
-    stages = Stages.open(options, material, writes=state.is_main_process)
-    state.wait_for_everyone()
+    writes = state.is_main_process
+    if writes:
+        made(options.output)
     with (
         resources(material, options.output, again="go on with --resume"),
-        sole_writer(options.output, "probe") if stages.writes else nullcontext(),
+        sole_writer(options.output, "probe", runs.PROGRESS) if writes else nullcontext(),
     ):
+        stages = Stages.open(options, material, writes=writes)
+        state.wait_for_everyone()
         probe = UnfinishedProbe(options, material, plan, stages, report, tuple(command))
         for replicate in range(options.replicates):
             probe.trained(replicate)

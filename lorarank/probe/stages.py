@@ -56,6 +56,20 @@ def planned_tokens(options: ProbeOptions) -> int:
     return int(kept["planned_tokens"])
 
 
+def made(folder: Path) -> None:
+    """Make a folder, and those above it, where they are not there.
+
+    Raises
+    ------
+    ResourceError
+        It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(folder, error, again="go on with --resume") from None
+
+
 def agreed(value: int) -> int:
     """The first process's value, in all of those that train together: clocks differ."""
     from accelerate.utils import broadcast_object_list
@@ -89,10 +103,7 @@ class Stages:
                 _check_contents(options.output, before[CONTENTS], contents(material))
         elif writes:
             found = contents(material)
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise disk_error(folder, error, again="go on with --resume") from None
+            made(folder)
             write_json(folder / f"{OPTIONS}.json", {**identity, CONTENTS: found, "planned_tokens": material.budget})
         return cls(folder, writes)
 

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lorarank
 from lorarank import ray_cluster
@@ -22,7 +23,7 @@ from lorarank.result import Result
 from lorarank.runs import folder_of
 from lorarank.sweep.options import SweepOptions, said_of_a_sweep
 from lorarank.sweep.outcome import Outcome
-from lorarank.sweep.points import Points
+from lorarank.sweep.points import FOLDER, Points
 from lorarank.sweep.search import Tuning, search
 
 SWEEP = "sweep.json"
@@ -112,12 +113,20 @@ def sweep(
     resources = load_stage("failures").resources
     with (
         resources(bench.material, options.output, again="give the same command again"),
-        sole_writer(options.output, "sweep"),
+        sole_writer(options.output, "sweep", FOLDER),
     ):
         found, tuning = search(points, options, per_rank)
+        result = _result(bench, points, options, found, tuning, command)
+        write_json(options.output / SWEEP, result)
+    return result
+
+
+def _result(
+    bench: Any, points: Points, options: SweepOptions, found: Outcome, tuning: Tuning | None, command: Sequence[str]
+) -> Sweep:
     trained = [point for spot, point in points.found.items() if spot.rank > 0]
     packages = ("torch", "transformers", "peft", "accelerate", "numpy")
-    result = Sweep(
+    return Sweep(
         schema=SCHEMA,
         lorarank=lorarank.__version__,
         versions={"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
@@ -127,7 +136,7 @@ def sweep(
         data=options.data,
         heldout_documents=len(points.base().counts),
         heldout_target_tokens=sum(points.base().counts),
-        tokens=plain.token_budget,
+        tokens=bench.options.token_budget,
         steps=max(point.steps for point in trained),
         batch_tokens=bench.material.step_tokens,
         alpha=options.alpha,
@@ -138,8 +147,6 @@ def sweep(
         tuning=tuning,
         outcome=found,
     )
-    write_json(options.output / SWEEP, result)
-    return result
 
 
 def _fitted(

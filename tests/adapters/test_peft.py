@@ -64,9 +64,11 @@ def test_what_changes_nothing_is_carried(make_folder: Make) -> None:
     adapter = adapters.open(make_folder(filled | empty, name="placeholders"))
     assert (len(adapter.modules), set(adapter.carried)) == (1, set(empty))
     (note,) = adapter.notes
-    assert note.startswith("1 pairs of factors are empty, like base_model.model.experts.w3.lora_A.weight")
-    with pytest.raises(AdapterError, match=r"is that of no factor; DeepSpeed ZeRO-3"):
-        adapters.open(make_folder(empty, name="all"))
+    assert note.startswith("Factors of experts that are empty say nothing: 2 tensors, like base_model.model.experts.w3")
+    ungathered = {key.replace("experts.w3", "attn.v"): x for key, x in empty.items()}
+    for name, tensors in (("all", empty), ("ungathered", filled | ungathered)):
+        with pytest.raises(AdapterError, match=r"is that of no factor; DeepSpeed ZeRO-3"):
+            adapters.open(make_folder(tensors, name=name))
 
 
 def test_experts_of_a_rank_that_is_stored_nowhere_are_refused(make_folder: Make) -> None:
@@ -96,6 +98,11 @@ def test_a_configuration_beside_names_of_a_pipeline_is_nobodys(make_folder: Make
     assert opened("diffusion_model.blocks.0.self_attn.q", "scaled", lora_alpha=8) == "peft"
     assert opened("base_model.model.diffusion_model.blocks.0.self_attn.q", "rooted") == "peft"
     assert opened("transformer.h.0.attn.c_attn", "gpt2") == "peft"
+    assert opened("transformer.layer.0.attention.q_lin", "distilbert") == "peft"
+    assert opened("diffusion_model.q", "saved", modules_to_save=["head"]) == "peft"
+    for config in ({"peft_type": "VERA"}, {"r": None}, {"rank_pattern": {"q": 2}}):
+        with pytest.raises(AdapterError):
+            opened("diffusion_model.q", "-".join(config), **config)
 
 
 SEVERAL = {

@@ -22,9 +22,9 @@ from transformers import AutoModelForCausalLM
 from lorarank import runs
 from lorarank.corpus import TokenDocument, total_tokens
 from lorarank.errors import CorpusError, LorarankError, ModelError, OptionError, ResourceError, RunError
-from lorarank.probe import ProbeOptions, plan, probe
+from lorarank.probe import ProbeOptions, plan, probe, stages
 from lorarank.probe.cut import truncated
-from lorarank.probe.material import gather
+from lorarank.probe.material import Material, gather
 from lorarank.probe.model import ADAPTER, lora_layers, scaled
 from lorarank.probe.options import PART_DOCUMENTS
 
@@ -294,6 +294,26 @@ def test_killed_without_warning_it_resumes_to_the_same_numbers(
     assert numbers(output) == numbers(finished.folder)
 
 
+def test_a_probe_that_comes_second_leaves_nothing_of_its_own(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both begin in one new folder, and the second comes while the first still looks at its material."""
+    options = options_for(tiny_model, tiny_data, tmp_path / "run")
+    look, seen = stages.contents, []
+
+    def look_meanwhile(material: Material) -> dict[str, str]:
+        if not seen:
+            seen.append(options.output)
+            with pytest.raises(RunError, match="another probe is at work in it"):
+                probe(dataclasses.replace(options, rank=4))
+        return look(material)
+
+    monkeypatch.setattr(stages, "contents", look_meanwhile)
+    probe(options)
+    assert seen
+    assert runs.read(options.output).manifest.training.rank == options.rank
+
+
 def test_two_probes_do_not_share_a_folder(
     finished: runs.Run, tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -354,7 +374,7 @@ def test_a_full_disk_is_one_line_and_can_be_resumed(
         patched.setattr(os, "fsync", full)
         with pytest.raises(ResourceError, match="No space left"):
             probe(options)
-    assert not list(options.output.rglob(".*.tmp"))
+    assert not list(options.output.rglob(".*-tmp"))
     probe(dataclasses.replace(options, resume=True))
     assert numbers(options.output) == numbers(finished.folder)
 
