@@ -74,6 +74,15 @@ def role_of(key: str) -> Role | None:
     return _of_a_layer(key) if part is None else (f"{part[0]}.{key.rpartition('.')[2]}", part[1])
 
 
+def part_of_fused(key: str) -> bool:
+    """Whether a tensor is a factor of one part of a fused projection.
+
+    >>> part_of_fused("qkv_proj.lora_a"), part_of_fused("qkv_proj.lora_a.0")
+    (False, True)
+    """
+    return _of_a_part(key) is not None
+
+
 def recognises(candidate: Candidate) -> bool:
     """Whether any tensor is named as MLX-LM names factors, or the configuration is MLX-LM's.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lorarank.adapters import write_diffusers, write_kohya, write_peft, write_stored
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.layout import Layout
+from lorarank.adapters.mlx import part_of_fused
 from lorarank.adapters.replacement import Replacement
 from lorarank.choices import FORMATS
 from lorarank.errors import AdapterError, OptionError
@@ -60,6 +61,14 @@ def lay_out(adapter: Adapter, replacements: Sequence[Replacement], form: str) ->
         )
     if stored:
         return write_stored.layout(adapter, replacements)
+    part = next((m for m in adapter.modules if adapter.format == "mlx" and part_of_fused(m.keys[0])), None)
+    if part is not None:
+        raise AdapterError(
+            f"{adapter.source}: {part.name}",
+            "a part of a fused projection, with factors of its own",
+            why="other formats have one pair for the whole",
+            do="leave --to out",
+        )
     if form != "peft":
         write_peft.check_base(adapter)
     return WRITERS[form](adapter, replacements)

@@ -35,6 +35,11 @@ EXPERT = re.compile(r"(?:^|\.)experts\.[0-9]+\.")
 stacks them, it gives all of them the ``r`` and ``lora_alpha`` of the configuration, whatever patterns say
 (``_convert_peft_config_moe`` in ``peft.utils.transformers_weight_conversion``)."""
 
+ONE_FOR_EXPERTS = (
+    "Experts that are modules of their own keep one rank among them: PEFT 0.21 stacks them as it loads them into "
+    "transformers 5, and takes r of the configuration for all."
+)
+
 COUNTED = re.compile(r"\.parameter_\d+$")
 """The end of a name that only counts the wrappers of a module; see :mod:`lorarank.adapters.peft_experts`."""
 
@@ -128,7 +133,9 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     blocks += [copied(adapter, key) for key in adapter.carried if key not in taken]
     config = _config(adapter, replacements, paths, changed) | ({"use_dora": True} if magnitudes else {})
     metadata = kept_metadata(adapter) if adapter.format == "peft" else {"format": "pt"}
-    return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata=metadata, config=config)
+    apart = len({one.r for one in replacements}) > 1 and "experts" in shared_ranks([one.module for one in replacements])
+    notes = (ONE_FOR_EXPERTS,) if apart else ()
+    return Layout(weights=WEIGHTS, blocks=tuple(blocks), metadata=metadata, config=config, notes=notes)
 
 
 def _paths(adapter: Adapter, magnitudes: Mapping[str, str]) -> Paths:

@@ -65,18 +65,16 @@ class Audit(Result):
     def quantities(self) -> Mapping[str, float]:
         """What ``--fail-if`` compares, see :data:`lorarank.audit.condition.QUANTITIES`; codes also under their name.
 
-        Without a module that can be measured there is no ``norm``.
+        Without a module that can be measured there is no ``norm``, and nothing that a cut would do.
         """
         first, figures = self.reductions[0], self.whole.figures
+        cuts = {"keep": first.uniform, "reducible": first.saved, "idle": self.idle}
         return {
             **counted(self.findings),
-            **({} if figures is None else {"norm": figures.norm}),
+            **({} if figures is None else {"norm": figures.norm, **cuts}),
             "modules": self.whole.modules,
             "parameters": self.whole.parameters,
             "rank": self.whole.r[1],
-            "keep": first.uniform,
-            "reducible": first.saved,
-            "idle": self.idle,
         }
 
 

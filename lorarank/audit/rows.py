@@ -94,8 +94,8 @@ class Layout:
 
 def quantities(row: Row) -> dict[str, float]:
     """What ``--fail-if`` compares, from a row: see :data:`lorarank.audit.condition.QUANTITIES`; none that it lacks."""
-    same = ("modules", "parameters", "norm", "keep", "reducible", "idle")
-    named = {"rank": row["r_max"], **{name: row[name] for name in same}}
+    cuts = () if row["norm"] is None else ("norm", "keep", "reducible", "idle")  # nothing could be measured
+    named = {"rank": row["r_max"], **{name: row[name] for name in ("modules", "parameters", *cuts)}}
     values = {name: float(value) for name, value in named.items() if value is not None}
     by_name = {code.name: float(row[code.name] or 0) for code in CODES.values()}
     by_code = {code.code: by_name[code.name] for code in CODES.values()}

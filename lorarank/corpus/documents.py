@@ -227,12 +227,12 @@ def _messages(value: Any, name: str, place: str) -> tuple[Message, ...]:
         if not isinstance(turn, Mapping):
             raise CorpusError(place, f"turn {at} of {name} should be an object, but is {_type(turn)}")
         # Parquet gives every turn the union of all fields; a null one was never there
-        message: dict[str, Any] = {
-            str(RENAMED.get(key, key)): given for key, given in turn.items() if given is not None
-        }
+        message = {str(key): given for key, given in turn.items() if given is not None}
+        for key, usual in RENAMED.items():
+            given = message.pop(key, None)
+            if given is not None and usual not in message:
+                message[usual] = SPEAKERS.get(given, given) if isinstance(given, str) and usual == "role" else given
         message.setdefault("content", None)
-        if "from" in turn and isinstance(turn["from"], str):
-            message["role"] = SPEAKERS.get(turn["from"], turn["from"])
         if not isinstance(message.get("role"), str):
             raise CorpusError(place, f"turn {at} of {name} has no role", do="give every turn a role and a content")
         content = message["content"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from lorarank import adapters, runs
 from lorarank.adapters import Adapter, LoraModule
+from lorarank.adapters.mlx import part_of_fused
 from lorarank.adapters.patterns import pattern_keys
 from lorarank.adapters.peft_config import DEFAULT_ALPHA, alpha_for
 from lorarank.adapters.write_peft import pattern_path
@@ -209,8 +210,9 @@ def _from_adapter(adapter: Adapter, source: str | Path, options: ExportOptions) 
             f"Read off a file in {adapter.format} format, which keeps no targets: they are the last parts of its names."
         )
     if options.rank is not None:
-        notes.append(f"r = {options.rank} as asked for with --rank, each module at the scaling that it had.")
         lora = _at_rank(adapter, lora, options.rank)
+        kept = "the scaling that it had" if options.to in WITH_PATTERNS else "that of most, where the tool takes one"
+        notes.append(f"r = {options.rank} as asked for with --rank, each module at {kept}.")
     return Settings(
         source=str(source),
         kind="adapter",
@@ -239,6 +241,11 @@ ORDER = ("task_type", "r", "lora_alpha", "lora_dropout", "target_modules", *DEFA
 """In which fields are written."""
 
 
+def _layer(module: LoraModule) -> str:
+    """Path of a module's layer, of which it may be a part."""
+    return module.name.rpartition(".")[0] if part_of_fused(module.keys[0]) else module.name
+
+
 def _measured(adapter: Adapter) -> dict[str, Any]:
     """Of an adapter without a configuration of PEFT's: the ranks and scalings of its modules."""
 
@@ -246,7 +253,7 @@ def _measured(adapter: Adapter) -> dict[str, Any]:
         alpha = module.r * module.scaling
         return module.r, int(alpha) if float(alpha).is_integer() else alpha
 
-    found = {module.name: setting(module) for module in adapter.modules}
+    found = {_layer(module): setting(module) for module in adapter.modules}
     (r, alpha), _ = max(Counter(found.values()).items(), key=lambda item: (item[1], item[0]))
     keys = pattern_keys(found)
     lora: dict[str, Any] = {
@@ -262,10 +269,8 @@ def _measured(adapter: Adapter) -> dict[str, Any]:
 def _at_rank(adapter: Adapter, lora: Mapping[str, Any], r: int) -> dict[str, Any]:
     """The same at another rank for all modules, each with the scaling that it has."""
     rslora = bool(lora.get("use_rslora"))
-    names = {
-        module.name: pattern_path(module) if adapter.format == "peft" else module.name for module in adapter.modules
-    }
-    alphas = {names[module.name]: alpha_for(r, module.scaling, rslora=rslora) for module in adapter.modules}
+    path = pattern_path if adapter.format == "peft" else _layer
+    alphas = {path(module): alpha_for(r, module.scaling, rslora=rslora) for module in adapter.modules}
     (alpha, _), *others = Counter(alphas.values()).most_common()
     keys = pattern_keys(alphas)
     apart = {keys[name]: own for name, own in alphas.items() if own != alpha} if others else {}

@@ -108,7 +108,7 @@ def translate(
         count = len(set().union(*(lora[name] for name in patterns)))
         notes.append(
             f"{tool} reads one rank for all modules: {' and '.join(patterns)} ({count:,} modules) left out, so "
-            f"r = {settings.r} holds everywhere."
+            f"r = {settings.r} and a scaling of {settings.scaling:.3g} hold everywhere."
         )
     notes += [
         f"{tool} has no key for {name} = {printable(lora[name], 80)}: left out."

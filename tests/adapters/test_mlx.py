@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 from lorarank import adapters
 from lorarank.adapters import Adapter
 from lorarank.errors import AdapterError
+from lorarank.export import ExportOptions, export
+from lorarank.resize import ConvertOptions, convert
 
 Make = Callable[..., Path]
 Q = "model.layers.0.self_attn.q_proj"
@@ -55,6 +57,16 @@ def test_the_parts_of_a_fused_projection_are_modules(opened: Open) -> None:
     for module, (lora_a, lora_b) in zip(adapter.modules[1:], parts, strict=True):
         lora_A, lora_B = module.read()
         np.testing.assert_allclose(module.scaling * lora_B @ lora_A, 20 * (lora_a @ lora_b).T, rtol=1e-4)
+
+
+def test_parts_of_a_fused_projection_have_no_place_elsewhere(opened: Open, tmp_path: Path) -> None:
+    fused = {f"{Q}.lora_{side}.{part}": x for part in (0, 1) for side, x in (("a", normal(6, 4)), ("b", normal(4, 8)))}
+    folder = opened(fused).source
+    with pytest.raises(AdapterError, match=r"q_proj\.0: a part of a fused projection"):
+        convert(folder, tmp_path / "out", ConvertOptions(to="peft"))
+    convert(folder, tmp_path / "same", ConvertOptions(dtype="float16"))
+    assert [module.name for module in adapters.open(tmp_path / "same").modules] == [f"{Q}.0", f"{Q}.1"]
+    assert export(folder, ExportOptions("mlx")).settings.lora["target_modules"] == ["q_proj"]
 
 
 def test_a_linear_layer(opened: Open) -> None:

@@ -50,6 +50,14 @@ def one(path):
             (USER, ASSISTANT),
             0,
         ),
+        (
+            {"messages": [{**USER, "from": "x"}, {**ASSISTANT, "from": "y"}]},
+            "messages",
+            "",
+            "",
+            (USER, ASSISTANT),
+            0,
+        ),
         ({"messages": [{**USER, "name": None}, ASSISTANT]}, "messages", "", "", (USER, ASSISTANT), 0),
     ],
 )

@@ -134,6 +134,7 @@ def test_experts_that_are_modules_keep_one_rank(model_of: Callable[[str], nn.Mod
     ranks = {name: {module.r for module in done.modules if name in module.name} for name in ("experts", "attn")}
     assert len(ranks["experts"]) == 1
     assert ranks["attn"] - ranks["experts"]
+    assert any("Experts that are modules of their own keep one rank" in note for note in done.notes)
     after, before = (PeftModel.from_pretrained(model_of("mixtral"), tmp_path / folder) for folder in ("out", "in"))
     wrapped = dict(before.named_modules())
     for name, module in after.named_modules():
