@@ -83,6 +83,14 @@ def test_a_function_loads_nothing_of_the_others() -> None:
     assert told == "[]\n"
 
 
+def test_telling_sweeps_from_adapters_loads_no_sweep(make_adapter: Make) -> None:
+    told = run(
+        f"import sys, lorarank\nlorarank.estimate({str(make_adapter())!r})\nimport lorarank.export.settings\n"
+        "print(sorted(name for name in sys.modules if name.startswith(('lorarank.sweep.', 'lorarank.probe'))))"
+    )
+    assert told == "['lorarank.sweep.folder']\n"
+
+
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_options_are_those_of_the_dataclass(name: str) -> None:
     fields = {field.name: field for field in dataclasses.fields(OPTIONS[name]) if field.init}
