@@ -69,6 +69,20 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     return found
 
 
+def listed(package: str, homes: Mapping[str, str]) -> Callable[[], list[str]]:
+    """The ``__dir__`` of the same package: what it holds already, and the names that are imported when they are asked
+    for. The two hooks themselves are left out, so that ``help()`` shows none.
+
+    >>> "LADDER" in listed("lorarank.numerics", {"LADDER": "ladder"})()
+    True
+    """
+
+    def names() -> list[str]:
+        return sorted({*vars(importlib.import_module(package)), *homes} - {"__getattr__", "__dir__"})
+
+    return names
+
+
 class Command(ModuleType):
     """A module that is also the function of its name (https://docs.python.org/3/reference/datamodel.html, "Customizing
     module attribute access")."""

@@ -6,10 +6,10 @@ Only names and shapes are read, a few kilobytes even of a model of many gigabyte
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorarank.adapters.safetensors_file import SafetensorsFile
 from lorarank.adapters.tensors import FLOATS, StoredTensor
@@ -18,6 +18,8 @@ from lorarank.errors import AdapterError, ModelError, SourceError
 from lorarank.layer_kinds import word_kind
 from lorarank.module_names import module_type
 from lorarank.sources import locate
+
+Read = TypeVar("Read")
 
 LLAMA_LIKE = frozenset(
     {"llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo", "olmo2"}
@@ -83,7 +85,10 @@ def read_shapes(model: str) -> ModelShapes:
     folder = locate(model, allow_patterns=NEEDED_FILES)
     if folder.is_file():
         folder = folder.parent
-    tensors = read_headers(folder)
+    try:
+        tensors = read_headers(folder)
+    except ModelError as damaged:
+        return instead(from_config, folder, damaged)
     linear = {
         name.removesuffix(".weight"): (tensor.shape[0], tensor.shape[1])
         for name, tensor in tensors.items()
@@ -105,12 +110,26 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
     Raises
     ------
     ModelError
-        A file is damaged.
+        A header is damaged; whether the weights themselves are there is not looked at.
     """
     usual = sorted({*folder.glob("model.safetensors"), *folder.glob("model-*-of-*.safetensors")})
     files = usual or sorted(folder.glob("*.safetensors"))
     stored = {name: tensor for file in files for name, tensor in _header(file).items()}
     return {name: tensor for name, tensor in stored.items() if not is_buffer(name, tensor.shape)}
+
+
+def instead(read: Callable[[Path], Read], folder: Path, damaged: ModelError) -> Read:
+    """What the configuration tells of a model of which a header is damaged, or of a kind that is not known.
+
+    Raises
+    ------
+    ModelError
+        It tells nothing; what is said is what is wrong with the header.
+    """
+    try:
+        return read(folder)
+    except ModelError:
+        raise damaged from None
 
 
 def is_buffer(name: str, shape: Sequence[int]) -> bool:
@@ -198,6 +217,6 @@ def _llama_shapes(config: Mapping[str, Any]) -> tuple[dict[str, tuple[int, int]]
 def _header(path: Path) -> Mapping[str, StoredTensor]:
     """What a safetensors file says that it holds."""
     try:
-        return SafetensorsFile.open(path).tensors
+        return SafetensorsFile.open(path, whole=False).tensors
     except (SourceError, AdapterError) as error:
         raise ModelError(error.where, error.what, why=error.why, do=error.do or "download it again") from None

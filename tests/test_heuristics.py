@@ -238,18 +238,37 @@ def stored(shape: str, size: int, dtype: str = "F32") -> bytes:
         (b"", "the file is empty"),
         (b"\xff" * 20, "no complete safetensors file"),
         (b"\x05" + bytes(7) + b"hello", "no safetensors file"),
-        (stored("[4, 8]", 128)[:-1], "cut short"),
         (stored("[-4, 8]", 128), "is no shape"),
         (stored('"12"', 128), "is no shape"),
         (stored(f"[1{'0' * 400}, 8]", 128), "401 digits"),
         (stored("[4, 8]", 64), "both cannot be true"),
+        (stored("[4, 8]", 128, "X9"), 'dtype "X9" is unknown'),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
     ],
 )
-def test_damaged_weights_are_named(tmp_path: Path, content: bytes, says: str) -> None:
+@pytest.mark.parametrize("config", [None, "{", '{"model_type": "nobody-knows"}'])
+def test_damaged_headers_are_named(tmp_path: Path, content: bytes, says: str, config: str | None) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
     for read in (read_shapes, inspect):
         with pytest.raises(ModelError, match=rf"model\.safetensors.*{says}"):
             read(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", stored("[4, 8]", 128, "X9"), b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_damaged_header_falls_back_to_the_configuration(tmp_path: Path, content: bytes) -> None:
+    folder = write_config(tmp_path / "model", LLAMA_3_1_8B | {"num_hidden_layers": 1})
+    (folder / "model.safetensors").write_bytes(content)
+    assert read_shapes(str(folder)).basis == "config.json"
+    assert "config.json" in inspect(folder).basis
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(127), bytes(132)])
+def test_a_header_is_enough_whatever_is_behind_it(tmp_path: Path, rest: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(stored("[4, 8]", 128)[:-128] + rest)
+    assert dict(read_shapes(str(tmp_path)).linear) == {"model.layers.0.self_attn.q_proj": (4, 8)}
+    assert inspect(tmp_path).parameters == 32
 
 
 def test_a_layer_without_numbers_is_none(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import pydoc
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,9 @@ OPTIONS = {
         "plot": "report.options",
     }.items()
 } | {"report": EstimateOptions}
+
+LAZY = ("audit", "callback", "compare", "diagnose", "estimate", "export", "inspect", "sweep")
+"""Packages that import their names when they are asked for."""
 
 
 def test_every_command_is_a_function() -> None:
@@ -77,6 +81,14 @@ def test_a_function_loads_nothing_of_the_others() -> None:
         "print([name for name in ('estimate.stage', 'resize', 'report', 'sweep') if f'lorarank.{name}' in sys.modules])"
     )
     assert told == "[]\n"
+
+
+def test_telling_sweeps_from_adapters_loads_no_sweep(make_adapter: Make) -> None:
+    told = run(
+        f"import sys, lorarank\nlorarank.estimate({str(make_adapter())!r})\nimport lorarank.export.settings\n"
+        "print(sorted(name for name in sys.modules if name.startswith(('lorarank.sweep.', 'lorarank.probe'))))"
+    )
+    assert told == "['lorarank.sweep.folder']\n"
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
@@ -147,6 +159,23 @@ def test_a_report_and_pictures_are_values_that_can_be_written(make_run: Make, tm
         lorarank.plot(tmp_path / "run", tokens=5)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("name", LAZY)
+def test_a_package_lists_what_it_would_import(name: str) -> None:
+    package = importlib.import_module(f"lorarank.{name}")
+    assert set(package.__all__) == package._HOMES.keys() <= set(dir(package))
+    assert dir(package) == sorted(set(dir(package)))
+    assert not {"__getattr__", "__dir__"} & set(dir(package))
+    with pytest.raises(AttributeError, match=rf"module 'lorarank\.{name}' has no attribute 'xyzzy'"):
+        package.xyzzy  # noqa: B018
+
+
+def test_help_of_a_package_shows_its_names_and_no_hooks() -> None:
+    shown = pydoc.plain(pydoc.render_doc(lorarank.inspect))
+    assert "class Inspection(" in shown
+    assert "class InspectOptions(" in shown
+    assert not re.search(r"^ *(__getattr__|__dir__|found)\b", shown, re.MULTILINE)
+
+
 def test_a_wrong_call_says_which() -> None:
     with pytest.raises(TypeError, match=r"^estimate\(\): got .* 'enegry'\. Did you mean 'energy' by 'enegry'\?$"):
         lorarank.estimate("run", enegry=0.9)  # type: ignore[call-arg]
@@ -200,6 +229,7 @@ WRONG = {
     'lorarank.resize("run", rank=8)': "call-arg",
     'lorarank.probe("model", "train.jsonl")': "call-arg",
     'lorarank.estimate("run").rank': "attr-defined",
+    **{f"from lorarank.{name} import Compaerd": "attr-defined" for name in LAZY},
 }
 
 

@@ -31,12 +31,16 @@ WEIGHTS = (
 """Names that say what a file is; the first that a folder holds is its adapter, whatever else is in it."""
 
 OTHER_FILES = re.compile(
-    r"(?:pytorch_|diffusion_|diffusion_pytorch_|flax_|tf_)?model\b(?!.*(?i:lora)).*|consolidated\b.*|"
-    r"(?:optimizer|scheduler|rng_state|training_args|scaler|random_states|master_weights).*|"
+    r"(?:(?:pytorch_|diffusion_|diffusion_pytorch_|flax_|tf_)?model"
+    r"(?:[-_.](?:(?:non_)?ema|ema[-_]?only|(?:lora[-_])?merged|fp16|fp32|bf16|fp8))*"
+    r"|consolidated(?:\.\d+)?|master_weights)"
+    r"(?:-\d+-of-\d+)?(?:\.(?:safetensors|bin)\.index\.json|\.[a-z]+)|"
+    r"(?:optimizer|scheduler|scaler|training_args|rng_state|random_states)(?:_\d+)?\b.*|"
     r"common\.pt|train_state\.pt|\..*",
 )
-"""Names of files of tensors that are no adapter, in a folder as among many sources: models, unless their name says
-LoRA, what trainers keep to resume, and hidden files."""
+"""Names of files of tensors that are no adapter, in a folder as among many sources: models under the full names that
+libraries give them, with their kinds and shards, what trainers keep to resume, and hidden files. ``model-alice`` may be
+somebody's LoRA."""
 
 DIFFUSION = "diffusion_pytorch_model.safetensors"
 """What diffusers calls a model's weights, and some LoRAs are saved as: AnimateDiff's by its

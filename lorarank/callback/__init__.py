@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lorarank.errors import MissingExtraError
-from lorarank.front import lazily
+from lorarank.front import lazily, listed
 
 if TYPE_CHECKING:
     from lorarank.callback.trainer import LoraRankCallback
@@ -22,12 +22,14 @@ _HOMES = {"LoraRankCallback": "trainer", "Reading": "watch", "Warned": "watch"}
 
 _found = lazily(__name__, _HOMES)
 
+if not TYPE_CHECKING:  # to a type checker it would be a package with every name
+    __dir__ = listed(__name__, _HOMES)
 
-def __getattr__(name: str) -> Any:
-    try:
-        return _found(name)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in ("torch", "transformers"):
-            raise
-        raise MissingExtraError(f"lorarank.{name}", package, "probe") from None
+    def __getattr__(name: str) -> Any:
+        try:
+            return _found(name)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in ("torch", "transformers"):
+                raise
+            raise MissingExtraError(f"lorarank.{name}", package, "probe") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorarank.front import lazily
+from lorarank.front import lazily, listed
 
 if TYPE_CHECKING:
     from lorarank.diagnose.options import DiagnoseOptions
@@ -21,4 +21,6 @@ __all__ = ["DiagnoseOptions", "Diagnosis", "Sign", "diagnose"]
 _HOMES = {"DiagnoseOptions": "options", "Diagnosis": "result", "Sign": "result", "diagnose": "stage"}
 """Where each name lives: it is imported when it is asked for, so that a command's help costs no numpy."""
 
-__getattr__ = lazily(__name__, _HOMES)
+if not TYPE_CHECKING:  # to a type checker it would be a package with every name
+    __getattr__ = lazily(__name__, _HOMES)
+    __dir__ = listed(__name__, _HOMES)

@@ -20,6 +20,7 @@ from lorarank.estimate.rule import module_ranks
 from lorarank.runs import Run
 from lorarank.sources import CHECKPOINT
 from lorarank.spectrum import Spectrum, measure
+from lorarank.sweep.folder import refuse_sweeps
 
 Source = str | Path
 
@@ -52,8 +53,6 @@ def recommend(sources: Source | Sequence[Source], options: EstimateOptions | Non
         raise OptionError("SOURCE", "nothing was given", do="give a run folder or an adapter")
     folders = [folder for source in given if (folder := runs.folder_of(source)) is not None]
     if not folders:
-        from lorarank.sweep import refuse_sweeps  # a run needs none of it
-
         refuse_sweeps(given)
         return _from_adapters(given, options)
     if len(given) > 1:

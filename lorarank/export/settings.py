@@ -23,7 +23,7 @@ from lorarank.export.options import NAMES, WITH_PATTERNS, ExportOptions
 from lorarank.module_names import module_type
 from lorarank.runs import Run
 from lorarank.spectrum import measure
-from lorarank.sweep import refuse_sweeps
+from lorarank.sweep.folder import refuse_sweeps
 
 DEFAULTS: Mapping[str, Any] = {
     "task_type": None,

@@ -27,7 +27,7 @@ from lorarank.inspect.targets import (
     parse,
     with_experts,
 )
-from lorarank.model_shapes import read_headers
+from lorarank.model_shapes import instead, read_headers
 from lorarank.module_names import peft_refuses
 from lorarank.numerics.ladder import LADDER
 from lorarank.sources import locate
@@ -108,7 +108,10 @@ def _read(path: Path, config: Mapping[str, Any]) -> Layers:
     folder = path if path.is_dir() else path.parent
     if path.is_dir() and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
         raise ModelError(path, "it is an adapter", do="give its base model; lorarank audit looks into adapters")
-    tensors = read_headers(folder)
+    try:
+        tensors = read_headers(folder)
+    except ModelError as damaged:
+        return instead(from_configuration, folder, damaged)
     matrices = {key: tensor for key, tensor in tensors.items() if len(tensor.shape) > 1}
     plain = matrices and all(tensor.dtype in FLOATS for tensor in matrices.values())
     has_config = (folder / "config.json").is_file()

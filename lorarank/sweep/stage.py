@@ -7,7 +7,7 @@ import datetime
 import importlib.metadata
 import math
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,11 @@ from lorarank.locks import sole_writer
 from lorarank.probe import load_stage
 from lorarank.probe.progress import Report
 from lorarank.result import Result
-from lorarank.runs import folder_of
+from lorarank.sweep.folder import SWEEP, is_sweep
 from lorarank.sweep.options import SweepOptions, said_of_a_sweep
 from lorarank.sweep.outcome import Outcome
 from lorarank.sweep.points import FOLDER, Points
 from lorarank.sweep.search import Tuning, search
-
-SWEEP = "sweep.json"
-"""The file that a finished sweep is kept in."""
 
 
 @dataclass(frozen=True)
@@ -168,25 +165,6 @@ def _fitted(
         )
     announce(f"Left out: r = {', '.join(above)}. {why[0].upper()}{why[1:]}.")
     return dataclasses.replace(options, ranks=tuple(rank for rank in options.ladder if rank <= room))
-
-
-def is_sweep(folder: Path) -> bool:
-    """Whether ``folder`` is that of a finished sweep."""
-    return (folder / SWEEP).is_file()
-
-
-def refuse_sweeps(sources: Iterable[str | Path]) -> None:
-    """For what asks for a run or adapters.
-
-    Raises
-    ------
-    OptionError
-        One of the sources is the folder of a finished sweep.
-    """
-    found = next((source for source in sources if folder_of(source, is_sweep) is not None), None)
-    if found is not None:
-        do = "look at it with lorarank report, or give the folder of a probe or an adapter"
-        raise OptionError(found, "it is a sweep, which has its own answer", do=do)
 
 
 def read(folder: Path) -> Sweep:

@@ -47,6 +47,9 @@ PAIR = {"unet.q.lora_A.weight": A, "unet.q.lora_B.weight": B}
             "lora.safetensors",
         ),
         (["model.safetensors", "model-lora.safetensors"], "model-lora.safetensors"),
+        (["model-lora-merged.safetensors", "style.safetensors"], "style.safetensors"),
+        (["scheduler_style.safetensors"], "scheduler_style.safetensors"),
+        (["optimizer.pt", "optimizers.safetensors"], "optimizers.safetensors"),
         (["README.md", "a.npz"], None),
     ],
 )
@@ -63,6 +66,56 @@ def test_a_folder_stands_for_the_files_that_may_be_its_adapter(tmp_path: Path) -
     files = [str(path) for path in tensor_files(tmp_path)]
     assert files == [str(tmp_path / name) for name in ("a.safetensors", "b.gguf", "model_lora.pt")]
     assert expand([str(tmp_path)]) == expand([str(tmp_path / "*")]) == files
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model-alice.safetensors",
+        "model_bob.pt",
+        "model-000010.safetensors",
+        "model.style.safetensors",
+        "consolidated_style.safetensors",
+        "master_weights_style.safetensors",
+        "scheduler_style.safetensors",
+        "optimizer_style.safetensors",
+        "scaler2.safetensors",
+        "training_args_style.safetensors",
+        "rng_states.safetensors",
+    ],
+)
+def test_a_file_that_begins_like_what_is_no_adapter_may_be_one(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    assert Candidate(tmp_path).weights == tmp_path / name
+    assert expand([str(tmp_path)]) == expand([str(tmp_path / "*")]) == [str(tmp_path / name)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "model.fp16.safetensors",
+        "model.fp16-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model-00001-of-00002.bin",
+        "diffusion_pytorch_model.non_ema.safetensors",
+        "model_ema.pt",
+        "model-lora-merged.safetensors",
+        "consolidated.00.pth",
+        "consolidated-00001-of-00002.safetensors",
+        "master_weights-00001-of-00001.safetensors",
+        "optimizer-00001-of-00001.safetensors",
+        "optimizer_0.bin",
+        "scheduler_1.bin",
+        "training_args.bin",
+        "rng_state_0.pth",
+    ],
+)
+def test_models_and_what_trainers_keep_are_no_adapters(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    assert Candidate(tmp_path).weights is None
+    (tmp_path / "a.safetensors").touch()
+    assert expand([str(tmp_path)]) == [str(tmp_path / "a.safetensors")]
 
 
 @pytest.mark.parametrize("name", ["unet.q.lora_A.weight", "controlnet_down_blocks.0.weight"])
