@@ -23,6 +23,7 @@ from lorarank.estimate import EstimateOptions, Recommendation, recommend
 from lorarank.heuristics import Comparison
 from lorarank.numerics.pooling import median_of
 from lorarank.runs import Run
+from lorarank.sources import at_home
 from lorarank.spectrum import Spectrum, measure
 from lorarank.sweep import Sweep
 from lorarank.wording import percent
@@ -242,7 +243,7 @@ def _of_adapters(sources: list[str], options: EstimateOptions, progress: Callabl
 def _of_audits(sources: list[str], options: EstimateOptions) -> Dossier:
     if options.energy is not None:
         raise OptionError("--energy", "an audit that was kept has its own shares", do="leave it out")
-    return _of_report(sources, kept.read([Path(source).expanduser() for source in sources]), options)
+    return _of_report(sources, kept.read([Path(at_home(source)) for source in sources]), options)
 
 
 def _of_report(sources: list[str], report: AuditReport, options: EstimateOptions) -> Dossier:

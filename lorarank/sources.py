@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import time
@@ -100,6 +101,18 @@ def locate(
     return folder
 
 
+def at_home(source: str) -> str:
+    """``~`` as the home folder, which a shell leaves as it is between quotes; a pattern keeps the slash behind it.
+
+    >>> at_home("~/a/**/") == f"{Path.home()}/a/**/", at_home("a~"), at_home("~nobody-of-that-name/a")
+    (True, 'a~', '~nobody-of-that-name/a')
+    """
+    try:
+        return os.path.expanduser(source)  # noqa: PTH111 (a Path loses the slash)
+    except ValueError:  # a NUL inside; opening it says so
+        return source
+
+
 def on_disk(source: str | Path) -> Path | None:
     """``source`` as the path of a folder or regular file; ``None`` where nothing of that name exists.
 
@@ -114,14 +127,16 @@ def on_disk(source: str | Path) -> Path | None:
     if not str(source).strip():
         raise SourceError("source", "nothing is named", do=f"name {FORMS}")
     try:
-        path = Path(source).expanduser()
+        path = Path(at_home(str(source)))
         if path.is_dir() or path.is_file():
             return path
         exists = path.exists()
     except OSError as error:
         raise SourceError(source, f"cannot be looked at ({error.strerror or error})") from None
-    except (ValueError, RuntimeError):  # a NUL inside; a ~user without a home
+    except ValueError:  # a NUL inside
         raise SourceError(source, "no name that a file can have", do=f"name {FORMS}") from None
+    if not exists and str(path).startswith("~"):  # a ~user without a home
+        raise SourceError(source, "no name that a file can have", do=f"name {FORMS}")
     if exists:
         raise SourceError(source, "neither a folder nor a regular file")
     if path.is_symlink():

@@ -54,12 +54,14 @@ def within(error: float, digits: int = 4) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """Two ends as one text; a single number where they are the same.
+    """Two ends as one text; a single number where they are the same. Whole parts are told in full, up to a million.
 
-    >>> between(8, 16), between(16, 16), between(0.125, 1 / 3)
-    ('8–16', '16', '0.125–0.3333')
+    >>> between(8, 16), between(16, 16), between(0.125, 1 / 3), between(1.5, 12345.0)
+    ('8–16', '16', '0.125–0.3333', '1.5–12345')
     """
-    first, last = (str(end) if isinstance(end, int) else f"{end:.4g}" for end in (low, high))
+    first, last = (
+        str(end) if isinstance(end, int) else f"{end:.{4 if abs(end) < 1000 else 6}g}" for end in (low, high)
+    )
     return first if low == high else f"{first}–{last}"
 
 

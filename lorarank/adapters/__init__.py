@@ -17,7 +17,7 @@ from lorarank.adapters.adapter import Adapter, Factors, LoraModule
 from lorarank.adapters.candidate import Candidate
 from lorarank.adapters.store import TORCH_SUFFIXES
 from lorarank.errors import LorarankError, SourceError, printable
-from lorarank.sources import locate
+from lorarank.sources import at_home, locate
 
 logger = logging.getLogger(__name__)
 
@@ -140,11 +140,11 @@ def hub_files(pickled: bool = False) -> list[str]:
 def _inside(source: str | Path) -> Candidate | None:
     """One of several adapters in a file or PEFT folder, where ``source`` is the path of one with a name behind it."""
     try:
-        path = Path(source).expanduser()
+        path = Path(at_home(str(source)))
         if path.exists() or not path.name:
             return None
         candidate = Candidate(path.parent, member=path.name)
         holds = path.parent.is_file() or candidate.config is not None
-    except (OSError, ValueError, RuntimeError):  # what locate has a sentence for
+    except (OSError, ValueError):  # what locate has a sentence for
         return None
     return candidate if holds else None

@@ -13,7 +13,7 @@ from lorarank.adapters.candidate import OTHER_FILES, SHARD
 from lorarank.adapters.peft_config import FILE_NAME
 from lorarank.adapters.store import INDEX_SUFFIX, SUFFIXES
 from lorarank.errors import SourceError
-from lorarank.sources import CHECKPOINT
+from lorarank.sources import CHECKPOINT, at_home
 
 WEIGHTS = "adapter_model"
 """What the names of PEFT's weight files begin with."""
@@ -54,18 +54,10 @@ def _as_meant(sources: Sequence[str]) -> Sequence[str]:
     >>> _as_meant(["run/checkpoint-100", "run/checkpoint-20"]), _as_meant(["checkpoint-30", "checkpoint-20"])
     (['run/checkpoint-20', 'run/checkpoint-100'], ['checkpoint-30', 'checkpoint-20'])
     """
-    sources = [_at_home(source) for source in sources]
+    sources = [at_home(source) for source in sources]
     paths = [Path(source) for source in sources]
     siblings = len({path.parent for path in paths}) == 1 and all(CHECKPOINT.fullmatch(path.name) for path in paths)
     return sorted(sources, key=natural_order) if siblings and list(sources) == sorted(sources) else sources
-
-
-def _at_home(source: str) -> str:
-    """``~`` as the home folder, which a shell leaves as it is between quotes."""
-    try:
-        return os.path.expanduser(source)  # noqa: PTH111 (a Path loses the slash behind a pattern)
-    except ValueError:  # a NUL inside; opening it says so
-        return source
 
 
 def matched(sources: Sequence[str]) -> list[str]:

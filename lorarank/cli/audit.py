@@ -59,7 +59,8 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     "--fail-if",
     default=DEFAULT.fail_if,
     metavar="EXPR",
-    help="Exit with 4 where it holds of a source: codes, their names, and quantities, with and, or, not.",
+    help="Exit with 4 where it holds of a source: codes, their names, and quantities, with and, or, not; "
+    "`lorarank help findings` lists them.",
 )
 @click.option(
     "--format", "kind", type=Choice(FORMATS), default="table", show_default=True, help="csv has a row a module."

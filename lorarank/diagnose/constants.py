@@ -7,7 +7,7 @@ curves that do not have it is measured over seeds in ``tests/diagnose/test_rates
 
 from __future__ import annotations
 
-from lorarank.estimate.constants import LOSS_SHARE, ONE_SIDED
+from lorarank.estimate.constants import LOSS_SHARE
 
 FEWEST_EVALUATIONS = 6
 """Validation losses from which noise and movement can be told apart: the noise is read off second differences, of which
@@ -32,9 +32,6 @@ peak or more there, so that the schedule is no explanation. Convention."""
 
 PLATEAU_SHARE = 0.05
 """A plateau: all that is learned after :data:`EARLY` is surely at most this share of the whole. Convention."""
-
-SURELY = ONE_SIDED
-"""For claims that something is small or large enough."""
 
 WARM = 0.5
 """Where the learning rate at :data:`EARLY` is below this share of its peak, a plateau is the schedule's. Convention."""

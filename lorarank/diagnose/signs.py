@@ -15,6 +15,7 @@ import numpy as np
 from lorarank.diagnose import constants as c
 from lorarank.diagnose.curves import Curve, Level, lowest, nearest, noise
 from lorarank.diagnose.result import HIGH, LOW, NEITHER, NOT_SEEN, SEEN, UNTESTED, Sign
+from lorarank.estimate.constants import ONE_SIDED
 from lorarank.wording import percent
 
 
@@ -111,8 +112,8 @@ def plateau(train: Curve, validation: Curve, shape: Shape, rate: Curve) -> Sign:
         for which, (fall, se) in late.items()
         for what, value in (("share", fall), ("standard_error", se))
     }
-    flat = all(fall + c.SURELY * se <= allowed for fall, se in late.values())
-    falling = any(fall - c.SURELY * se > allowed for fall, se in late.values())
+    flat = all(fall + ONE_SIDED * se <= allowed for fall, se in late.values())
+    falling = any(fall - ONE_SIDED * se > allowed for fall, se in late.values())
     words = {"validation": "validation", "train": "training"}
     each = " and ".join(
         f"{'rose' if fall < 0 else 'fell'} by {percent(abs(fall) / shape.learned, 1)} ± "
@@ -197,7 +198,7 @@ def gap(train: Curve, validation: Curve, shape: Shape, epochs: float | None) -> 
     if epochs is not None:
         numbers["epochs"] = epochs
         sentence += f", over {epochs:.3g} passes of the data"
-    seen = growth - c.SURELY * se > c.GAP_SHARE * shape.learned
+    seen = growth - ONE_SIDED * se > c.GAP_SHARE * shape.learned
     return Sign(name, HIGH, SEEN if seen else NOT_SEEN, f"{sentence}.", numbers)
 
 
@@ -212,7 +213,7 @@ def unfinished(train: Curve, validation: Curve, shape: Shape) -> Sign:
     fall, se = _fall(told, sigma, 2 / 3, shape.last)
     share = fall / shape.learned
     numbers = {"share": share, "standard_error": se / shape.learned}
-    seen = fall - c.SURELY * se > c.UNFINISHED_SHARE * shape.learned
+    seen = fall - ONE_SIDED * se > c.UNFINISHED_SHARE * shape.learned
     size = f"{percent(abs(share), 1)} ± {percent(se / shape.learned, 1)} of what was learned"
     did = f"the {which} loss rose by {size}" if share < 0 else f"brought {size} ({which} loss)"
     sentence = f"{'In the' if share < 0 else 'The'} last third of the steps {did}."

@@ -33,12 +33,9 @@ CUT_SHARE = 0.02
 or 10 % this one alone is the nearest to the sweeps of data/evidence/bakeoff.json."""
 
 ONE_SIDED = 1.645
-"""Standard errors of a one-sided 95 %, where errors are normal."""
-
-OUTLOOK_ERRORS = ONE_SIDED
-"""Standard errors by which the companion's distance in training has to change between the last two quarters to say how
-a longer run would answer. How often that came true is in data/evidence/invariance.json, whose runs were known when this
-was set."""
+"""Standard errors of a one-sided 95 %, where errors are normal: for claims that something is small or large enough, as
+the companion's distance in training has to change by them between the last two quarters to say how a longer run would
+answer. How often that came true is in data/evidence/invariance.json, whose runs were known when this was set."""
 
 SEED_SPREAD = 0.005
 """Standard deviation between seeds of one adapter's loss, as a share of the gain, beyond what a seed moves at all ranks

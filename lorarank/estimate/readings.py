@@ -128,7 +128,7 @@ def outlook(companion: Companion | None) -> Outlook | None:
     change = end.mean - before.mean
     if not math.isfinite(change) or not math.isfinite(se):
         return None
-    clear = abs(change) > constants.OUTLOOK_ERRORS * se
+    clear = abs(change) > constants.ONE_SIDED * se
     return Outlook(before.mean, end.mean, se, ("up" if change > 0 else "down") if clear else "stays")
 
 

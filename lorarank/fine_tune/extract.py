@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lorarank import __version__
 from lorarank.adapters.layout import Block, Layout, Slot, downcast, vacant, write
+from lorarank.adapters.write_peft import WEIGHTS
 from lorarank.errors import ModelError, NumericsError, OptionError
 from lorarank.fine_tune.findings import outside
 from lorarank.fine_tune.loaded import doubts, loaded_name
@@ -21,8 +22,6 @@ from lorarank.resize.options import DTYPES
 from lorarank.result import Result
 
 SCHEMA = 1
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
