@@ -34,7 +34,7 @@ OPTIONS = {
     }.items()
 } | {"report": EstimateOptions}
 
-LAZY = ("audit", "callback", "compare", "diagnose", "estimate", "export", "inspect", "sweep")
+LAZY = ("audit", "callback", "compare", "diagnose", "estimate", "export", "inspect", "resize", "sweep")
 """Packages that import their names when they are asked for."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorarank.front import lazily
+from lorarank.front import lazily, listed
 
 if TYPE_CHECKING:
     from lorarank.resize.options import ConvertOptions, ResizeOptions
@@ -26,4 +26,6 @@ _HOMES = {
 }
 """Where each name lives: it is imported when it is asked for, so that a command's help costs no numpy."""
 
-__getattr__ = lazily(__name__, _HOMES)
+if not TYPE_CHECKING:  # to a type checker it would be a package with every name
+    __getattr__ = lazily(__name__, _HOMES)
+    __dir__ = listed(__name__, _HOMES)

@@ -229,7 +229,7 @@ def _result(
     return Resized(
         source=opened.source,
         output=str(output),
-        criterion=_criterion(options),
+        criterion=_criterion(options, {piece.r for piece in pieces}),
         metric=metric,
         format_before=opened.stored,
         format=opened.form,
@@ -310,14 +310,15 @@ def _tail(values: np.ndarray[tuple[int], np.dtype[np.float64]], rank: int) -> fl
     return float(lost / squares.sum())
 
 
-def _criterion(options: ConvertOptions) -> str:
-    """What decided the ranks, in the words of the command line."""
+def _criterion(options: ConvertOptions, ranks: Collection[int]) -> str:
+    """What decided the ranks, in the words of the command line; ``ranks`` are those that came of it."""
     if not isinstance(options, ResizeOptions):
         return ""
     value = getattr(options, options.criterion)
     shown = f"{value:,}" if isinstance(value, int) else f"{value:g}"
     per_module = options.per_module or options.criterion == "threshold_global"
-    return f"{options.flag} {shown}, {'a rank for each module' if per_module else 'one rank for all modules'}"
+    one = "one rank for all modules" if len(ranks) == 1 else "one rank for all modules that had a higher one"
+    return f"{options.flag} {shown}, {'a rank for each module' if per_module else one}"
 
 
 def _doubts(options: ConvertOptions) -> list[str]:

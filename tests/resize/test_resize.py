@@ -66,6 +66,14 @@ def test_per_module_ranks_are_ordinary_patterns(make_adapter: Make, tmp_path: Pa
     assert config["alpha_pattern"] == {r"^layers\.1\.q": 4.5}
 
 
+def test_where_ranks_are_mixed_one_rank_is_of_those_that_had_a_higher_one(make_adapter: Make, tmp_path: Path) -> None:
+    modules = {"layers.0.q": (20, 30, (1.0,)), "layers.1.q": (20, 30, (1.0, 1.0, 1.0))}
+    mixed = tmp_path / "mixed"
+    resize(make_adapter(modules=modules, r=4), mixed, ResizeOptions(energy=0.9, per_module=True))
+    done = resize(mixed, tmp_path / "out", ResizeOptions(rank=2))
+    assert (done.r, done.criterion) == ((1, 2), "--rank 2, one rank for all modules that had a higher one")
+
+
 def test_modules_left_out_are_no_targets(make_adapter: Make, tmp_path: Path) -> None:
     modules = {"layers.0.q": (20, 30, (1.0,)), "layers.1.q": (20, 30, (1e-3,)), "layers.2.q": (20, 30, ())}
     done = resize(make_adapter(modules=modules, r=4), tmp_path / "out", ResizeOptions(threshold_global=0.01))
