@@ -78,6 +78,7 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
         "r_sufficient": float(found.r_sufficient),
         "low": float(found.low),
         "high": float(found.high),
+        "at_least": float(found.censored),
     }
     here = next((one for one in found.ranks if one.rank == rank), None)
     told = f"r = {rank}"

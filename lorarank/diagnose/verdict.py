@@ -58,7 +58,8 @@ def verdict_of(signs: Sequence[Sign], rank: int | None, *, run: str | None = Non
     if "instability" in seen:
         return _unknown("both losses rise", "Lower the learning rate, or clip gradients, and look again.")
     if trained is not None and trained.outcome != UNTESTED:
-        return Verdict(FINE, "high", trained.sentence.rstrip("."), _kept(rank, enough))
+        known = None if trained.numbers["at_least"] else enough  # of a rank that may be too low nothing is promised
+        return Verdict(FINE, "high", trained.sentence.rstrip("."), _kept(rank, known))
     if "early plateau" in seen:
         above = enough is not None and (rank is None or enough > rank)
         return _plateau(found, seen, f"r = {enough:g}" if above else _double(rank), sweep)

@@ -60,6 +60,13 @@ def test_of_a_rank_above_all_that_were_trained_nothing_is_said(planted: Callable
     assert "r = 2 " not in " ".join(verdict.next)
 
 
+def test_a_rank_that_is_enough_at_least_is_not_said_to_do_as_well(planted: Callable[..., Training]) -> None:
+    censored = swept({1: 1.4, 2: 1.001, 4: 1.0})
+    assert (censored.censored, censored.r_sufficient) == (True, 2)
+    found = verdict_of((*signs_of(planted("flat")), other_ranks(censored, 4)), 4)
+    assert (found.verdict, found.next) == (FINE, ("Nothing: keep this rank.",))
+
+
 def test_a_rank_between_those_that_were_trained_is_not_said_to_have_been() -> None:
     assert other_ranks(swept({1: 1.4, 4: 1.0, 16: 1.001}), 8).sentence == (
         "The sweep has not trained r = 8; r = 4 suffices, and up to r = 16 no higher rank is worse."
