@@ -17,9 +17,6 @@ PARTS = ("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2
 COMFY = "diffusion_model."
 """How names of tensors begin in ComfyUI's checkpoints of diffusion models: those of the models' first code follow."""
 
-ROOTS = ("unet.", "transformer.", "transformer_2.", "text_encoder", "prior.", "controlnet.")
-"""How names of tensors begin that are of a component of a pipeline."""
-
 STARTS = {
     "unet": ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.", "add_embedding."),
     "transformer": (

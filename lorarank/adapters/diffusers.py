@@ -17,7 +17,7 @@ from typing import Any
 from lorarank.adapters.adapter import Adapter, LoraModule, natural_order
 from lorarank.adapters.attention_names import NAMED, PEFT, PROCESSOR, role_of
 from lorarank.adapters.candidate import Candidate, ending
-from lorarank.adapters.components import LANGUAGE, ROOTS
+from lorarank.adapters.components import LANGUAGE
 from lorarank.adapters.factors import MAGNITUDE, alpha_scaling, assemble, build, kept
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.named_factors import Named, collect
@@ -40,6 +40,9 @@ MOST_COMPONENTS = 8
 
 KOHYA = re.compile(r".+\.lora_(?:down|up)\.weight")
 """A factor in kohya's names."""
+
+COMPONENTS = ("unet.", "transformer.", "transformer_2.", "text_encoder", "prior.", "controlnet.")
+"""How names of tensors begin that are of a component of a pipeline."""
 
 ROOT = re.compile(r"(?P<component>\w+\.)base_model\.model\.")
 """PEFT's root behind the name of a component, where its wrapper is saved as it is (``unwrap_model(unet)`` in
@@ -67,7 +70,7 @@ def recognises(candidate: Candidate) -> bool:
         (METADATA in candidate.metadata and not candidate.has(KOHYA))
         or candidate.has(NAMED)
         or candidate.has(PROCESSOR)
-        or (candidate.has(PEFT, ROOTS) and not any(map(LANGUAGE.match, candidate.keys)))
+        or (candidate.has(PEFT, COMPONENTS) and not any(map(LANGUAGE.match, candidate.keys)))
     )
 
 
