@@ -17,13 +17,13 @@ that LoRA parameters hold as much is assumed."""
 
 RECALL_EXPOSURES = 64.0
 """Times that a training has to tell a fact before recall binds: in data/evidence/pairs facts told 30 times or less
-were learned no better at 32 than at 1, and of facts told 120 times more the higher the rank. A judgement between."""
+were learned no better at 32 than at 1, and of facts told 120 times a higher rank learned more. A judgement between."""
 
 RECALL_PARAMETERS = 40.0
 """Trainable parameters for each bit that is recalled, after 120 exposures and more. Of the pairs of recalled facts in
 data/evidence/pairs 128 facts (2,000 bits) took r = 4 asked in the words they were told in and 8 asked in others, and 32
-(500 bits) r = 4 on the demo model, 25 to 100 parameters a bit: this gives 8 and, a doubling low, 2. 256 facts, told
-when it stood, took 8, and it gives 16. It is an eightieth of what :data:`BITS_PER_PARAMETER` says: a low rank learns
+(500 bits) r = 4 on the demo model, 25 to 100 parameters a bit: this gives 8 and, a doubling low, 2. 256 facts, added
+after it was fixed, took 8, and it gives 16. It is an eightieth of what :data:`BITS_PER_PARAMETER` says: a low rank learns
 slower than it could hold."""
 
 

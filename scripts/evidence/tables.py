@@ -297,7 +297,7 @@ def aims() -> str:
             found["families_left_out"]["within_octave"] >= 0.9,
         ),
         (
-            "on tasks thought of when the rule stood, too",
+            "on tasks added after the rule was fixed, too",
             f"{later['within_octave']:.0%} of {later['answered']}, mean regret {later['mean_regret']:.2%}",
             later["within_octave"] >= 0.9,
         ),
