@@ -23,8 +23,8 @@ RECALL_PARAMETERS = 40.0
 """Trainable parameters for each bit that is recalled, after 120 exposures and more. Of the pairs of recalled facts in
 data/evidence/pairs 128 facts (2,000 bits) took r = 4 asked in the words they were told in and 8 asked in others, and 32
 (500 bits) r = 4 on the demo model, 25 to 100 parameters a bit: this gives 8 and, a doubling low, 2. 256 facts, added
-after it was fixed, took 8, and it gives 16. It is an eightieth of what :data:`BITS_PER_PARAMETER` says: a low rank learns
-slower than it could hold."""
+after it was fixed, took 8, and it gives 16. It is an eightieth of what :data:`BITS_PER_PARAMETER` says: a low rank
+learns slower than it could hold."""
 
 
 @dataclass(frozen=True)
