@@ -47,6 +47,11 @@ def read_json(path: Path, kind: type[T]) -> T:
         raise RunError(path, "the file is missing", do="run the probe again") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(path, f"it cannot be read as JSON ({error})", do="run the probe again") from None
+    return decoded(raw, kind, path)
+
+
+def decoded(raw: Any, kind: type[T], path: Path) -> T:
+    """What was read from ``path`` as the dataclass ``kind``, as :func:`read_json` gives it."""
     if isinstance(raw, dict) and raw.get("schema", SCHEMA) != SCHEMA:
         raise RunError(path, f"schema {raw['schema']!r} is not {SCHEMA}", do="use the lorarank that wrote it")
     return typing.cast(T, _decode(raw, kind, path, ""))

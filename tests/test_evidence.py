@@ -219,9 +219,14 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
         np.isfinite(rule(record)) for name, rule in scripts("predictors").predictors() if name.startswith("energy")
     )
 
-    points = sorted((kept / "points").iterdir())
+    assert sorted(path.name for path in kept.iterdir()) == ["points.jsonl", "record.json", "sweep.json"]
+    points = (kept / "points.jsonl").read_bytes()
+    assert len(points.splitlines()) > sweep["points"]  # and the base
     assert pairs.done(pair, options)  # at once: there is nothing left to do
-    assert sorted((kept / "points").iterdir()) == points
+    assert (kept / "points.jsonl").read_bytes() == points
+    assert not (tmp_path / "small-sweep").exists()
+    assert pairs.done(dataclasses.replace(pair, seeds=3), options)  # goes on from what is kept
+    assert set(points.splitlines()) < set((kept / "points.jsonl").read_bytes().splitlines())
     monkeypatch.setattr(pairs, "PAIRS", (pair,))
     assert list(work.lacking("x")) == [pair]
     pairs.add(pair, "x", lambda: [1, 2])
@@ -229,6 +234,30 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
     assert (added["x"], list(added["took"]), list(work.lacking("x"))) == ([1, 2], ["x"], [])
     monkeypatch.setattr(scripts("heal"), "STEPS", 2)
     heals(scripts("heal"), options, tmp_path / "scratch")
+
+
+def test_a_pair_that_was_stopped_or_killed_has_all_its_points(scripts: Any, tmp_path: Path) -> None:
+    points = scripts("kept_points")
+    kept, swept = tmp_path / "demo-calls", tmp_path / "work" / "demo-calls-sweep"
+    *others, last = (EVIDENCE / "pairs" / "demo-calls" / "points.jsonl").read_bytes().splitlines(keepends=True)
+    kept.mkdir()
+    (kept / "points.jsonl").write_bytes(b"".join(others))
+    new = swept / "points" / json.loads(last)["name"]
+
+    def stopped() -> None:
+        with points.unpacked(kept, swept):
+            assert len(list(new.parent.iterdir())) == len(others)
+            points.write_json(new, json.loads(last)["point"])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert (kept / "points.jsonl").read_bytes() == b"".join((*others, last))
+    (kept / "points.jsonl").write_bytes(b"".join(others[1:]))  # as if it had been killed: two lie in the work alone
+    with points.unpacked(kept, swept):
+        pass
+    assert (kept / "points.jsonl").read_bytes() == b"".join((*others, last))
+    assert not swept.exists()
 
 
 def test_pairs_are_done_at_once_by_several_processes(
@@ -378,7 +407,7 @@ def test_the_kept_sweeps_are_judged_as_a_sweep_judges_now(scripts: Any) -> None:
     rejudge = scripts("rejudge")
     for path in sorted((EVIDENCE / "pairs").glob("*/sweep.json")):
         found = rejudge.read(path.parent)
-        kept, now = found.outcome, rejudge.judged(path.parent).outcome
+        kept, now = found.outcome, rejudge.judged(found, *rejudge.pairs.points_of(path.parent, found)).outcome
         assert {one.learning_rate for one in now.ranks} <= set(found.tuning.rates), path
         assert rejudge.told(kept) == rejudge.told(now), path
         for one, other in zip(kept.ranks, now.ranks, strict=True):

@@ -199,9 +199,8 @@ def test_the_readme_is_in_the_order_of_a_first_reading() -> None:
 
 
 def test_no_folder_of_a_machine_is_in_the_evidence() -> None:
-    texts = [
-        path for path in RUNS.parent.rglob("*") if path.suffix in (".json", ".txt", ".md", ".html", ".sarif", ".csv")
-    ]
+    written = (".json", ".jsonl", ".txt", ".md", ".html", ".sarif", ".csv")
+    texts = [path for path in RUNS.parent.rglob("*") if path.suffix in written]
     assert len(texts) > 50
     for path in texts:
         found = re.findall(r"(?<![\w.])/(?:home|root|work|tmp|Users)/", path.read_text(encoding="utf-8"))

@@ -1,8 +1,9 @@
 """Pairs of a model and a task: the sweep that is the truth, and the probe that has to predict it.
 
-Every pair leaves data/evidence/pairs/NAME/: the sweep (sweep.json, and its points, so that a stopped script goes on
-where it was on any machine) and record.json, which holds all that the predictors need of the probe. Adapters stay in
---work. Run it again to go on; --only takes some of the pairs. rejudge.py judges the points that are kept again.
+Every pair leaves data/evidence/pairs/NAME/: the sweep (sweep.json, and its points in points.jsonl, so that a stopped
+script goes on where it was on any machine) and record.json, which holds all that the predictors need of the probe.
+Adapters and sweeps under way stay in --work. Run it again to go on; --only takes some of the pairs. rejudge.py judges
+the points that are kept again.
 
 Where there is a GPU it does several pairs at once: models this small leave it idle while a processor core hands out
 the next step.
@@ -24,7 +25,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import tasks
 import torch
+from kept_points import stored, unpacked
 
 from lorarank import adapters, runs
 from lorarank.choices import METRICS
 from lorarank.corpus import total_tokens
 from lorarank.errors import LorarankError
-from lorarank.json_files import read_json, write_json
+from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions, probe
 from lorarank.probe.material import gather
 from lorarank.probe.options import CUTS_SHARE, PARTS_SHARE
@@ -51,7 +53,7 @@ from lorarank.probe.training import read_log
 from lorarank.spectrum import measure
 from lorarank.sweep import SWEEP, Sweep, SweepOptions, read, sweep
 from lorarank.sweep.outcome import Outcome, Trained, close_rates
-from lorarank.sweep.points import FOLDER, StoredPoint
+from lorarank.sweep.points import StoredPoint
 from lorarank.sweep.search import around
 
 HERE = Path(__file__).resolve().parents[2]
@@ -283,20 +285,18 @@ def record(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, object
     }
 
 
-def points_of(folder: Path) -> tuple[StoredPoint, list[Trained]]:
-    """The base model, and the points that the sweep of a folder would take: at its ranks, and at its learning rates."""
-    found = read(folder)
+def points_of(folder: Path, found: Sweep) -> tuple[StoredPoint, list[Trained]]:
+    """The base model, and the points of a folder that its sweep would take: at its ranks, and at its learning rates."""
     if found.tuning is None:
         raise SystemExit(f"{folder.name}: its learning rates were given, and which is written nowhere")
-    points = [read_json(path, StoredPoint) for path in sorted((folder / FOLDER).glob("r*.json"))]
+    points = stored(folder)
     (base,) = (point for point in points if point.rank == 0)
     ranks = {one.rank for one in found.outcome.ranks}
     return base, [one.trained for one in points if one.rank in ranks and one.learning_rate in found.tuning.rates]
 
 
-def seeded(folder: Path, answer: Outcome, seeds: int) -> bool:
+def seeded(base: StoredPoint, points: Sequence[Trained], answer: Outcome, seeds: int) -> bool:
     """Whether the ranks around the answer have so many seeds, at every learning rate that one does not tell apart."""
-    base, points = points_of(folder)
     close = close_rates(points, base.counts, answer.gain.mean)
     counted = Counter((point.rank, point.learning_rate) for point in points)
     wanted = around(answer, [one.rank for one in answer.ranks])
@@ -305,8 +305,10 @@ def seeded(folder: Path, answer: Outcome, seeds: int) -> bool:
 
 def complete(folder: Path, pair: Pair) -> bool:
     """Whether a sweep has all the ranks and seeds that the pair asks for."""
-    found = read(folder).outcome
-    return {one.rank for one in found.ranks} == set(pair.ranks) and seeded(folder, found, pair.seeds)
+    found = read(folder)
+    answer = found.outcome
+    ranks = {one.rank for one in answer.ranks}
+    return ranks == set(pair.ranks) and seeded(*points_of(folder, found), answer, pair.seeds)
 
 
 def work_on(pair: Pair, options: ProbeOptions) -> None:
@@ -317,13 +319,21 @@ def work_on(pair: Pair, options: ProbeOptions) -> None:
         print(f"{pair.name}: done before")
         return
     report = say(pair.name)
-    found = sweep(
-        SweepOptions(
-            options.model, options.data, kept, val=options.val, ranks=pair.ranks, seeds=pair.seeds, tokens=pair.tokens
-        ),
-        report=report,
-        command=("scripts/evidence/pairs.py", "--only", pair.name),
-    )
+    swept = options.output.with_name(f"{pair.name}-sweep")
+    with unpacked(kept, swept):
+        found = sweep(
+            SweepOptions(
+                options.model,
+                options.data,
+                swept,
+                val=options.val,
+                ranks=pair.ranks,
+                seeds=pair.seeds,
+                tokens=pair.tokens,
+            ),
+            report=report,
+            command=("scripts/evidence/pairs.py", "--only", pair.name),
+        )
     print(
         f"{pair.name}: r_sufficient {found.outcome.r_sufficient} ({found.outcome.low}-{found.outcome.high})", flush=True
     )

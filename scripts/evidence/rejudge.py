@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -21,13 +22,12 @@ import pairs
 
 from lorarank.json_files import write_json
 from lorarank.sweep import SWEEP, Sweep, read
-from lorarank.sweep.outcome import Outcome, outcome
+from lorarank.sweep.outcome import Outcome, Trained, outcome
+from lorarank.sweep.points import StoredPoint
 
 
-def judged(folder: Path) -> Sweep:
-    """The sweep of a folder with the outcome of the points beside it."""
-    found = read(folder)
-    base, trained = pairs.points_of(folder)
+def judged(found: Sweep, base: StoredPoint, trained: Sequence[Trained]) -> Sweep:
+    """A sweep with the outcome of these points."""
     first = found.outcome.ranks[0]
     answer = outcome(base.sums, base.counts, trained, first.parameters // first.rank)
     return dataclasses.replace(found, outcome=answer)
@@ -47,10 +47,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, default=pairs.KEPT)
     given = parser.parse_args()
     for path in sorted(given.pairs.glob(f"*/{SWEEP}")):
-        before, now = read(path.parent), judged(path.parent)
+        before = read(path.parent)
+        base, trained = pairs.points_of(path.parent, before)
+        now = judged(before, base, trained)
         write_json(path, now)
         moved = "" if told(before.outcome) == told(now.outcome) else f"   was {told(before.outcome)}"
-        lacks = "" if pairs.seeded(path.parent, now.outcome, now.seeds) else "   lacks seeds"
+        lacks = "" if pairs.seeded(base, trained, now.outcome, now.seeds) else "   lacks seeds"
         print(f"{path.parent.name}: {told(now.outcome)}{moved}{lacks}")
 
 

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pairs
 from conditions import Kept
+from kept_points import unpacked
 
 from lorarank.probe.grid import FACTOR
 from lorarank.probe.point import Bench
@@ -50,15 +51,17 @@ def main() -> None:
         best_trial = min(trials, key=lambda trial: trial[2])[0]
         train, val = pairs.rows_of(pair, folders, None, given.work)
         rank = pair.ranks[-1]
+        swept = given.work / f"{pair.name}-sweep"
         options = SweepOptions(
-            folders[pair.model], str(train), path.parent, val=str(val), ranks=pair.ranks, tokens=pair.tokens
+            folders[pair.model], str(train), swept, val=str(val), ranks=pair.ranks, tokens=pair.tokens
         )
-        points = Points(Bench(options.point(rank)), path.parent, lambda progress: None)
         rates = [float(f"{best_trial / FACTOR**below:.3g}") for below in BELOW]
         spots = [Spot(rank, rate, 0) for rate in rates]
-        took = sum(one.seconds for one in points.measure(spots))
-        losses = [points.loss(spot) for spot in spots]
-        base = points.base()
+        with unpacked(path.parent, swept):
+            points = Points(Bench(options.point(rank)), swept, lambda progress: None)
+            took = sum(one.seconds for one in points.measure(spots))
+            losses = [points.loss(spot) for spot in spots]
+            base = points.base()
         best = min(losses)
         gain = sum(base.sums) / sum(base.counts) - best
         kept.keep(
