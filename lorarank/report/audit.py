@@ -1,4 +1,4 @@
-"""What a report on audits says, and the report for a terminal (floor 4)."""
+"""What a report on audits says, and the report on a sheet (floor 4)."""
 
 from __future__ import annotations
 
@@ -186,17 +186,6 @@ def lay(page: Sheet, report: AuditReport, *, per_module: bool = False, by_size: 
     for whole, parts in tables[first:]:
         for grid in [whole] if page.fits(whole) else parts:
             page.grid(grid)
-
-
-def render(
-    report: AuditReport, *, width: int = 100, colour: bool = False, per_module: bool = False, by_size: bool = False
-) -> str:
-    """The same for a terminal, in so many columns."""
-    from lorarank.report.page import Page  # and with it rich, which no other format needs
-
-    page = Page(width, colour)
-    lay(page, report, per_module=per_module, by_size=by_size)
-    return page.text()
 
 
 def _modules(count: int) -> str:

@@ -1,18 +1,16 @@
-"""What a table of many audits came to, for a terminal (floor 4)."""
+"""What a table of many audits came to, on a sheet (floor 4)."""
 
 from __future__ import annotations
 
 from lorarank.audit.codes import CODES
 from lorarank.audit.many import Summary
 from lorarank.errors import printable
-from lorarank.report.page import Page
-from lorarank.report.plain import Grid
+from lorarank.report.plain import Grid, Sheet
 from lorarank.wording import percent
 
 
-def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:
+def lay(page: Sheet, summary: Summary) -> None:
     """Totals, the keep ranks, and the findings by code."""
-    page = Page(width, colour)
     new = summary.sources - summary.earlier
     page.head(
         f"{summary.sources:,} row{'' if summary.sources == 1 else 's'} in {printable(summary.output)}.",
@@ -41,7 +39,6 @@ def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:
     if summary.codes:
         found = tuple((code, CODES[code].name, f"{count:,}") for code, count in summary.codes.items())
         page.grid(Grid("Findings", ("code", "name", "sources"), (False, False, True), found))
-    return page.text()
 
 
 def _failure(summary: Summary) -> str:

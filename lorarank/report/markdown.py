@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -20,7 +19,8 @@ from lorarank.report.chapters.blocks import (
     Table,
     Tabs,
 )
-from lorarank.report.plain import Grid, escaped, grid_to_markdown
+from lorarank.report.markdown_text import escaped, fenced, table
+from lorarank.report.plain import Grid
 
 
 def render(found: Document) -> str:
@@ -72,7 +72,7 @@ def _blocks(blocks: Iterable[Block]) -> Iterator[str]:
         elif isinstance(block, Tabs):
             for item in block.items:
                 yield f"### {_text(item.label)}"
-                yield _fenced(item.text, item.language)
+                yield fenced(item.text, item.language)
 
 
 def _drawn(block: Block) -> bool:
@@ -97,17 +97,9 @@ def _with_mark(table: Table) -> Grid:
 
 def _grid(grid: Grid) -> Iterator[str]:
     yield f"**{_text(grid.title)}**"
-    yield grid_to_markdown(grid)
+    yield table(grid)
 
 
 def _plain(heat: Heat) -> Grid:
     rows = tuple((name, *(cell for cell, _ in cells)) for name, cells in heat.rows)
     return Grid(heat.title, (heat.corner, *heat.columns), (True,) * (len(heat.columns) + 1), rows)
-
-
-def _fenced(text: str, language: str) -> str:
-    """A block of code between fences longer than any inside it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    body = "\n".join(printable(line, 100_000) for line in text.split("\n"))
-    return f"{fence}{language}\n{body}\n{fence}"

@@ -1,4 +1,4 @@
-"""A finished probe for a notebook and as JSON (floor 4); what follows from it is an estimate's business."""
+"""A finished probe on a sheet, as JSON and as rows (floor 4); what follows from it is an estimate's business."""
 
 from __future__ import annotations
 
