@@ -20,7 +20,7 @@ from lorarank.report.audit_grids import (
     within,
 )
 from lorarank.report.plain import Grid, Sheet
-from lorarank.wording import between, percent
+from lorarank.wording import between, first_few, percent
 
 MOST_TOLD = 4
 """Sources whose findings are told in sentences; of more, a table counts them."""
@@ -107,11 +107,10 @@ def finding_lines(findings: Sequence[Finding]) -> list[str]:
         modules = [finding for finding in mine if finding.module is not None]
         lines += [printable(f"{start}: {one.message} {kind.advice}", 2000) for one in mine if one.module is None]
         if modules:
-            named = ", ".join(printable(one.module, 80) for one in modules[:MOST_NAMED])
-            rest = f" and {len(modules) - MOST_NAMED:,} more" if len(modules) > MOST_NAMED else ""
+            named = first_few([str(one.module) for one in modules], MOST_NAMED, 80)
             many = f"{len(modules):,} modules" if len(modules) > 1 else "1 module"
             first = printable(modules[0].message, 500)
-            lines.append(f"{start}, {many}: {named}{rest}. {'The first: ' if rest or len(modules) > 1 else ''}{first}")
+            lines.append(f"{start}, {many}: {named}. {'The first: ' if len(modules) > 1 else ''}{first}")
     return lines
 
 
@@ -124,9 +123,7 @@ def failure(report: AuditReport) -> str:
     """What ``--fail-if`` came to; empty where nothing was asked or nothing found."""
     if not report.failed:
         return ""
-    named = ", ".join(printable(source, 80) for source in report.failed[:MOST_NAMED])
-    rest = f" and {len(report.failed) - MOST_NAMED:,} more" if len(report.failed) > MOST_NAMED else ""
-    return f"--fail-if {printable(report.fail_if)!r} holds for {named}{rest}."
+    return f"--fail-if {printable(report.fail_if)!r} holds for {first_few(report.failed, MOST_NAMED, 80)}."
 
 
 def sections(report: AuditReport) -> list[tuple[str, list[str]]]:

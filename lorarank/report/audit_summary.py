@@ -6,7 +6,10 @@ from lorarank.audit.codes import CODES
 from lorarank.audit.many import Summary
 from lorarank.errors import printable
 from lorarank.report.plain import Grid, Sheet
-from lorarank.wording import percent
+from lorarank.wording import first_few, percent
+
+MOST_NAMED = 3
+"""Sources that a check names before it counts the rest."""
 
 
 def lay(page: Sheet, summary: Summary) -> None:
@@ -31,7 +34,8 @@ def lay(page: Sheet, summary: Summary) -> None:
         ]
     page.facts(facts)
     if summary.failed:
-        page.section("Check", [_failure(summary)])
+        named = first_few(summary.named, MOST_NAMED, 80, count=summary.failed)
+        page.section("Check", [f"--fail-if {printable(summary.fail_if)!r} holds for {named}."])
     if summary.ranks:
         rows = tuple((str(rank), f"{count:,}") for rank, count in summary.ranks.items())
         sources = {0: "adapters", readable: "fine-tunes"}.get(summary.fine_tunes, "sources")
@@ -39,9 +43,3 @@ def lay(page: Sheet, summary: Summary) -> None:
     if summary.codes:
         found = tuple((code, CODES[code].name, f"{count:,}") for code, count in summary.codes.items())
         page.grid(Grid("Findings", ("code", "name", "sources"), (False, False, True), found))
-
-
-def _failure(summary: Summary) -> str:
-    named = ", ".join(printable(source, 80) for source in summary.named[:3])
-    rest = f" and {summary.failed - 3:,} more" if summary.failed > 3 else ""
-    return f"--fail-if {printable(summary.fail_if)!r} holds for {named}{rest}."

@@ -11,7 +11,7 @@ from lorarank.compare.verdict import MEANING, TOOLS
 from lorarank.errors import printable
 from lorarank.report.json_text import as_json
 from lorarank.report.plain import Grid, Records, Sheet
-from lorarank.wording import percent
+from lorarank.wording import first_few, percent
 
 MOST_SHOWN = 12
 """Modules that a table lists without being asked for all: those with the most to say, the largest together."""
@@ -146,9 +146,7 @@ def _apart(found: Compared) -> list[str]:
     for why in ("only in the first", "only in the second", "other shape"):
         names = [module.name for module in found.one_sided if module.why == why]
         if names:
-            shown = ", ".join(printable(name) for name in names[:5])
-            more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-            lines.append(f"{len(names):,} {why}: {shown}{more}.")
+            lines.append(f"{len(names):,} {why}: {first_few(names, 5)}.")
     return lines
 
 
