@@ -47,7 +47,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     help="Shares of energy whose ranks are told; the first is that of the keep rank.",
 )
 @click.option("--per-module", is_flag=True, help="Add the table of all modules.")
-@click.option("--sort", "by_size", is_flag=True, help="That table with the largest update first.")
+@click.option("--sort", "by_size", is_flag=True, help="The table of modules, largest update first.")
 @click.option(
     "--served-rank",
     default=DEFAULT.served_rank,
