@@ -138,7 +138,7 @@ def _report(sources: list[str], options: AuditOptions, jobs: int, ray: str | Non
 def _to_table(
     sources: list[str], output: Path, options: AuditOptions, jobs: int, ray: str | None, base: str | None
 ) -> int:
-    """A row a source into a table; a summary on stdout; the exit code."""
+    """Write one row per source into a table, and a summary to stdout; the exit code."""
     from lorarank.audit.many import audit_many
     from lorarank.audit.several import attempt
     from lorarank.cli.progress import counted

@@ -23,7 +23,7 @@ from lorarank.report.plain import Grid, Sheet
 from lorarank.wording import between, first_few, percent
 
 MOST_TOLD = 4
-"""Sources whose findings are told in sentences; of more, a table counts them."""
+"""Sources whose findings are stated in sentences; of more, a table counts them."""
 
 MOST_NAMED = 3
 """Modules that a finding names before it counts the rest."""
@@ -97,7 +97,7 @@ def facts(audit: Audit) -> list[tuple[str, str]]:
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:
-    """Findings a sentence a code, with the first modules that each is about."""
+    """Findings, one sentence per code, with the first modules that each is about."""
     lines = []
     for code, kind in CODES.items():
         mine = [finding for finding in findings if finding.code == code]

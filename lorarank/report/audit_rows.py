@@ -26,7 +26,7 @@ MODULE_FIELDS = (
 
 
 def rows(report: AuditReport) -> Records:
-    """A row a module of every source; a source that could not be read has one row with its problem."""
+    """One row per module of every source; a source that could not be read has one row with its problem."""
     energy = [f"energy_rank_{share:.10g}" for share in (report.audits[0].energy if report.audits else ())]
     names = ("source", *MODULE_FIELDS, "norm", "sigma_1", *energy, *RANKS, "spectrum", "findings")
     blank = dict.fromkeys(names)

@@ -114,8 +114,8 @@ def to_json(found: Compared, *, command: tuple[str, ...] = ()) -> str:
 
 
 def rows(found: Compared) -> Records:
-    """A row a module: the fields of :class:`~lorarank.compare.result.ComparedModule`, those of spans with their side
-    before them.
+    """One row per module: the fields of :class:`~lorarank.compare.result.ComparedModule`, those of spans with their
+    side before them.
     """
     flat = [_flat(module) for module in found.modules]
     return Records(tuple(flat[0]), tuple(tuple(row.values()) for row in flat))

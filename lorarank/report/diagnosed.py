@@ -51,7 +51,7 @@ def lay(page: Sheet, found: Diagnosis) -> None:
 
 
 def rows(found: Diagnosis) -> Records:
-    """A row a sign."""
+    """One row per sign."""
     names = ("name", "speaks_for", "outcome", "seen", "sentence")
     return Records(names, tuple(tuple(getattr(sign, name) for name in names) for sign in found.signs))
 

@@ -155,7 +155,7 @@ def low_rank(found: LowRank, r: int, *, kind: str = "png") -> bytes:
 
 
 def scree(update: Update, *, kind: str = "png") -> bytes:
-    """σ over σ₁ of every module, a small plot a module type, with the ranks of the modules as ticks below.
+    """σ over σ₁ of every module, one small plot per module type, with the ranks of the modules as ticks below.
 
     Of more than :data:`MOST_TYPES` types, those with the most energy.
     """

@@ -25,7 +25,7 @@ HEADINGS = ("shape", "‖ΔW‖", "of ‖W‖", "σ₁")
 ABOVE = "above rounding"
 
 NEGLIGIBLE = 1e-4
-"""Share of the change below which rounding alters no rank worth telling."""
+"""Share of the change below which rounding alters no rank worth stating."""
 
 
 def headline(found: FineTune) -> str:
@@ -188,7 +188,7 @@ def to_json(found: FineTune, *, command: Sequence[str] = (), per_module: bool = 
 
 
 def rows(found: FineTune) -> Records:
-    """A row a matrix that changed."""
+    """One row per matrix that changed."""
     several = ("energy_ranks", "signal_ranks")
     names = [f.name for f in dataclasses.fields(MatrixUpdate) if f.name not in (*several, "singular_values")]
     ranks = [f"{kind.removesuffix('s')}_{share:.10g}" for kind in several for share in found.energy]
@@ -237,5 +237,5 @@ def extraction_json(done: Extraction, *, command: Sequence[str] = ()) -> str:
 
 
 def extraction_rows(done: Extraction) -> Records:
-    """A row a layer: the fields of :class:`~lorarank.fine_tune.extract.Kept`."""
+    """One row per layer: the fields of :class:`~lorarank.fine_tune.extract.Kept`."""
     return records(Kept, done.modules)

@@ -170,6 +170,6 @@ def to_json(found: Inspection, *, command: Sequence[str] = ()) -> str:
 
 
 def rows(found: Inspection) -> Records:
-    """A row a module."""
+    """One row per module."""
     names = ("name", "type", "kind", "stack", "out_features", "in_features", "parameters_per_rank")
     return Records(names, tuple(tuple(getattr(layer, name) for name in names) for layer in found.layers))

@@ -110,7 +110,7 @@ MAKERS: dict[type, Callable[[Any], list[str]]] = {
 
 
 def _drawn(block: Block) -> bool:
-    """Whether there is nothing but pictures in it."""
+    """Whether there are only pictures in it."""
     return isinstance(block, Fold) and (block.drawn or all(map(_drawn, block.blocks)))
 
 

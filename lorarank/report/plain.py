@@ -35,7 +35,7 @@ class Records:
 
 
 def records(kind: type, items: Iterable[Any]) -> Records:
-    """Dataclasses of one kind, a row each and a column a field.
+    """Dataclasses of one kind: one row for each, one column per field.
 
     >>> records(Records, [Records(("a",), ())])
     Records(names=('names', 'rows'), rows=((('a',), ()),))

@@ -31,7 +31,7 @@ def to_json(run: Run) -> str:
 
 
 def rows(run: Run) -> Records:
-    """A row a point of the truncation curve: losses in nats per target token."""
+    """One row per point of the truncation curve: losses in nats per target token."""
     points = run.truncation.points
     return Records(
         ("k", "loss", "loss_se", "excess", "excess_se"),

@@ -78,8 +78,8 @@ def to_json(answer: Recommendation, *, command: Sequence[str] = (), per_module: 
 
 
 def rows(answer: Recommendation) -> Records:
-    """A row a module: the fields of :class:`~lorarank.estimate.recommendation.ModuleSummary`, and its rank within the
-    budget where one was given.
+    """One row per module: the fields of :class:`~lorarank.estimate.recommendation.ModuleSummary`, and its rank within
+    the budget where one was given.
     """
     found = records(ModuleSummary, answer.modules)
     if answer.allocation is None:

@@ -86,7 +86,7 @@ def lay(page: Sheet, guess: FirstGuess) -> None:
 
 
 def rows(guess: FirstGuess) -> Records:
-    """A row a row of the table."""
+    """One row per row of the table."""
     return records(TaskRow, guess.rows)
 
 

@@ -120,7 +120,7 @@ def to_json(done: Resized) -> str:
 
 
 def rows(done: Resized) -> Records:
-    """A row a module: the fields of :class:`~lorarank.resize.result.ResizedModule`."""
+    """One row per module: the fields of :class:`~lorarank.resize.result.ResizedModule`."""
     return records(ResizedModule, done.modules)
 
 

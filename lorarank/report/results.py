@@ -53,10 +53,10 @@ class Presenter:
 
     Attributes
     ----------
-    json : result and whether to tell of every module → what ``--format json`` prints.
+    json : result and whether to include every module → what ``--format json`` prints.
     rows : result → its rows.
     lay : puts a result on a sheet.
-    text : what a command prints, where it is no sheet.
+    text : result → what its command prints, where that is not laid out on a sheet.
     """
 
     json: Callable[[Any, bool], str]
@@ -96,7 +96,7 @@ PRESENTERS: dict[type, Presenter] = {
 
 
 def text(result: Any) -> str:
-    """A result as a command prints it where there is no terminal."""
+    """A result as its command prints it into a file: without colours, 100 columns wide."""
     presenter = PRESENTERS[type(result)]
     return laid_out(Page(), presenter.lay, result) if presenter.text is None else presenter.text(result)
 

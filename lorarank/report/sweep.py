@@ -26,7 +26,7 @@ def to_json(found: Sweep) -> str:
 
 
 def rows(found: Sweep) -> Records:
-    """A row a rank: losses in nats per target token."""
+    """One row per rank: losses in nats per target token."""
     names = ("rank", "parameters", "learning_rate", "train_loss", "loss", "loss_se", "excess", "excess_se", "share")
     return Records(
         (*names, "seeds"),
