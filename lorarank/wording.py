@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lorarank.errors import printable
 
@@ -63,6 +63,18 @@ def between(low: float, high: float) -> str:
         str(end) if isinstance(end, int) else f"{end:.{4 if abs(end) < 1000 else 6}g}" for end in (low, high)
     )
     return first if low == high else f"{first}–{last}"
+
+
+def first_few(names: Sequence[str], most: int, longest: int = 200, *, count: int | None = None) -> str:
+    """The first names, each printable and of so many characters at most, and how many there are beyond them.
+
+    ``count`` is how many there are where ``names`` are not all of them.
+
+    >>> first_few(("q", "k", "v"), 3), first_few(("q", "k", "v"), 2), first_few(("q", "k"), 2, count=1234)
+    ('q, k, v', 'q, k and 1 more', 'q, k and 1,232 more')
+    """
+    rest = (len(names) if count is None else count) - most
+    return ", ".join(printable(name, longest) for name in names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def no_formula(name: str) -> str:

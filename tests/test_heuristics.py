@@ -21,6 +21,9 @@ from lorarank.first_guess import first_guess
 from lorarank.inspect import inspect
 from lorarank.model_shapes import from_config, read_shapes
 from lorarank.report import reference
+from lorarank.report.markdown_text import Markdown
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 
 LLAMA_3_1_8B = {
     "model_type": "llama",
@@ -330,7 +333,7 @@ def test_a_model_alone_shows_what_ranks_cost(model: Path) -> None:
     assert guess.r is None
     assert guess.model is not None
     assert [cost.parameters for cost in guess.model.costs][:3] == [352, 704, 1408]
-    text = reference.render(guess)
+    text = laid_out(Page(), reference.lay, guess)
     assert "q_proj" in text
     assert "1,408" in text
 
@@ -341,10 +344,10 @@ def test_every_format_says_that_nothing_was_measured(task: str | None) -> None:
     plain = json.loads(reference.to_json(guess))
     assert (plain["measured"], plain["source"]) == (False, "the project's reference table")
     assert len(plain["rows"]) == (5 if task is None else 1)
-    for text in (reference.render(guess), reference.to_markdown(guess)):
+    for text in (laid_out(Page(), reference.lay, guess), laid_out(Markdown(), reference.lay, guess)):
         assert "not measured" in text.splitlines()[0]
         assert "8" in text
 
 
 def test_the_whole_table_is_what_it_was(golden: Callable[[str, str], None]) -> None:
-    golden("heuristics.txt", reference.render(first_guess()))
+    golden("heuristics.txt", laid_out(Page(), reference.lay, first_guess()))

@@ -13,6 +13,7 @@ from lorarank.adapters.peft_config import FILE_NAME, OTHER_METHOD
 from lorarank.adapters.safetensors_file import SafetensorsFile
 from lorarank.adapters.untrusted import open_regular
 from lorarank.errors import AdapterError
+from lorarank.wording import first_few
 
 MIXTURE = "a mixture of LoRAs like HydraLoRA or LoRAMoE, whose factors a gate weighs by the input"
 
@@ -222,7 +223,8 @@ def _declined_folder(folder: Path) -> AdapterError:
     inside = sorted((entry.name for entry in entries if (entry / FILE_NAME).is_file()), key=natural_order)
     files = [entry.name for entry in tensor_files(folder)]
     if inside:
-        what = f"holds no {FILE_NAME} itself, but {_listed(inside)} in it {'does' if len(inside) == 1 else 'do'}"
+        do = "does" if len(inside) == 1 else "do"
+        what = f"holds no {FILE_NAME} itself, but {first_few(inside, MOST_LISTED)} in it {do}"
         # of a trainer's checkpoints the last is what it ended with
         return AdapterError(folder, what, do=f"name {folder / inside[-1]}" + (", or another" if inside[1:] else ""))
     checkpoint = _checkpoint(entries)
@@ -235,14 +237,14 @@ def _declined_folder(folder: Path) -> AdapterError:
             return AdapterError(
                 folder, f"in each of its {len(files)} files: {verdict.what}", why=verdict.why, do=verdict.do
             )
-        what = f"holds no {FILE_NAME}, but {len(files)} files of tensors: {_listed(files)}"
+        what = f"holds no {FILE_NAME}, but {len(files)} files of tensors: {first_few(files, MOST_LISTED)}"
         return AdapterError(folder, what, do="name one of them")
     if (folder / "config.json").is_file():
         return AdapterError(folder, "a model's folder (config.json), not an adapter's")
     told = next(filter(None, map(_foreign, entries)), None)
     if told is not None:
         return told
-    found = _listed([entry.name for entry in entries]) or "nothing"
+    found = first_few([entry.name for entry in entries], MOST_LISTED) or "nothing"
     return AdapterError(folder, f"no adapter in it (found: {found})", do=f"name the folder that holds {FILE_NAME}")
 
 
@@ -295,17 +297,7 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
 def _declined_tensors(path: Path, keys: Sequence[str]) -> AdapterError:
     if not keys:
         return AdapterError(path, "holds no tensors")
-    what = f"its {len(keys)} tensors have names of no known adapter ({_listed(keys)})"
+    what = f"its {len(keys)} tensors have names of no known adapter ({first_few(keys, MOST_LISTED)})"
     model = all(key.endswith((".weight", ".bias")) for key in keys)
     advice = f"{ADVICE}; a full fine-tune is for --base" if model else ADVICE
     return _verdict(path, keys) or AdapterError(path, what, do=advice)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """The first few names and how many there are beyond them.
-
-    >>> _listed(list("abcdefg"))
-    'a, b, c, d, e and 2 more'
-    """
-    rest = len(names) - MOST_LISTED
-    return ", ".join(names[:MOST_LISTED]) + (f" and {rest} more" if rest > 0 else "")

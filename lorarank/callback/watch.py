@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.callback.live import LiveModule
-from lorarank.errors import NumericsError, printable
+from lorarank.errors import NumericsError
 from lorarank.estimate.constants import ENERGY
 from lorarank.module_names import module_type
 from lorarank.numerics import criteria
 from lorarank.numerics.criteria import LEAST_SATURABLE, SATURATED
 from lorarank.numerics.linalg import singular_values
 from lorarank.numerics.measures import stable_rank
-from lorarank.wording import percent
+from lorarank.wording import first_few, percent
 
 PREFIX = "lora/"
 """Of everything that is logged."""
@@ -130,8 +130,7 @@ class Watch:
         if not new:
             return None
         self._told.update((kind, name) for name in new)
-        listed = ", ".join(printable(name) for name in new[:NAMED])
-        listed += f" and {len(new) - NAMED} more" if len(new) > NAMED else ""
+        listed = first_few(new, NAMED)
         count = f"{len(names)} of {len(reading.modules)} modules"
         return Warned(
             reading.step, kind, new, f"Step {reading.step}: {count} {MEANING[kind]} ({listed}). {ADVICE[kind]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import click
 from lorarank.audit.options import AuditOptions, shares
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.ray_option import OnCluster, on_cluster
-from lorarank.cli.terminal import screen
+from lorarank.cli.terminal import command_line, rendered, sheet
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, AdapterError, OptionError, SourceError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
     help="Shares of energy whose ranks are told; the first is that of the keep rank.",
 )
 @click.option("--per-module", is_flag=True, help="Add the table of all modules.")
-@click.option("--sort", "by_size", is_flag=True, help="That table with the largest update first.")
+@click.option("--sort", "by_size", is_flag=True, help="The table of modules, largest update first.")
 @click.option(
     "--served-rank",
     default=DEFAULT.served_rank,
@@ -116,7 +116,7 @@ def command(
     if jobs is None:
         jobs = min(cores(), MOST_PROCESSES) if len(found) == 1 else 1
     report = _report(found, options, jobs, ray, any_source=kind == "sarif")
-    click.echo(_rendered(report, kind, per_module or by_size, by_size), nl=False)
+    click.echo(_written(report, kind, per_module or by_size, by_size), nl=False)
     ctx.exit(EXIT_CHECK_FAILED if report.failed else EXIT_BAD_INPUT if report.unreadable else EXIT_OK)
 
 
@@ -138,40 +138,40 @@ def _report(sources: list[str], options: AuditOptions, jobs: int, ray: str | Non
 def _to_table(
     sources: list[str], output: Path, options: AuditOptions, jobs: int, ray: str | None, base: str | None
 ) -> int:
-    """A row a source into a table; a summary on stdout; the exit code."""
-    from functools import partial
-
+    """Write one row per source into a table, and a summary to stdout; the exit code."""
     from lorarank.audit.many import audit_many
     from lorarank.audit.several import attempt
     from lorarank.cli.progress import counted
     from lorarank.fine_tune import attempt as attempt_fine_tune
-    from lorarank.report.audit_summary import render
+    from lorarank.report.audit_summary import lay
+    from lorarank.report.plain import laid_out
 
     measure = attempt if base is None else partial(attempt_fine_tune, base=base)
     with counted("adapters" if base is None else "fine-tunes") as progress:
         summary = audit_many(sources, output, options, measure=measure, jobs=jobs, ray=ray, progress=progress)
-    click.echo(render(summary, **screen()), nl=False)
+    click.echo(laid_out(sheet("table"), lay, summary), nl=False)
     return EXIT_CHECK_FAILED if summary.failed else EXIT_OK
 
 
-def _rendered(report: AuditReport, kind: str, per_module: bool, by_size: bool) -> str:
-    """The report in one of :data:`FORMATS`."""
+def _written(report: AuditReport, kind: str, per_module: bool, by_size: bool) -> str:
+    """The report in one of :data:`FORMATS`, of which each loads no more than it needs."""
     if kind == "json":
         from lorarank.report.audit_json import to_json
 
-        return to_json(report, command=("lorarank", *sys.argv[1:]), per_module=per_module)
+        return to_json(report, command=command_line(), per_module=per_module)
     if kind == "sarif":
         from lorarank.report.sarif import to_sarif
 
         return to_sarif(report)
-    from lorarank.report import audit as table
-    from lorarank.report import audit_export as export
-
-    if kind == "markdown":
-        return export.to_markdown(report, per_module=per_module, by_size=by_size)
     if kind == "csv":
-        return export.to_csv(report)
-    return table.render(report, **screen(), per_module=per_module, by_size=by_size)
+        from lorarank.report.audit_rows import rows
+        from lorarank.report.plain import as_csv
+
+        return as_csv(rows(report))
+    from lorarank.report.audit import lay
+    from lorarank.report.plain import laid_out
+
+    return laid_out(sheet(kind), lay, report, per_module=per_module, by_size=by_size)
 
 
 def _fine_tune(base: str, sources: list[str], options: AuditOptions, kind: str, per_module: bool, by_size: bool) -> int:
@@ -186,15 +186,11 @@ def _fine_tune(base: str, sources: list[str], options: AuditOptions, kind: str, 
     with counted("matrices") as progress:
         found = compare_models(base, sources[0], options, progress=progress)
     failed = options.fail_if if fails(found, options) else None
-    if kind == "json":
-        text = report.to_json(found, command=("lorarank", *sys.argv[1:]), per_module=per_module)
-    elif kind == "markdown":
-        text = report.to_markdown(found, per_module=per_module, by_size=by_size, fail_if=failed)
-    elif kind == "csv":
-        text = report.to_csv(found)
-    elif kind == "sarif":
+    if kind == "sarif":
         text = report.to_sarif(found)
     else:
-        text = report.render(found, **screen(), per_module=per_module, by_size=by_size, fail_if=failed)
+        lay = partial(report.lay, per_module=per_module, by_size=by_size, fail_if=failed)
+        to_json = partial(report.to_json, command=command_line(), per_module=per_module)
+        text = rendered(found, kind, lay, to_json, report.rows)
     click.echo(text, nl=False)
     return EXIT_CHECK_FAILED if failed else EXIT_OK

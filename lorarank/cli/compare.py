@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from functools import partial
 
 import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
-from lorarank.cli.terminal import screen
+from lorarank.cli.terminal import command_line, rendered
 from lorarank.compare.options import CompareOptions
-
-if TYPE_CHECKING:
-    from lorarank.compare import Compared
 
 REPORTS = ("table", "json", "markdown", "csv")
 
@@ -38,19 +34,9 @@ def command(first: str, second: str, directions: int | None, all_modules: bool, 
     two checkpoints, two tasks. Their ranks and scalings may differ. It does not merge them.
     """
     from lorarank.compare import compare
-
-    found = compare(first, second, CompareOptions(directions=directions))
-    click.echo(_rendered(found, kind, all_modules), nl=False)
-
-
-def _rendered(found: Compared, kind: str, all_modules: bool) -> str:
-    """The result in one of :data:`REPORTS`."""
     from lorarank.report import compared
 
-    if kind == "json":
-        return compared.to_json(found, command=("lorarank", *sys.argv[1:]))
-    if kind == "markdown":
-        return compared.to_markdown(found)
-    if kind == "csv":
-        return compared.to_csv(found)
-    return compared.render(found, **screen(), all_modules=all_modules)
+    found = compare(first, second, CompareOptions(directions=directions))
+    lay = partial(compared.lay, all_modules=all_modules or kind == "markdown")
+    to_json = partial(compared.to_json, command=command_line())
+    click.echo(rendered(found, kind, lay, to_json, compared.rows), nl=False)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
-from lorarank.cli.terminal import screen
+from lorarank.cli.terminal import command_line, rendered
 from lorarank.diagnose.options import DiagnoseOptions
-
-if TYPE_CHECKING:
-    from lorarank.diagnose import Diagnosis
 
 FORMATS = ("table", "json", "markdown")
 
@@ -51,16 +48,8 @@ def command(source: str, kind: str, **given: Any) -> None:
     transformers or TRL trainer; a log.jsonl; or a folder of TensorBoard (extra: tensorboard).
     """
     from lorarank.diagnose import diagnose
-
-    click.echo(_rendered(diagnose(source, DiagnoseOptions(**given)), kind), nl=False)
-
-
-def _rendered(found: Diagnosis, kind: str) -> str:
-    """The diagnosis in one of :data:`FORMATS`."""
     from lorarank.report import diagnosed
 
-    if kind == "json":
-        return diagnosed.to_json(found, command=("lorarank", *sys.argv[1:]))
-    if kind == "markdown":
-        return diagnosed.to_markdown(found)
-    return diagnosed.render(found, **screen())
+    found = diagnose(source, DiagnoseOptions(**given))
+    to_json = partial(diagnosed.to_json, command=command_line())
+    click.echo(rendered(found, kind, diagnosed.lay, to_json), nl=False)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import click
 
 from lorarank.cli.estimate_options import estimates
 from lorarank.cli.parameter_types import SOURCE, Choice
-from lorarank.cli.terminal import screen
+from lorarank.cli.terminal import command_line, rendered
 from lorarank.errors import EXIT_OK, EXIT_REFUSED
 from lorarank.estimate.options import EstimateOptions
-
-if TYPE_CHECKING:
-    from lorarank.estimate import Recommendation
 
 FORMATS = ("table", "json", "markdown", "csv")
 
@@ -37,22 +34,10 @@ def command(ctx: click.Context, /, sources: tuple[str, ...], per_module: bool, k
     (owner/name[@revision]).
     """
     from lorarank.estimate import recommend
+    from lorarank.report import recommended
 
     answer = recommend(sources, EstimateOptions(**given))
-    click.echo(_rendered(answer, kind, per_module), nl=False)
+    lay = partial(recommended.lay, per_module=per_module)
+    to_json = partial(recommended.to_json, command=command_line(), per_module=per_module)
+    click.echo(rendered(answer, kind, lay, to_json, recommended.rows), nl=False)
     ctx.exit(EXIT_REFUSED if answer.refused else EXIT_OK)
-
-
-def _rendered(answer: Recommendation, kind: str, per_module: bool) -> str:
-    """The answer in one of :data:`FORMATS`."""
-    from lorarank.report import export
-
-    if kind == "json":
-        return export.to_json(answer, command=("lorarank", *sys.argv[1:]), per_module=per_module)
-    if kind == "markdown":
-        return export.to_markdown(answer, per_module=per_module)
-    if kind == "csv":
-        return export.to_csv(answer)
-    from lorarank.report import table
-
-    return table.render(answer, **screen(), per_module=per_module)

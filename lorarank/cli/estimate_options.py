@@ -20,7 +20,8 @@ def estimates(task: str) -> Callable[[Command], Command]:
             "--energy",
             type=float,
             default=EstimateOptions.energy,
-            help="The plain rule at this share of the energy, whatever r = 1 loses [without a companion: 0.90].",
+            help="Use the plain rule instead: the rank that keeps this share of the energy [default for runs without "
+            "a companion: 0.90].",
         ),
         click.option(
             "--metric",
@@ -41,6 +42,7 @@ def estimates(task: str) -> Callable[[Command], Command]:
             "--tokens",
             type=int,
             default=EstimateOptions.tokens,
-            help="Training tokens that the rank is for [default: the probe's]; facts are recalled in long training.",
+            help="How many tokens your real training will take [default: the probe's]; matters only where the data "
+            "are facts to recall.",
         ),
     )

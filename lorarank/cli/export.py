@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.terminal import command_line
 from lorarank.cli.voice import note
 from lorarank.errors import printable
 from lorarank.export.options import TOOLS, ExportOptions
@@ -59,7 +59,7 @@ def command(source: str, output: Path | None, kind: str, **given: Any) -> None:
     from lorarank.report.exported import to_json, to_text
 
     written_as = to_json if kind == "json" else to_text
-    text = written_as(export(source, ExportOptions(**given)), command=("lorarank", *sys.argv[1:]))
+    text = written_as(export(source, ExportOptions(**given)), command=command_line())
     if output is None:
         click.echo(text, nl=False)
     else:

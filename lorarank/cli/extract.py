@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
-from lorarank.cli.terminal import screen
+from lorarank.cli.terminal import command_line, rendered
 from lorarank.resize.options import DTYPES
 
 
@@ -34,11 +34,8 @@ def command(tuned: str, base: str, output: Path, rank: int, dtype: str, kind: st
     """
     from lorarank.cli.progress import counted
     from lorarank.fine_tune import extract
-    from lorarank.report.fine_tune import extraction_json, extraction_text
+    from lorarank.report.fine_tune import extraction_json, lay_extraction
 
     with counted("matrices") as progress:
         done = extract(base, tuned, output, rank, dtype=dtype, progress=progress)
-    if kind == "json":
-        click.echo(extraction_json(done, command=("lorarank", *sys.argv[1:])), nl=False)
-    else:
-        click.echo(extraction_text(done, **screen()), nl=False)
+    click.echo(rendered(done, kind, lay_extraction, partial(extraction_json, command=command_line())), nl=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 
 import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
-from lorarank.cli.terminal import screen
+from lorarank.cli.terminal import command_line, rendered
 from lorarank.heuristics import TASKS
 
 
@@ -26,10 +26,5 @@ def command(task: str | None, model: str | None, data: str | None, kind: str) ->
     from lorarank.report import reference
 
     guess = first_guess(task, model, data)
-    if kind == "json":
-        text = reference.to_json(guess, command=("lorarank", *sys.argv[1:]))
-    elif kind == "markdown":
-        text = reference.to_markdown(guess)
-    else:
-        text = reference.render(guess, **screen())
-    click.echo(text, nl=False)
+    to_json = partial(reference.to_json, command=command_line())
+    click.echo(rendered(guess, kind, reference.lay, to_json), nl=False)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import click
 
 from lorarank.cli.parameter_types import SOURCE, Choice
-from lorarank.cli.terminal import screen
+from lorarank.cli.terminal import command_line, rendered
 from lorarank.inspect.options import InspectOptions
-
-if TYPE_CHECKING:
-    from lorarank.inspect import Inspection
 
 FORMATS = ("table", "json", "markdown", "csv")
 
@@ -38,18 +35,9 @@ def command(model: str, all_modules: bool, kind: str, **given: Any) -> None:
     without them the shapes come from the configuration (extra: probe).
     """
     from lorarank.inspect import inspect
-
-    click.echo(_rendered(inspect(model, InspectOptions(**given)), kind, all_modules), nl=False)
-
-
-def _rendered(found: Inspection, kind: str, all_modules: bool) -> str:
-    """The inspection in one of :data:`FORMATS`."""
     from lorarank.report import inspected
 
-    if kind == "json":
-        return inspected.to_json(found, command=("lorarank", *sys.argv[1:]))
-    if kind == "markdown":
-        return inspected.to_markdown(found, all_modules=all_modules)
-    if kind == "csv":
-        return inspected.to_csv(found)
-    return inspected.render(found, **screen(), all_modules=all_modules)
+    found = inspect(model, InspectOptions(**given))
+    lay = partial(inspected.lay, all_modules=all_modules)
+    to_json = partial(inspected.to_json, command=command_line())
+    click.echo(rendered(found, kind, lay, to_json, inspected.rows), nl=False)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import lorarank.probe as probing
 from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.progress import staged
+from lorarank.cli.terminal import command_line
 from lorarank.cli.training_options import defaults_of, trains
-from lorarank.cli.voice import note, quiet
+from lorarank.cli.voice import note, quiet_libraries
 from lorarank.errors import OptionError
 from lorarank.probe.options import COMPANION_RANK, ProbeOptions
 from lorarank.report.plan import plan_text
 
 if TYPE_CHECKING:
-    from lorarank.probe.progress import Progress
     from lorarank.runs import Run
 
 DEFAULT = defaults_of(ProbeOptions)
@@ -98,71 +95,10 @@ def command(dry_run: bool, kind: str, **given: Any) -> None:
 
 def run_probe(options: ProbeOptions) -> Run:
     """The probe with its plan and progress on stderr."""
-    with quiet_libraries(), progress_bar() as report:
+    with quiet_libraries(), staged() as report:
         return probing.probe(
             options,
             report=report,
             announce=lambda plan: note(plan_text(plan)),
-            command=("lorarank", *sys.argv[1:]),
+            command=command_line(),
         )
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep the training libraries' chatter off the terminal; what matters arrives as our own lines."""
-    for name, value in {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    import logging
-    import warnings
-
-    for chatter in ("bitsandbytes", "huggingface_hub", "datasets"):
-        logging.getLogger(chatter).setLevel(logging.CRITICAL)
-
-    with warnings.catch_warnings():
-        if not sys.warnoptions:
-            warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None]]:
-    """A bar a stage with its newest loss and the time left; plain lines where there is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    if quiet() or os.environ.get("LOCAL_RANK", "0") != "0":
-        yield lambda progress: None
-        return
-    if not sys.stderr.isatty():
-        yield _plain_lines
-        return
-    columns = (
-        TextColumn("{task.description:<26}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]:>10}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(progress: Progress) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total, loss="")
-            loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
-            bar.update(tasks[progress.stage], completed=progress.done, total=progress.total, loss=loss)
-
-        yield report
-
-
-def _plain_lines(progress: Progress) -> None:
-    """A line for every tenth of a stage."""
-    before, now = (10 * done // progress.total for done in (max(0, progress.done - 1), progress.done))
-    if progress.done == progress.total or before != now:
-        loss = "" if progress.loss is None else f"  loss {progress.loss:.3f}"
-        click.echo(f"{progress.stage}  {progress.done}/{progress.total}{loss}", err=True)

@@ -1,15 +1,20 @@
-"""A bar on stderr with what is done, the rate and the time left (floor 5)."""
+"""Bars on stderr with what is done and the time left; lines where there is no terminal (floor 5)."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lorarank.cli.voice import quiet
+
+if TYPE_CHECKING:
+    from lorarank.probe.progress import Progress
 
 PATIENCE = 1.0
 """Seconds without a bar: most audits are over before that."""
@@ -103,3 +108,45 @@ def _started(what: str) -> tuple[object, object]:
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     bar.start()
     return bar, bar.add_task(what, total=None)
+
+
+@contextmanager
+def staged() -> Iterator[Callable[[Progress], None]]:
+    """One bar per stage, with its newest loss and the time left; plain lines where there is no terminal."""
+    if quiet() or os.environ.get("LOCAL_RANK", "0") != "0":
+        yield lambda progress: None
+        return
+    if not sys.stderr.isatty():
+        yield _tenths
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description:<26}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]:>10}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(progress: Progress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total, loss="")
+            loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
+            bar.update(tasks[progress.stage], completed=progress.done, total=progress.total, loss=loss)
+
+        yield report
+
+
+def _tenths(progress: Progress) -> None:
+    """A line for every tenth of a stage."""
+    before, now = (10 * done // progress.total for done in (max(0, progress.done - 1), progress.done))
+    if progress.done == progress.total or before != now:
+        loss = "" if progress.loss is None else f"  loss {progress.loss:.3f}"
+        click.echo(f"{progress.stage}  {progress.done}/{progress.total}{loss}", err=True)

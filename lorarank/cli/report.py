@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from lorarank.cli.estimate_options import estimates
 from lorarank.cli.parameter_types import SOURCE
+from lorarank.cli.terminal import command_line
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED
 from lorarank.estimate.options import EstimateOptions
 
@@ -44,6 +44,6 @@ def command(ctx: click.Context, /, sources: tuple[str, ...], output: Path, **giv
     named(output)
     with counted("modules" if len(sources) == 1 else "adapters") as progress:
         found = gather(sources, EstimateOptions(**given), progress=progress)
-    document = chapters.document(found, command=("lorarank", *sys.argv[1:]))
+    document = chapters.document(found, command=command_line())
     click.echo(f"{document.headline}\nIn {output}, {document.write(output) / 1000:,.0f} kB.")
     ctx.exit(EXIT_REFUSED if found.refused else EXIT_BAD_INPUT if found.unreadable else EXIT_OK)

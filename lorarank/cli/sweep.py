@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import click
 
 import lorarank.sweep as sweeping
 from lorarank.cli.parameter_types import SOURCE, Choice
-from lorarank.cli.probe import progress_bar, quiet_libraries
+from lorarank.cli.progress import staged
 from lorarank.cli.ray_option import OnCluster, on_cluster
-from lorarank.cli.terminal import screen
+from lorarank.cli.terminal import command_line, rendered
 from lorarank.cli.training_options import defaults_of, trains
-from lorarank.cli.voice import note
+from lorarank.cli.voice import note, quiet_libraries
 from lorarank.sweep.options import RANKS, SweepOptions
 
 DEFAULT = defaults_of(SweepOptions)
@@ -72,12 +71,12 @@ def command(kind: str, **given: Any) -> None:
     soon as it is trained; the same command goes on after any stop.
     """
     options = SweepOptions(**given)
-    with quiet_libraries(), progress_bar() as report:
-        found = sweeping.sweep(options, report=report, announce=note, command=("lorarank", *sys.argv[1:]))
+    with quiet_libraries(), staged() as report:
+        found = sweeping.sweep(options, report=report, announce=note, command=command_line())
     pictured = _pictured(found, options.output)
-    from lorarank.report.sweep import render, to_json
+    from lorarank.report.sweep import lay, to_json
 
-    click.echo(to_json(found) if kind == "json" else render(found, **screen()) + pictured, nl=False)
+    click.echo(rendered(found, kind, lay, to_json) + ("" if kind == "json" else pictured), nl=False)
 
 
 def _pictured(found: sweeping.Sweep, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a report on audits says, and the report for a terminal (floor 4)."""
+"""What a report on audits says, and the report on a sheet (floor 4)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lorarank.report.audit_grids import (
     within,
 )
 from lorarank.report.plain import Grid, Sheet
-from lorarank.wording import between, percent
+from lorarank.wording import between, first_few, percent
 
 MOST_TOLD = 4
-"""Sources whose findings are told in sentences; of more, a table counts them."""
+"""Sources whose findings are stated in sentences; of more, a table counts them."""
 
 MOST_NAMED = 3
 """Modules that a finding names before it counts the rest."""
@@ -97,7 +97,7 @@ def facts(audit: Audit) -> list[tuple[str, str]]:
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:
-    """Findings a sentence a code, with the first modules that each is about."""
+    """Findings, one sentence per code, with the first modules that each is about."""
     lines = []
     for code, kind in CODES.items():
         mine = [finding for finding in findings if finding.code == code]
@@ -107,11 +107,10 @@ def finding_lines(findings: Sequence[Finding]) -> list[str]:
         modules = [finding for finding in mine if finding.module is not None]
         lines += [printable(f"{start}: {one.message} {kind.advice}", 2000) for one in mine if one.module is None]
         if modules:
-            named = ", ".join(printable(one.module, 80) for one in modules[:MOST_NAMED])
-            rest = f" and {len(modules) - MOST_NAMED:,} more" if len(modules) > MOST_NAMED else ""
+            named = first_few([str(one.module) for one in modules], MOST_NAMED, 80)
             many = f"{len(modules):,} modules" if len(modules) > 1 else "1 module"
             first = printable(modules[0].message, 500)
-            lines.append(f"{start}, {many}: {named}{rest}. {'The first: ' if rest or len(modules) > 1 else ''}{first}")
+            lines.append(f"{start}, {many}: {named}. {'The first: ' if len(modules) > 1 else ''}{first}")
     return lines
 
 
@@ -124,9 +123,7 @@ def failure(report: AuditReport) -> str:
     """What ``--fail-if`` came to; empty where nothing was asked or nothing found."""
     if not report.failed:
         return ""
-    named = ", ".join(printable(source, 80) for source in report.failed[:MOST_NAMED])
-    rest = f" and {len(report.failed) - MOST_NAMED:,} more" if len(report.failed) > MOST_NAMED else ""
-    return f"--fail-if {printable(report.fail_if)!r} holds for {named}{rest}."
+    return f"--fail-if {printable(report.fail_if)!r} holds for {first_few(report.failed, MOST_NAMED, 80)}."
 
 
 def sections(report: AuditReport) -> list[tuple[str, list[str]]]:
@@ -186,17 +183,6 @@ def lay(page: Sheet, report: AuditReport, *, per_module: bool = False, by_size: 
     for whole, parts in tables[first:]:
         for grid in [whole] if page.fits(whole) else parts:
             page.grid(grid)
-
-
-def render(
-    report: AuditReport, *, width: int = 100, colour: bool = False, per_module: bool = False, by_size: bool = False
-) -> str:
-    """The same for a terminal, in so many columns."""
-    from lorarank.report.page import Page  # and with it rich, which no other format needs
-
-    page = Page(width, colour)
-    lay(page, report, per_module=per_module, by_size=by_size)
-    return page.text()
 
 
 def _modules(count: int) -> str:

@@ -61,7 +61,7 @@ def scientific(value: float) -> str:
 
 
 def group_columns(audit: Audit, groups: Sequence[GroupAudit], what: str) -> list[Column]:
-    """A row a type or layer. Layers leave out what is the same in all of them; the types have it."""
+    """One row per type or layer. Layers leave out what is the same in all of them; the types have it."""
     columns = [
         Column(what, what == "layer", [printable(one.name, 80) for one in groups], 0),
         Column("modules", True, [f"{one.modules:,}" for one in groups], 1),
@@ -77,7 +77,7 @@ def group_columns(audit: Audit, groups: Sequence[GroupAudit], what: str) -> list
 
 
 def module_columns(audit: Audit, by_size: bool) -> list[Column]:
-    """A row a module, with the codes of its findings."""
+    """One row per module, with the codes of its findings."""
     modules: Sequence[ModuleAudit] = audit.modules
     if by_size:
         modules = sorted(modules, key=lambda one: -(one.figures.norm if one.figures is not None else math.inf))
@@ -158,7 +158,7 @@ def two_grids(name: str, columns: Sequence[Column]) -> list[Grid]:
 
 
 def adapter_grid(report: AuditReport) -> Grid:
-    """A row a source that could be read, numbered in the order given."""
+    """One row per source that could be read, numbered in the order given."""
     audits = report.audits
     figures = [audit.whole.figures for audit in audits]
     columns = [
@@ -177,7 +177,7 @@ def adapter_grid(report: AuditReport) -> Grid:
 
 
 def finding_grid(report: AuditReport) -> Grid:
-    """A row a code, over all sources."""
+    """One row per code, over all sources."""
     groups = [[one.finding] for one in report.unreadable] + [list(audit.findings) for audit in report.audits]
     codes = [code for code in CODES.values() if any(f.code == code.code for found in groups for f in found)]
     counts = [[sum(f.code == code.code for f in found) for found in groups] for code in codes]
@@ -192,7 +192,7 @@ def finding_grid(report: AuditReport) -> Grid:
 
 
 def evolution_grids(evolution: Evolution, what: str, steps: Sequence[Step]) -> list[Grid]:
-    """Energy ranks and norms of every step, a column a source."""
+    """Energy ranks and norms of every step, one column per source."""
     sources = range(len(steps[0].ranks))
     name = _named([step.name for step in steps], what)
     ranks = [Column(str(i + 1), True, [_number(step.ranks[i]) for step in steps], 0) for i in sources]

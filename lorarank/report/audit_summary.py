@@ -1,18 +1,19 @@
-"""What a table of many audits came to, for a terminal (floor 4)."""
+"""What a table of many audits came to, on a sheet (floor 4)."""
 
 from __future__ import annotations
 
 from lorarank.audit.codes import CODES
 from lorarank.audit.many import Summary
 from lorarank.errors import printable
-from lorarank.report.page import Page
-from lorarank.report.plain import Grid
-from lorarank.wording import percent
+from lorarank.report.plain import Grid, Sheet
+from lorarank.wording import first_few, percent
+
+MOST_NAMED = 3
+"""Sources that a check names before it counts the rest."""
 
 
-def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:
+def lay(page: Sheet, summary: Summary) -> None:
     """Totals, the keep ranks, and the findings by code."""
-    page = Page(width, colour)
     new = summary.sources - summary.earlier
     page.head(
         f"{summary.sources:,} row{'' if summary.sources == 1 else 's'} in {printable(summary.output)}.",
@@ -33,7 +34,8 @@ def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:
         ]
     page.facts(facts)
     if summary.failed:
-        page.section("Check", [_failure(summary)])
+        named = first_few(summary.named, MOST_NAMED, 80, count=summary.failed)
+        page.section("Check", [f"--fail-if {printable(summary.fail_if)!r} holds for {named}."])
     if summary.ranks:
         rows = tuple((str(rank), f"{count:,}") for rank, count in summary.ranks.items())
         sources = {0: "adapters", readable: "fine-tunes"}.get(summary.fine_tunes, "sources")
@@ -41,10 +43,3 @@ def render(summary: Summary, *, width: int = 100, colour: bool = False) -> str:
     if summary.codes:
         found = tuple((code, CODES[code].name, f"{count:,}") for code, count in summary.codes.items())
         page.grid(Grid("Findings", ("code", "name", "sources"), (False, False, True), found))
-    return page.text()
-
-
-def _failure(summary: Summary) -> str:
-    named = ", ".join(printable(source, 80) for source in summary.named[:3])
-    rest = f" and {summary.failed - 3:,} more" if summary.failed > 3 else ""
-    return f"--fail-if {printable(summary.fail_if)!r} holds for {named}{rest}."

@@ -1,4 +1,4 @@
-"""What two adapters have in common, for a terminal, as Markdown, JSON and CSV (floor 4)."""
+"""What two adapters have in common, on a sheet, as JSON and as rows (floor 4)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from lorarank.compare.result import Compared, ComparedAdapter, ComparedGroup, Co
 from lorarank.compare.verdict import MEANING, TOOLS
 from lorarank.errors import printable
 from lorarank.report.json_text import as_json
-from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_csv, escaped, grid_to_markdown
-from lorarank.wording import percent
+from lorarank.report.plain import Grid, Records, Sheet
+from lorarank.wording import first_few, percent
 
 MOST_SHOWN = 12
 """Modules that a table lists without being asked for all: those with the most to say, the largest together."""
@@ -109,40 +108,17 @@ def lay(page: Sheet, found: Compared, *, all_modules: bool = False) -> None:
     page.grid(module_grid(found, all_modules=all_modules))
 
 
-def render(found: Compared, *, width: int = 100, colour: bool = False, all_modules: bool = False) -> str:
-    """The same for a terminal, in so many columns."""
-    page = Page(width, colour)
-    lay(page, found, all_modules=all_modules)
-    return page.text()
-
-
-def to_markdown(found: Compared) -> str:
-    """As Markdown, with every module."""
-    parts = [f"**{escaped(headline(found))}**"]
-    parts.append("\n".join(f"- **{label}:** {escaped(text)}" for label, text in facts(found)))
-    for title, sentences in sections(found):
-        parts += [f"### {title}", "\n".join(f"- {escaped(sentence)}" for sentence in sentences)]
-    for grid in (type_grid(found), module_grid(found, all_modules=True)):
-        parts += [f"### {grid.title}", grid_to_markdown(grid)]
-    return "\n\n".join(parts) + "\n"
-
-
 def to_json(found: Compared, *, command: tuple[str, ...] = ()) -> str:
     """Everything as JSON with sorted keys; ``command`` is what was run."""
     return as_json(dataclasses.asdict(found) | {"command": list(command), "tools": TOOLS})
 
 
 def rows(found: Compared) -> Records:
-    """A row a module: the fields of :class:`~lorarank.compare.result.ComparedModule`, those of spans with their side
-    before them.
+    """One row per module: the fields of :class:`~lorarank.compare.result.ComparedModule`, those of spans with their
+    side before them.
     """
     flat = [_flat(module) for module in found.modules]
     return Records(tuple(flat[0]), tuple(tuple(row.values()) for row in flat))
-
-
-def to_csv(found: Compared) -> str:
-    """:func:`rows` as CSV."""
-    return as_csv(rows(found))
 
 
 def _flat(module: ComparedModule) -> dict[str, Any]:
@@ -170,9 +146,7 @@ def _apart(found: Compared) -> list[str]:
     for why in ("only in the first", "only in the second", "other shape"):
         names = [module.name for module in found.one_sided if module.why == why]
         if names:
-            shown = ", ".join(printable(name) for name in names[:5])
-            more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-            lines.append(f"{len(names):,} {why}: {shown}{more}.")
+            lines.append(f"{len(names):,} {why}: {first_few(names, 5)}.")
     return lines
 
 

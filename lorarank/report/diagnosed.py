@@ -1,4 +1,4 @@
-"""A diagnosis for a terminal, as Markdown and as JSON (floor 4)."""
+"""A diagnosis on a sheet, as JSON and as rows (floor 4)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from lorarank.diagnose.result import CANNOT_TELL, FINE, Diagnosis
 from lorarank.errors import printable
 from lorarank.report.json_text import as_json
-from lorarank.report.page import Page
-from lorarank.report.plain import Records, Sheet, escaped
+from lorarank.report.plain import Records, Sheet
 
 LONGEST = 2000
 """Characters of a sentence."""
@@ -51,24 +50,8 @@ def lay(page: Sheet, found: Diagnosis) -> None:
         page.section(title, sentences)
 
 
-def render(found: Diagnosis, *, width: int = 100, colour: bool = False) -> str:
-    """The same for a terminal, in so many columns."""
-    page = Page(width, colour)
-    lay(page, found)
-    return page.text()
-
-
-def to_markdown(found: Diagnosis) -> str:
-    """The same as Markdown."""
-    parts = [f"**{escaped(headline(found))}**"]
-    parts.append("\n".join(f"- **{label}:** {escaped(text)}" for label, text in facts(found)))
-    for title, sentences in sections(found):
-        parts += [f"### {title}", "\n".join(f"- {escaped(sentence)}" for sentence in sentences)]
-    return "\n\n".join(parts) + "\n"
-
-
 def rows(found: Diagnosis) -> Records:
-    """A row a sign."""
+    """One row per sign."""
     names = ("name", "speaks_for", "outcome", "seen", "sentence")
     return Records(names, tuple(tuple(getattr(sign, name) for name in names) for sign in found.signs))
 

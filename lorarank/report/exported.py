@@ -57,7 +57,7 @@ def to_json(found: Exported, *, command: Sequence[str] = ()) -> str:
 
 
 def rows(found: Exported) -> Records:
-    """A row a module: what it gets."""
+    """One row per module: what it gets."""
     lora, modules = found.settings.lora, found.settings.modules
     columns = []
     for field, pattern in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
@@ -112,7 +112,7 @@ def _call(one: Call) -> str:
 
 
 def to_yaml(document: Any) -> str:
-    """YAML in the order given, a key a line, lists on one line where they fit.
+    """YAML in the order given, one key per line, lists on one line where they fit.
 
     >>> print(to_yaml({"lora_target_modules": ["q_proj"], "optimizer": {"lr": 1e-05}}))
     lora_target_modules: [q_proj]

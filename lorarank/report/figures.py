@@ -13,6 +13,7 @@ from lorarank.estimate.constants import LOSS_SHARE, STANDARD_ERRORS
 from lorarank.estimate.readings import law
 from lorarank.estimate.recommendation import LowRank
 from lorarank.numerics.ladder import LADDER
+from lorarank.report.series import gain_lost, sufficient
 from lorarank.runs import Truncation
 from lorarank.sweep.outcome import Outcome
 from lorarank.wording import percent
@@ -76,9 +77,7 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     figure, axes = _begun()
     ranks = [one.rank for one in answer.ranks]
     losses = [one.loss.mean for one in answer.ranks]
-    best = min(loss for loss in losses if math.isfinite(loss))
-    allowed = LOSS_SHARE * max(answer.gain.mean, 0.0)
-    axes.axhspan(best, best + allowed, color=BAND, label=f"within {LOSS_SHARE:.0%} of the gain")
+    axes.axhspan(*sufficient(answer), color=BAND, label=f"within {LOSS_SHARE:.0%} of the gain")
     errors = [STANDARD_ERRORS * one.excess.se for one in answer.ranks]
     axes.errorbar(
         ranks, losses, yerr=errors, color=INK, marker="o", capsize=3, label="held-out loss, 95% beside the best"
@@ -107,12 +106,10 @@ def truncation_curve(curve: Truncation, gain: float, keep: int, *, kind: str = "
     kind : one of :data:`lorarank.report.options.KINDS`.
     """
     figure, axes = _begun()
-    points = [(p.k, p.excess.mean / gain, p.excess.se / gain) for p in curve.points if math.isfinite(p.excess.mean)]
-    ks, means, errors = (list(column) for column in zip(*points, (curve.rank, 0.0, 0.0), strict=True))
-    known = [error if math.isfinite(error) else 0.0 for error in errors]
+    ks, means, errors = (list(column) for column in zip(*gain_lost(curve, gain), strict=True))
     for times, alpha, name in ((2, 0.4, "two standard errors"), (1, 1.0, "one standard error")):
-        low = [mean - times * error for mean, error in zip(means, known, strict=True)]
-        high = [mean + times * error for mean, error in zip(means, known, strict=True)]
+        low = [mean - times * error for mean, error in zip(means, errors, strict=True)]
+        high = [mean + times * error for mean, error in zip(means, errors, strict=True)]
         axes.fill_between(ks, low, high, color=BAND, alpha=alpha, linewidth=0, label=name)
     axes.plot(ks, means, color=INK, marker="o")
     axes.axhline(LOSS_SHARE, color="grey", linestyle=":", label=f"{percent(LOSS_SHARE)} of the gain")
@@ -155,7 +152,7 @@ def low_rank(found: LowRank, r: int, *, kind: str = "png") -> bytes:
 
 
 def scree(update: Update, *, kind: str = "png") -> bytes:
-    """σ over σ₁ of every module, a small plot a module type, with the ranks of the modules as ticks below.
+    """σ over σ₁ of every module, one small plot per module type, with the ranks of the modules as ticks below.
 
     Of more than :data:`MOST_TYPES` types, those with the most energy.
     """

@@ -1,4 +1,4 @@
-"""What a full fine-tune changed, and what a LoRA from it holds, for a terminal, Markdown, JSON and CSV (floor 4)."""
+"""What a full fine-tune changed, and what a LoRA from it holds, on a sheet, as JSON and as rows (floor 4)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from lorarank.numerics.allocation import weighted_quantile
 from lorarank.report.audit import finding_lines
 from lorarank.report.audit_grids import common_path, scientific, sparkline, within
 from lorarank.report.json_text import as_json
-from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_csv, escaped, grid_to_markdown, records
+from lorarank.report.plain import Grid, Records, Sheet, records
 from lorarank.report.sarif import run_of
 from lorarank.wording import percent
 
@@ -26,7 +25,7 @@ HEADINGS = ("shape", "‖ΔW‖", "of ‖W‖", "σ₁")
 ABOVE = "above rounding"
 
 NEGLIGIBLE = 1e-4
-"""Share of the change below which rounding alters no rank worth telling."""
+"""Share of the change below which rounding alters no rank worth stating."""
 
 
 def headline(found: FineTune) -> str:
@@ -180,32 +179,6 @@ def lay(
         page.grid(grid)
 
 
-def render(
-    found: FineTune,
-    *,
-    width: int = 100,
-    colour: bool = False,
-    per_module: bool = False,
-    by_size: bool = False,
-    fail_if: str | None = None,
-) -> str:
-    """The same for a terminal, in so many columns."""
-    page = Page(width, colour)
-    lay(page, found, per_module=per_module, by_size=by_size, fail_if=fail_if)
-    return page.text()
-
-
-def to_markdown(found: FineTune, *, per_module: bool = False, by_size: bool = False, fail_if: str | None = None) -> str:
-    """The same as Markdown."""
-    parts = [f"**{escaped(headline(found))}**"]
-    parts.append("\n".join(f"- **{escaped(label)}:** {escaped(text)}" for label, text in facts(found)))
-    for title, lines in sections(found, fail_if):
-        parts += [f"### {escaped(title)}", "\n".join(f"- {escaped(line)}" for line in lines)]
-    for grid in grids(found, per_module=per_module, by_size=by_size):
-        parts += [f"### {escaped(grid.title)}", grid_to_markdown(grid)]
-    return "\n\n".join(parts) + "\n"
-
-
 def to_json(found: FineTune, *, command: Sequence[str] = (), per_module: bool = False) -> str:
     """Everything as JSON; ``per_module`` keeps the singular values of every matrix."""
     plain = dataclasses.asdict(found) | {"command": list(command)}
@@ -215,7 +188,7 @@ def to_json(found: FineTune, *, command: Sequence[str] = (), per_module: bool = 
 
 
 def rows(found: FineTune) -> Records:
-    """A row a matrix that changed."""
+    """One row per matrix that changed."""
     several = ("energy_ranks", "signal_ranks")
     names = [f.name for f in dataclasses.fields(MatrixUpdate) if f.name not in (*several, "singular_values")]
     ranks = [f"{kind.removesuffix('s')}_{share:.10g}" for kind in several for share in found.energy]
@@ -230,11 +203,6 @@ def rows(found: FineTune) -> Records:
             for one in found.updates
         ),
     )
-
-
-def to_csv(found: FineTune) -> str:
-    """:func:`rows` as CSV."""
-    return as_csv(rows(found))
 
 
 def to_sarif(found: FineTune) -> str:
@@ -269,12 +237,5 @@ def extraction_json(done: Extraction, *, command: Sequence[str] = ()) -> str:
 
 
 def extraction_rows(done: Extraction) -> Records:
-    """A row a layer: the fields of :class:`~lorarank.fine_tune.extract.Kept`."""
+    """One row per layer: the fields of :class:`~lorarank.fine_tune.extract.Kept`."""
     return records(Kept, done.modules)
-
-
-def extraction_text(done: Extraction, *, width: int = 100, colour: bool = False) -> str:
-    """The same for a terminal, in so many columns."""
-    page = Page(width, colour)
-    lay_extraction(page, done)
-    return page.text()

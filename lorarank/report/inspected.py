@@ -1,4 +1,4 @@
-"""What LoRA can be put on in a model and what it costs, for a terminal, as Markdown, JSON and CSV (floor 4)."""
+"""What LoRA can be put on in a model and what it costs, on a sheet, as JSON and as rows (floor 4)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from lorarank.errors import printable
 from lorarank.inspect import Inspection, TargetSet, TypeRow
 from lorarank.inspect.targets import SETS, WITH_EXPERTS, probably_meant
 from lorarank.report.json_text import as_json
-from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_csv, escaped, grid_to_markdown
+from lorarank.report.plain import Grid, Records, Sheet
 from lorarank.wording import percent, size
 
 MOST_LISTED = 12
@@ -156,24 +155,6 @@ def lay(page: Sheet, found: Inspection, *, all_modules: bool = False) -> None:
         page.section(title, lines)
 
 
-def render(found: Inspection, *, width: int = 100, colour: bool = False, all_modules: bool = False) -> str:
-    """The same for a terminal, in so many columns."""
-    page = Page(width, colour)
-    lay(page, found, all_modules=all_modules)
-    return page.text()
-
-
-def to_markdown(found: Inspection, *, all_modules: bool = False) -> str:
-    """As Markdown."""
-    parts = [f"**{escaped(headline(found))}**"]
-    parts.append("\n".join(f"- **{escaped(label)}:** {escaped(text)}" for label, text in facts(found)))
-    for grid in _grids(found, all_modules):
-        parts += [f"### {escaped(grid.title)}", grid_to_markdown(grid)]
-    for title, lines in sections(found, all_modules=all_modules):
-        parts += [f"### {escaped(title)}", "\n".join(f"- {escaped(line)}" for line in lines)]
-    return "\n\n".join(parts) + "\n"
-
-
 def _grids(found: Inspection, all_modules: bool) -> list[Grid]:
     return [*cost_grids(found), type_grid(found), *([module_grid(found)] if all_modules else [])]
 
@@ -189,11 +170,6 @@ def to_json(found: Inspection, *, command: Sequence[str] = ()) -> str:
 
 
 def rows(found: Inspection) -> Records:
-    """A row a module."""
+    """One row per module."""
     names = ("name", "type", "kind", "stack", "out_features", "in_features", "parameters_per_rank")
     return Records(names, tuple(tuple(getattr(layer, name) for name in names) for layer in found.layers))
-
-
-def to_csv(found: Inspection) -> str:
-    """:func:`rows` as CSV."""
-    return as_csv(rows(found))

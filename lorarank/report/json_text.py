@@ -12,8 +12,8 @@ from typing import Any
 
 
 def as_json(plain: Any) -> str:
-    """JSON text with sorted keys, a line a value; ASCII, so that no name in it can move a cursor. Numbers that are not
-    finite are null, and dataclasses are objects.
+    """JSON text with sorted keys, one value per line; ASCII, so that no name in it can move a cursor. Numbers that are
+    not finite are null, and dataclasses are objects.
 
     >>> print(as_json({"b": [1.5, float("nan")], "a": {}}), end="")
     {

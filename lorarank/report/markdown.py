@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from lorarank.errors import printable
 from lorarank.report.chapters.blocks import (
@@ -20,7 +20,8 @@ from lorarank.report.chapters.blocks import (
     Table,
     Tabs,
 )
-from lorarank.report.plain import Grid, escaped, grid_to_markdown
+from lorarank.report.markdown_text import escaped, fenced, table
+from lorarank.report.plain import Grid
 
 
 def render(found: Document) -> str:
@@ -51,32 +52,65 @@ def _text(text: str) -> str:
     return escaped(printable(text, 5000))
 
 
-def _blocks(blocks: Iterable[Block]) -> Iterator[str]:
-    for block in blocks:
-        if isinstance(block, Answer):
-            yield f"**{_text(block.sentence)}**"
-        elif isinstance(block, Facts):
-            yield "\n".join(f"- **{_text(name)}:** {_text(text)}" for name, text in block.items)
-        elif isinstance(block, Sentences):
-            yield from [f"### {_text(block.title)}"] if block.title else []
-            yield "\n".join(f"- {_text(line)}" for line in block.lines)
-        elif isinstance(block, Paragraph):
-            yield _text(block.text)
-        elif isinstance(block, Table):
-            yield from _grid(_with_mark(block))
-        elif isinstance(block, Heat):
-            yield from _grid(_plain(block))
-        elif isinstance(block, Fold) and not _drawn(block):
-            yield f"### {_text(block.title)}"
-            yield from _blocks(block.blocks)
-        elif isinstance(block, Tabs):
-            for item in block.items:
-                yield f"### {_text(item.label)}"
-                yield _fenced(item.text, item.language)
+def _blocks(blocks: Iterable[Block]) -> list[str]:
+    """The parts of all blocks, which an empty line parts."""
+    return [part for one in blocks for part in MAKERS[type(one)](one)]
+
+
+def _answer(one: Answer) -> list[str]:
+    return [f"**{_text(one.sentence)}**"]
+
+
+def _facts(one: Facts) -> list[str]:
+    return ["\n".join(f"- **{_text(name)}:** {_text(text)}" for name, text in one.items)]
+
+
+def _sentences(one: Sentences) -> list[str]:
+    heading = [f"### {_text(one.title)}"] if one.title else []
+    return [*heading, "\n".join(f"- {_text(line)}" for line in one.lines)]
+
+
+def _paragraph(one: Paragraph) -> list[str]:
+    return [_text(one.text)]
+
+
+def _table(one: Table) -> list[str]:
+    return _grid(_with_mark(one))
+
+
+def _heat(one: Heat) -> list[str]:
+    return _grid(_plain(one))
+
+
+def _picture(one: Picture) -> list[str]:
+    """Nothing: its numbers are in a table."""
+    return []
+
+
+def _tabs(one: Tabs) -> list[str]:
+    return [part for item in one.items for part in (f"### {_text(item.label)}", fenced(item.text, item.language))]
+
+
+def _fold(one: Fold) -> list[str]:
+    return [] if _drawn(one) else [f"### {_text(one.title)}", *_blocks(one.blocks)]
+
+
+MAKERS: dict[type, Callable[[Any], list[str]]] = {
+    Answer: _answer,
+    Facts: _facts,
+    Sentences: _sentences,
+    Paragraph: _paragraph,
+    Table: _table,
+    Heat: _heat,
+    Picture: _picture,
+    Tabs: _tabs,
+    Fold: _fold,
+}
+"""What makes which block Markdown."""
 
 
 def _drawn(block: Block) -> bool:
-    """Whether there is nothing but pictures in it."""
+    """Whether there are only pictures in it."""
     return isinstance(block, Fold) and (block.drawn or all(map(_drawn, block.blocks)))
 
 
@@ -95,19 +129,10 @@ def _with_mark(table: Table) -> Grid:
     return replace(table.grid, rows=tuple(rows))
 
 
-def _grid(grid: Grid) -> Iterator[str]:
-    yield f"**{_text(grid.title)}**"
-    yield grid_to_markdown(grid)
+def _grid(grid: Grid) -> list[str]:
+    return [f"**{_text(grid.title)}**", table(grid)]
 
 
 def _plain(heat: Heat) -> Grid:
     rows = tuple((name, *(cell for cell, _ in cells)) for name, cells in heat.rows)
     return Grid(heat.title, (heat.corner, *heat.columns), (True,) * (len(heat.columns) + 1), rows)
-
-
-def _fenced(text: str, language: str) -> str:
-    """A block of code between fences longer than any inside it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    body = "\n".join(printable(line, 100_000) for line in text.split("\n"))
-    return f"{fence}{language}\n{body}\n{fence}"

@@ -6,8 +6,7 @@ is text and is escaped by *html/elements*.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from lorarank.report.chapters.blocks import Answer, Block, Code, Facts, Fold, Sentences, Table, Tabs
 from lorarank.report.html.elements import block
@@ -40,7 +39,13 @@ STYLE = """
 
 
 class Notebook:
-    """A sheet (:class:`~lorarank.report.plain.Sheet`) for a notebook."""
+    """A sheet (:class:`~lorarank.report.plain.Sheet`) for a notebook.
+
+    >>> page = Notebook()
+    >>> page.head("<b>r = 8", good=True)
+    >>> page.text().partition("</style>")[2]
+    '<p class="answer good">&lt;b&gt;r = 8</p></div>'
+    """
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
@@ -71,16 +76,9 @@ class Notebook:
         """Something to paste, on demand."""
         self.blocks.append(Fold(title, (Tabs(title, (Code("", "python", code),)),)))
 
-
-def laid_out(lay: Callable[[Notebook, Any], None], result: Any) -> str:
-    """A result as HTML, laid out as for a terminal.
-
-    >>> laid_out(lambda page, name: page.head(f"<b>{name}", good=True), "r = 8").partition("</style>")[2]
-    '<p class="answer good">&lt;b&gt;r = 8</p></div>'
-    """
-    page = Notebook()
-    lay(page, result)
-    return of_blocks(page.blocks)
+    def text(self) -> str:
+        """All of it as HTML."""
+        return of_blocks(self.blocks)
 
 
 def of_blocks(blocks: Iterable[Block]) -> str:

@@ -19,7 +19,7 @@ class PlotOptions:
     ----------
     kind : what pictures are written as: ``png``, ``svg`` or ``pdf``.
     energy : share of Σσ² to keep, in (0, 1]; ``None`` is the default rule, which keeps 0.90.
-    metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
+    metric : in which metric singular values are taken; all except ``weight`` need the moments of a run.
 
     Raises
     ------

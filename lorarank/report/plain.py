@@ -1,4 +1,4 @@
-"""What every report is made of: tables as plain strings, and cells for CSV and Markdown (floor 4)."""
+"""What every report is made of: tables as plain strings, rows as CSV, and a sheet to lay it out on (floor 4)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import csv
 import dataclasses
 import io
 import math
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from lorarank.wording import no_formula
+
+Found = TypeVar("Found")
+Asked = ParamSpec("Asked")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Records:
 
 
 def records(kind: type, items: Iterable[Any]) -> Records:
-    """Dataclasses of one kind, a row each and a column a field.
+    """Dataclasses of one kind: one row for each, one column per field.
 
     >>> records(Records, [Records(("a",), ())])
     Records(names=('names', 'rows'), rows=((('a',), ()),))
@@ -52,7 +54,7 @@ def as_csv(found: Records) -> str:
 
 
 class Sheet(Protocol):
-    """What a result is laid out on, from top to bottom: a terminal's page, or a notebook's."""
+    """What a result is laid out on, from top to bottom: a terminal's page, a notebook's, or Markdown."""
 
     def head(self, sentence: str, *, good: bool) -> None:
         """The answer."""
@@ -75,34 +77,25 @@ class Sheet(Protocol):
     def code(self, title: str, code: str) -> None:
         """Something to paste."""
 
+    def text(self) -> str:
+        """All of it; of a notebook's, as HTML."""
+
+
+def laid_out(
+    sheet: Sheet,
+    lay: Callable[Concatenate[Sheet, Found, Asked], None],
+    found: Found,
+    /,
+    *args: Asked.args,
+    **asked: Asked.kwargs,
+) -> str:
+    """A result as text: what is on ``sheet`` once ``lay`` has put it there, as it is ``asked`` to."""
+    lay(sheet, found, *args, **asked)
+    return sheet.text()
+
 
 def cell(value: object) -> object:
     """A value as it may stand in CSV: names printable and no formulas, numbers that are not finite empty."""
     if isinstance(value, str):
         return no_formula(value)
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
-
-
-def grid_to_markdown(grid: Grid) -> str:
-    """A Markdown table, numbers to the right.
-
-    >>> print(grid_to_markdown(Grid("Types", ("type", "modules"), (False, True), (("q_proj", "30"),))))
-    | type | modules |
-    | --- | ---: |
-    | q\\_proj | 30 |
-    """
-    lines = [
-        grid.headings,
-        tuple("---:" if numeric else "---" for numeric in grid.numeric),
-        *(tuple(escaped(cell) for cell in row) for row in grid.rows),
-    ]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def escaped(text: str) -> str:
-    r"""``text`` with everything escaped that Markdown or HTML could read as more than text.
-
-    >>> escaped("a|b <i> q_proj")
-    'a\\|b \\<i> q\\_proj'
-    """
-    return re.sub(r"([\\`*_\[\]<|~])", r"\\\1", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lorarank.errors import printable
+from lorarank.wording import first_few
 
 if TYPE_CHECKING:
     from lorarank.probe.planning import Plan
@@ -16,14 +17,13 @@ def plan_text(plan: Plan) -> str:
     Counts are exact; memory and time are estimates and say so.
     """
     share = plan.trainable_parameters / plan.base_parameters
-    names = ", ".join(printable(name, 60) for name in plan.target_modules[:12])
-    more = f" and {len(plan.target_modules) - 12} more" if len(plan.target_modules) > 12 else ""
+    names = first_few(plan.target_modules, 12, 60)
     replicates = f" × {plan.replicates} replicates" if plan.replicates > 1 else ""
     companion = f", and once more at r = {plan.companion}" if plan.companion else ""
     search = f", after at most {plan.search_steps} steps to try learning rates" if plan.search_steps else ""
     lines = [
         ("model", f"{printable(plan.model)} ({printable(plan.model_type)}, {plan.base_parameters:,} parameters)"),
-        ("adapter", f"r = {plan.rank}, alpha = {plan.alpha} on {plan.modules} modules: {names}{more}"),
+        ("adapter", f"r = {plan.rank}, alpha = {plan.alpha} on {plan.modules} modules: {names}"),
         ("trainable", f"{plan.trainable_parameters:,} parameters ({share:.2%} of the base)"),
         (
             "data",

@@ -1,4 +1,4 @@
-"""A finished probe for a notebook and as JSON (floor 4); what follows from it is an estimate's business."""
+"""A finished probe on a sheet, as JSON and as rows (floor 4); what follows from it is an estimate's business."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def to_json(run: Run) -> str:
 
 
 def rows(run: Run) -> Records:
-    """A row a point of the truncation curve: losses in nats per target token."""
+    """One row per point of the truncation curve: losses in nats per target token."""
     points = run.truncation.points
     return Records(
         ("k", "loss", "loss_se", "excess", "excess_se"),

@@ -1,4 +1,4 @@
-"""The reference table and a first guess, for a terminal, as Markdown and as JSON (floor 4)."""
+"""The reference table and a first guess, on a sheet, as JSON and as rows (floor 4)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from lorarank.heuristics import (
     TaskRow,
 )
 from lorarank.report.json_text import as_json
-from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, escaped, grid_to_markdown, records
+from lorarank.report.plain import Grid, Records, Sheet, records
 from lorarank.wording import percent
 
 
@@ -86,25 +85,8 @@ def lay(page: Sheet, guess: FirstGuess) -> None:
         page.grid(grid)
 
 
-def render(guess: FirstGuess, *, width: int = 100, colour: bool = False) -> str:
-    """The same for a terminal, in so many columns."""
-    page = Page(width, colour)
-    lay(page, guess)
-    return page.text()
-
-
-def to_markdown(guess: FirstGuess) -> str:
-    """As Markdown."""
-    parts = [f"**{escaped(headline(guess))}**"]
-    for grid in grids(guess):
-        parts += [f"### {escaped(grid.title)}", grid_to_markdown(grid)]
-    for title, sentences in sections(guess):
-        parts += [f"### {title}", "\n".join(f"- {escaped(sentence)}" for sentence in sentences)]
-    return "\n\n".join(parts) + "\n"
-
-
 def rows(guess: FirstGuess) -> Records:
-    """A row a row of the table."""
+    """One row per row of the table."""
     return records(TaskRow, guess.rows)
 
 

@@ -1,4 +1,4 @@
-"""What a resize or a conversion did, for a terminal, as Markdown, JSON and CSV (floor 4)."""
+"""What a resize or a conversion did, on a sheet, as JSON and as rows (floor 4)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from lorarank.errors import printable
 from lorarank.report.json_text import as_json
-from lorarank.report.page import Page
-from lorarank.report.plain import Grid, Records, Sheet, as_csv, escaped, grid_to_markdown, records
+from lorarank.report.plain import Grid, Records, Sheet, records
 from lorarank.resize.result import Resized, ResizedModule
 from lorarank.wording import between, percent, size
 
@@ -115,37 +114,14 @@ def lay(page: Sheet, done: Resized, *, all_modules: bool = False) -> None:
         page.grid(module_grid(done, all_modules=all_modules))
 
 
-def render(done: Resized, *, width: int = 100, colour: bool = False, all_modules: bool = False) -> str:
-    """The same for a terminal, in so many columns."""
-    page = Page(width, colour)
-    lay(page, done, all_modules=all_modules)
-    return page.text()
-
-
-def to_markdown(done: Resized) -> str:
-    """As Markdown, with every module."""
-    parts = [f"**{escaped(headline(done))}**"]
-    parts.append("\n".join(f"- **{label}:** {escaped(text)}" for label, text in facts(done)))
-    if done.notes:
-        parts += ["### Notes", "\n".join(f"- {escaped(printable(note, 2000))}" for note in done.notes)]
-    for grid in (type_grid(done), module_grid(done, all_modules=True)) if done.cut else ():
-        parts += [f"### {grid.title}", grid_to_markdown(grid)]
-    return "\n\n".join(parts) + "\n"
-
-
 def to_json(done: Resized) -> str:
     """Everything as JSON with sorted keys."""
     return as_json(dataclasses.asdict(done))
 
 
 def rows(done: Resized) -> Records:
-    """A row a module: the fields of :class:`~lorarank.resize.result.ResizedModule`."""
+    """One row per module: the fields of :class:`~lorarank.resize.result.ResizedModule`."""
     return records(ResizedModule, done.modules)
-
-
-def to_csv(done: Resized) -> str:
-    """:func:`rows` as CSV."""
-    return as_csv(rows(done))
 
 
 def _span(ranks: Sequence[int]) -> str:

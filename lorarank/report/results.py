@@ -23,23 +23,22 @@ from lorarank.first_guess import FirstGuess
 from lorarank.inspect import Inspection
 from lorarank.report import (
     audit,
-    audit_export,
     audit_json,
+    audit_rows,
     compared,
     diagnosed,
-    export,
     exported,
     fine_tune,
     inspected,
     probed,
+    recommended,
     reference,
     resized,
     sweep,
-    table,
 )
-from lorarank.report.notebook import laid_out
+from lorarank.report.notebook import Notebook
 from lorarank.report.page import Page
-from lorarank.report.plain import Records
+from lorarank.report.plain import Records, laid_out
 from lorarank.resize import Resized
 from lorarank.runs import Run
 from lorarank.sweep import Sweep
@@ -54,10 +53,10 @@ class Presenter:
 
     Attributes
     ----------
-    json : result and whether to tell of every module → what ``--format json`` prints.
+    json : result and whether to include every module → what ``--format json`` prints.
     rows : result → its rows.
     lay : puts a result on a sheet.
-    text : what a command prints, where it is no sheet.
+    text : result → what its command prints, where that is not laid out on a sheet.
     """
 
     json: Callable[[Any, bool], str]
@@ -77,10 +76,10 @@ def _asked(to_json: Callable[..., str]) -> Callable[[Any, bool], str]:
 PRESENTERS: dict[type, Presenter] = {
     Audit: Presenter(
         lambda one, per_module: audit_json.to_json(AuditReport((one,)), per_module=per_module),
-        lambda one: audit_export.rows(AuditReport((one,))),
+        lambda one: audit_rows.rows(AuditReport((one,))),
         lambda page, one: audit.lay(page, AuditReport((one,))),
     ),
-    AuditReport: Presenter(_asked(audit_json.to_json), audit_export.rows, audit.lay),
+    AuditReport: Presenter(_asked(audit_json.to_json), audit_rows.rows, audit.lay),
     Compared: Presenter(_always(compared.to_json), compared.rows, compared.lay),
     Diagnosis: Presenter(_always(diagnosed.to_json), diagnosed.rows, diagnosed.lay),
     Exported: Presenter(_always(exported.to_json), exported.rows, exported.lay, exported.to_text),
@@ -88,7 +87,7 @@ PRESENTERS: dict[type, Presenter] = {
     FineTune: Presenter(_asked(fine_tune.to_json), fine_tune.rows, fine_tune.lay),
     FirstGuess: Presenter(_always(reference.to_json), reference.rows, reference.lay),
     Inspection: Presenter(_always(inspected.to_json), inspected.rows, inspected.lay),
-    Recommendation: Presenter(_asked(export.to_json), export.rows, table.lay),
+    Recommendation: Presenter(_asked(recommended.to_json), recommended.rows, recommended.lay),
     Resized: Presenter(_always(resized.to_json), resized.rows, resized.lay),
     Run: Presenter(_always(probed.to_json), probed.rows, probed.lay),
     Sweep: Presenter(_always(sweep.to_json), sweep.rows, sweep.lay),
@@ -97,17 +96,14 @@ PRESENTERS: dict[type, Presenter] = {
 
 
 def text(result: Any) -> str:
-    """A result as a command prints it where there is no terminal."""
-    presenter, page = PRESENTERS[type(result)], Page()
-    if presenter.text is not None:
-        return presenter.text(result)
-    presenter.lay(page, result)
-    return page.text()
+    """A result as its command prints it into a file: without colours, 100 columns wide."""
+    presenter = PRESENTERS[type(result)]
+    return laid_out(Page(), presenter.lay, result) if presenter.text is None else presenter.text(result)
 
 
 def html(result: Any) -> str:
     """A result for a notebook."""
-    return laid_out(PRESENTERS[type(result)].lay, result)
+    return laid_out(Notebook(), PRESENTERS[type(result)].lay, result)
 
 
 def frame(found: Records, library: str | None = None) -> Any:

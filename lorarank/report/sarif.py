@@ -27,8 +27,7 @@ def to_sarif(report: AuditReport) -> str:
 
 
 def run_of(found: Iterable[tuple[Finding, str]], *, successful: bool = True) -> str:
-    """One run with a rule a code and a result a finding, of which the source is named; a module is a logical location
-    in it."""
+    """One run: one rule per code and one result per finding, with its source; a module is a logical location in it."""
     rules = [
         {
             "id": code.code,

@@ -1,4 +1,4 @@
-"""A sweep laid out for a terminal (floor 4)."""
+"""A sweep on a sheet, as JSON and as rows (floor 4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 
 from lorarank.estimate.constants import FEW_STEPS, LOSS_SHARE
 from lorarank.report.json_text import as_json
-from lorarank.report.page import Page
 from lorarank.report.plain import Grid, Records, Sheet
 from lorarank.sweep import Sweep
 from lorarank.wording import percent, within
@@ -21,20 +20,13 @@ def lay(page: Sheet, found: Sweep) -> None:
     page.grid(grid(found))
 
 
-def render(found: Sweep, *, width: int = 100, colour: bool = False) -> str:
-    """The same for a terminal, in so many columns."""
-    page = Page(width, colour)
-    lay(page, found)
-    return page.text()
-
-
 def to_json(found: Sweep) -> str:
     """Everything as JSON with sorted keys; numbers that are not finite are null."""
     return as_json(dataclasses.asdict(found))
 
 
 def rows(found: Sweep) -> Records:
-    """A row a rank: losses in nats per target token."""
+    """One row per rank: losses in nats per target token."""
     names = ("rank", "parameters", "learning_rate", "train_loss", "loss", "loss_se", "excess", "excess_se", "share")
     return Records(
         (*names, "seeds"),

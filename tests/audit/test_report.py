@@ -15,10 +15,13 @@ import pytest
 
 from lorarank.audit import AuditOptions, AuditReport, audit_all
 from lorarank.audit.codes import CODES
-from lorarank.report import audit as table
-from lorarank.report import audit_export as export
+from lorarank.report import audit as content
+from lorarank.report import audit_rows
 from lorarank.report.audit_grids import sparkline
 from lorarank.report.audit_json import to_json
+from lorarank.report.markdown_text import Markdown
+from lorarank.report.page import Page
+from lorarank.report.plain import as_csv, laid_out
 from lorarank.report.sarif import to_sarif
 
 Make = Callable[..., Path]
@@ -41,19 +44,19 @@ def several(make_adapter: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_the_table_is_what_it_was(report: AuditReport, golden: Golden) -> None:
-    golden("table.txt", table.render(report, width=120, per_module=True))
+    golden("table.txt", laid_out(Page(120), content.lay, report, per_module=True))
 
 
 def test_the_narrow_table_is_what_it_was(report: AuditReport, golden: Golden) -> None:
-    golden("narrow.txt", table.render(report, width=80, per_module=True, by_size=True))
+    golden("narrow.txt", laid_out(Page(80), content.lay, report, per_module=True, by_size=True))
 
 
 def test_the_table_of_several_is_what_it_was(several: AuditReport, golden: Golden) -> None:
-    golden("several.txt", table.render(several, width=100, per_module=True))
+    golden("several.txt", laid_out(Page(100), content.lay, several, per_module=True))
 
 
 def test_the_markdown_is_what_it_was(report: AuditReport, golden: Golden) -> None:
-    golden("report.md", export.to_markdown(report, per_module=True))
+    golden("report.md", laid_out(Markdown(), content.lay, report, per_module=True))
 
 
 def test_the_sarif_is_what_it_was(report: AuditReport, golden: Golden) -> None:
@@ -63,14 +66,14 @@ def test_the_sarif_is_what_it_was(report: AuditReport, golden: Golden) -> None:
 @pytest.mark.parametrize("width", [80, 120])
 def test_lines_keep_to_the_width(report: AuditReport, several: AuditReport, width: int) -> None:
     for one in (report, several):
-        text = table.render(one, width=width, per_module=True)
+        text = laid_out(Page(width), content.lay, one, per_module=True)
         assert max(map(len, text.splitlines())) <= width
         assert not any(line.endswith(" ") for line in text.splitlines())
 
 
 def test_colour_is_a_choice(report: AuditReport) -> None:
-    assert "\x1b[" not in table.render(report)
-    assert "\x1b[" in table.render(report, colour=True)
+    assert "\x1b[" not in laid_out(Page(), content.lay, report)
+    assert "\x1b[" in laid_out(Page(colour=True), content.lay, report)
 
 
 def test_json_holds_everything_asked_for(report: AuditReport) -> None:
@@ -82,11 +85,11 @@ def test_json_holds_everything_asked_for(report: AuditReport) -> None:
 
 
 def test_csv_has_a_row_a_module(report: AuditReport, several: AuditReport) -> None:
-    rows = list(csv.DictReader(io.StringIO(export.to_csv(report))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(audit_rows.rows(report)))))
     assert [row["findings"] for row in rows] == ["LR001", "LR002", "LR004", "LR003 LR005"]
     assert rows[0]["norm"] == ""
     assert "NaN or infinite" in rows[0]["problem"]
-    rows = list(csv.DictReader(io.StringIO(export.to_csv(several))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(audit_rows.rows(several)))))
     assert len(rows) == 13
     assert (rows[0]["source"], rows[0]["findings"]) == ("three", "LR000")
 
@@ -95,16 +98,16 @@ def test_a_strangers_names_stay_text(make_adapter: Make) -> None:
     folder = make_adapter(modules={HOSTILE: (8, 8, (0.0,)), "=cmd|x.q": (8, 8, (1.0,))}, r=4)
     report = audit_all([folder], AuditOptions(fail_if="dead"))
     for text in (
-        table.render(report, per_module=True),
-        export.to_markdown(report, per_module=True),
+        laid_out(Page(), content.lay, report, per_module=True),
+        laid_out(Markdown(), content.lay, report, per_module=True),
         to_json(report, per_module=True),
-        export.to_csv(report),
+        as_csv(audit_rows.rows(report)),
         to_sarif(report),
     ):
         assert "\x1b" not in text
         assert "\u202e" not in text
-    assert "<b>" not in export.to_markdown(report, per_module=True).replace("\\<b>", "")
-    assert "\n'=cmd" in export.to_csv(report).replace(f"{folder},", "\n")
+    assert "<b>" not in laid_out(Markdown(), content.lay, report, per_module=True).replace("\\<b>", "")
+    assert "\n'=cmd" in as_csv(audit_rows.rows(report)).replace(f"{folder},", "\n")
 
 
 def test_sarif_has_the_form_of_2_1_0(report: AuditReport, several: AuditReport) -> None:
@@ -125,7 +128,7 @@ def test_sarif_has_the_form_of_2_1_0(report: AuditReport, several: AuditReport) 
 
 def test_many_sources_are_counted_rather_than_told(make_adapter: Make) -> None:
     folders = [make_adapter(f"a{i}", seed=i) for i in range(6)]
-    text = table.render(audit_all(folders), width=160)
+    text = laid_out(Page(160), content.lay, audit_all(folders))
     assert "Findings in" not in text
     assert "LR030  reducible_half   note         6         6" in text
 
@@ -158,11 +161,11 @@ def wider_than_the_matrix(tensors: dict[str, np.ndarray]) -> None:
 )
 def test_odd_adapters_are_told_in_every_format(make_adapter: Make, how: dict[str, Any], first: str) -> None:
     report = audit_all([make_adapter(**how)])
-    text = table.render(report, width=120, per_module=True, by_size=True)
+    text = laid_out(Page(120), content.lay, report, per_module=True, by_size=True)
     assert text.startswith(first)
-    assert export.to_markdown(report, per_module=True).startswith(f"**{first[:20]}")
+    assert laid_out(Markdown(), content.lay, report, per_module=True).startswith(f"**{first[:20]}")
     assert json.loads(to_json(report, per_module=True))["audits"][0]["whole"]["modules"]
-    assert list(csv.DictReader(io.StringIO(export.to_csv(report))))
+    assert list(csv.DictReader(io.StringIO(as_csv(audit_rows.rows(report)))))
     assert json.loads(to_sarif(report))["runs"]
 
 

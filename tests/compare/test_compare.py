@@ -18,6 +18,9 @@ from lorarank.compare import Compared, CompareOptions, compare
 from lorarank.compare.verdict import verdict
 from lorarank.errors import AdapterError, NumericsError, OptionError
 from lorarank.report import compared
+from lorarank.report.markdown_text import Markdown
+from lorarank.report.page import Page
+from lorarank.report.plain import as_csv, laid_out
 from lorarank.resize import ConvertOptions, convert
 
 Make = Callable[..., Path]
@@ -129,7 +132,7 @@ def test_modules_in_only_one_are_listed(make_adapter: Make) -> None:
         ("layers.0.v", "other shape"),
     }
     assert found.first.compared == pytest.approx(5 / 7)
-    assert "1 only in the second: layers.0.o." in compared.render(found)
+    assert "1 only in the second: layers.0.o." in laid_out(Page(), compared.lay, found)
 
 
 def test_nothing_in_common_is_bad_input(make_adapter: Make) -> None:
@@ -147,7 +150,12 @@ def test_a_zero_update_has_nothing_to_merge(make_adapter: Make) -> None:
     found = compare(make_adapter("first", edit=zero), make_adapter("second"))
     module = next(module for module in found.modules if module.first_norm == 0)
     assert (module.verdict.kind, module.out, module.agreement) == ("nothing", None, 0)
-    for text in (compared.render(found), compared.to_markdown(found), compared.to_csv(found), compared.to_json(found)):
+    for text in (
+        laid_out(Page(), compared.lay, found),
+        laid_out(Markdown(), compared.lay, found, all_modules=True),
+        as_csv(compared.rows(found)),
+        compared.to_json(found),
+    ):
         assert "nan" not in text.lower()
     silent = compare(make_adapter("third", edit=lambda t: [v.fill(0) for v in t.values()]), make_adapter("fourth"))
     assert silent.whole.verdict.kind == "nothing"
@@ -196,16 +204,16 @@ def found(make_adapter: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_the_table_is_what_it_was(found: Compared, golden: Golden) -> None:
-    golden("compared.txt", compared.render(found))
+    golden("compared.txt", laid_out(Page(), compared.lay, found))
 
 
 def test_the_markdown_is_what_it_was(found: Compared, golden: Golden) -> None:
-    golden("compared.md", compared.to_markdown(found))
+    golden("compared.md", laid_out(Markdown(), compared.lay, found, all_modules=True))
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_sentences_keep_to_the_width(found: Compared, width: int) -> None:
-    text, _, _ = compared.render(found, width=width).partition("Module types")
+    text, _, _ = laid_out(Page(width), compared.lay, found).partition("Module types")
     assert max(map(len, text.splitlines())) <= width
 
 
@@ -214,7 +222,7 @@ def test_json_and_csv(found: Compared) -> None:
     plain = json.loads(text)
     assert list(plain) == sorted(plain)
     assert (plain["schema"], plain["lorarank"], plain["command"]) == (1, found.lorarank, ["lorarank", "compare"])
-    rows = list(csv.DictReader(io.StringIO(compared.to_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(compared.rows(found)))))
     assert [row["name"] for row in rows] == [module.name for module in found.modules]
     assert {"out_agreement", "into_chance", "verdict", "reason"} <= rows[0].keys()
 
@@ -223,9 +231,14 @@ def test_hostile_names_stay_text(make_adapter: Make) -> None:
     modules = {HOSTILE: (48, 64, (4.0, 2.0)), "=cmd()": (48, 64, (4.0, 2.0))}
     only = {"\x1b[2J.other": (48, 64, (1.0,))}
     found = compare(make_adapter("first", modules | only), make_adapter("second", modules))
-    for text in (compared.render(found), compared.to_markdown(found), compared.to_csv(found), compared.to_json(found)):
+    for text in (
+        laid_out(Page(), compared.lay, found),
+        laid_out(Markdown(), compared.lay, found, all_modules=True),
+        as_csv(compared.rows(found)),
+        compared.to_json(found),
+    ):
         assert all(character.isprintable() or character == "\n" for character in text)
-    assert "\n'=cmd()," in compared.to_csv(found)
+    assert "\n'=cmd()," in as_csv(compared.rows(found))
 
 
 def test_the_part_of_a_pipeline_before_all_names_is_no_difference(

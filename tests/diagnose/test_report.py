@@ -14,6 +14,9 @@ from lorarank.cli import main
 from lorarank.diagnose import DiagnoseOptions
 from lorarank.diagnose.result import Diagnosis, Sign
 from lorarank.report import diagnosed
+from lorarank.report.markdown_text import Markdown
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 
 Make = Callable[..., Path]
 
@@ -47,9 +50,13 @@ def test_markdown_and_json_say_the_same(make_state: Make, golden: Callable[[str,
 def test_names_are_escaped() -> None:
     sign = Sign("gap", "too high", "seen", "\x1b[31m <b>|", {})
     found = Diagnosis("\x1b[31m\n|<i>", "log", 8, "fine", "low", "\x1b", ("\x1b",), (sign,), 1, 1, 1)
-    for text in (diagnosed.render(found), diagnosed.to_markdown(found), diagnosed.to_json(found)):
+    for text in (
+        laid_out(Page(), diagnosed.lay, found),
+        laid_out(Markdown(), diagnosed.lay, found),
+        diagnosed.to_json(found),
+    ):
         assert "\x1b" not in text
-    assert "\\<i>" in diagnosed.to_markdown(found)
+    assert "\\<i>" in laid_out(Markdown(), diagnosed.lay, found)
 
 
 def test_options_have_the_defaults_of_the_dataclass() -> None:

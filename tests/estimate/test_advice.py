@@ -18,8 +18,8 @@ from lorarank.errors import OptionError
 from lorarank.estimate import EstimateOptions, recommend
 from lorarank.estimate.advice import allocation_for, config_for, pattern_keys
 from lorarank.estimate.readings import alpha_for
-from lorarank.report.content import headline
-from lorarank.report.export import lora_config
+from lorarank.report.recommended import lora_config
+from lorarank.report.recommended_content import headline
 from lorarank.runs import Loss
 from lorarank.spectrum import Spectrum
 

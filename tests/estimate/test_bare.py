@@ -10,7 +10,9 @@ import pytest
 
 from lorarank.errors import AdapterError, LorarankError, OptionError
 from lorarank.estimate import EstimateOptions, recommend
-from lorarank.report import table
+from lorarank.report import recommended
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 
 Make = Callable[..., Path]
 
@@ -23,7 +25,9 @@ def test_one_adapter_is_described_and_has_no_train_rank(make_adapter: Make) -> N
     assert any("not what a task needs" in reason for reason in answer.reasons)
     assert [module.rank for module in answer.modules] == [2] * 6
     assert answer.modules[0].stable_rank == pytest.approx(21.25 / 16, rel=1e-5)
-    assert table.render(answer).startswith("No train rank, since bare adapters do not say what a task needs")
+    assert laid_out(Page(), recommended.lay, answer).startswith(
+        "No train rank, since bare adapters do not say what a task needs"
+    )
 
 
 def test_a_file_is_as_good_as_its_folder(make_adapter: Make) -> None:

@@ -18,7 +18,9 @@ from lorarank import runs
 from lorarank.estimate import EstimateOptions, constants, recommend
 from lorarank.estimate.readings import low_rank
 from lorarank.numerics.ladder import LADDER
-from lorarank.report import table
+from lorarank.report import recommended
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "data" / "evidence"
 Make = Callable[..., Path]
@@ -172,7 +174,7 @@ def test_the_page_is_what_it_was(
 ) -> None:
     make_run(r=32, companion=(0.031, 0.003))
     monkeypatch.chdir(tmp_path)
-    golden("low-rank.txt", table.render(recommend("run")))
+    golden("low-rank.txt", laid_out(Page(), recommended.lay, recommend("run")))
 
 
 def test_a_run_from_before_the_quarters_were_kept_is_read(make_run: Make) -> None:
@@ -188,7 +190,7 @@ def test_the_reference_table_is_said_and_not_a_doubt(make_run: Make) -> None:
     run = make_run(r=32, companion=(0.005, 0.0))
     answer = recommend(run, EstimateOptions(task="reasoning"))
     assert (answer.r, answer.heuristics.agrees, answer.doubts, answer.confidence) == (2, False, (), "high")
-    assert "32–64" in table.render(answer)
+    assert "32–64" in laid_out(Page(), recommended.lay, answer)
     plain = recommend(run, EstimateOptions(task="reasoning", energy=0.9))
     assert any("reference table" in doubt for doubt in plain.doubts)
 

@@ -14,7 +14,7 @@ import pytest
 from lorarank import runs
 from lorarank.errors import OptionError, RunError, SourceError
 from lorarank.estimate import EstimateOptions, recommend
-from lorarank.report.export import to_json
+from lorarank.report.recommended import to_json
 
 Make = Callable[..., Path]
 FLAT = (1.0,) * 5

@@ -11,7 +11,10 @@ import pytest
 
 from lorarank import runs
 from lorarank.estimate import EstimateOptions, Recommendation, recommend
-from lorarank.report import export, table
+from lorarank.report import recommended
+from lorarank.report.markdown_text import Markdown
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 
 Make = Callable[..., Path]
 
@@ -21,7 +24,10 @@ def refused(answer: Recommendation, *words: str) -> None:
     assert (answer.r, answer.interval, answer.confidence, answer.config, answer.cost) == (None,) * 5
     assert answer.fallback == 16
     assert any(all(word in refusal for word in words) for refusal in answer.refusals), answer.refusals
-    for text in (table.render(answer), export.to_markdown(answer).removeprefix("**")):
+    for text in (
+        laid_out(Page(), recommended.lay, answer),
+        laid_out(Markdown(), recommended.lay, answer).removeprefix("**"),
+    ):
         assert text.startswith("No recommendation:")
         assert "r = 16, from the project's reference table" in text
         assert "LoraConfig" not in text
@@ -103,7 +109,7 @@ def test_replicates_with_nothing_in_common(make_run: Make) -> None:
 
 def test_what_was_measured_is_still_told(make_run: Make) -> None:
     answer = recommend(make_run(heldout={"gains": (runs.Loss(0.01, 0.01),)}))
-    text = table.render(answer)
+    text = laid_out(Page(), recommended.lay, answer)
     assert "What was measured" in text
     assert "down_proj" in text
 
@@ -111,7 +117,7 @@ def test_what_was_measured_is_still_told(make_run: Make) -> None:
 def test_all_reasons_are_told(make_run: Make) -> None:
     answer = recommend(make_run(heldout={"gains": (runs.Loss(0.01, 0.01),)}, training={"final_loss": 3.0}))
     assert len(answer.refusals) == 2
-    assert "Further reasons to refuse" in table.render(answer)
+    assert "Further reasons to refuse" in laid_out(Page(), recommended.lay, answer)
 
 
 def test_a_learning_rate_never_searched_is_a_doubt(make_run: Make) -> None:

@@ -19,8 +19,8 @@ from lorarank.cli import main
 from lorarank.errors import OptionError, RefusedError
 from lorarank.estimate import EstimateOptions, recommend
 from lorarank.export import TOOLS, Exported, ExportOptions, export
-from lorarank.report.export import lora_config
 from lorarank.report.exported import to_text
+from lorarank.report.recommended import lora_config
 
 Make = Callable[..., Path]
 

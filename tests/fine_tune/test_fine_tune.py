@@ -18,7 +18,9 @@ from lorarank.cli import main
 from lorarank.errors import LorarankError, ModelError, NumericsError, OptionError
 from lorarank.fine_tune import compare_models, extract
 from lorarank.numerics.leading import above_noise, energy_rank, leading_svd
-from lorarank.report.fine_tune import extraction_text
+from lorarank.report.fine_tune import lay_extraction
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 
 SHAPES = {
     "model.embed_tokens.weight": (50, 24),
@@ -174,8 +176,8 @@ def test_a_rank_above_what_a_layer_can_have_is_said(models: Models, tmp_path: Pa
     base, tuned = models(edit, shapes={"q_proj.weight": (24, 24), "k_proj.weight": (8, 24)})
     fits, above = (extract(base, tuned, tmp_path / str(rank), rank) for rank in (8, 9))
     assert (fits.padded, above.padded) == (0, 1)
-    assert "smaller than that" not in extraction_text(fits)
-    assert "(1 layer is smaller than that; its factors end in zeros)" in extraction_text(above)
+    assert "smaller than that" not in laid_out(Page(), lay_extraction, fits)
+    assert "(1 layer is smaller than that; its factors end in zeros)" in laid_out(Page(), lay_extraction, above)
     with pytest.raises(OptionError, match="no linear layer has so many"):
         extract(base, tuned, tmp_path / "25", 25)
 

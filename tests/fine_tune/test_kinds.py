@@ -15,7 +15,9 @@ from safetensors.numpy import load_file
 from lorarank import adapters
 from lorarank.fine_tune import FineTune, compare_models, extract
 from lorarank.layer_kinds import kind_of
-from lorarank.report.fine_tune import extraction_text
+from lorarank.report.fine_tune import lay_extraction
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 
 Changed = Callable[..., tuple[Path, Path]]
 
@@ -67,7 +69,7 @@ def test_matrices_that_are_no_layers_weights_are_measured(changed: Changed, tmp_
     assert outside.endswith("embeddings, heads, norms, biases, convolutions and parameters of no layer.")
     done = extract(base, tuned, tmp_path / "lora", 2)
     assert [one.name for one in done.modules] == ["visual.attn.out_proj"]
-    assert "norms, biases, convolutions and parameters of no layer" in extraction_text(done, width=200)
+    assert "norms, biases, convolutions and parameters of no layer" in laid_out(Page(200), lay_extraction, done)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from lorarank.errors import ModelError
 from lorarank.fine_tune import compare_models, extract
-from lorarank.report.fine_tune import extraction_text, render
+from lorarank.report.fine_tune import lay, lay_extraction
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 
 Changed = Callable[..., tuple[Path, Path]]
 
@@ -34,7 +36,7 @@ def test_a_module_around_a_model_is_looked_through(prefix: str, turned: bool, ch
     found = compare_models(*((tuned, base) if turned else (base, tuned)))
     assert {update.name for update in found.updates} == {k.removesuffix(".weight") for k in LLAMA if "norm" not in k}
     assert (found.skipped, len(found.notes)) == ((), 1)
-    assert prefix in render(found, width=200)
+    assert prefix in laid_out(Page(200), lay, found)
 
 
 def test_a_base_without_its_head_is_the_same_model(changed: Changed, tmp_path: Path) -> None:
@@ -42,7 +44,7 @@ def test_a_base_without_its_head_is_the_same_model(changed: Changed, tmp_path: P
     base, tuned = changed(shapes, {"model_type": "gpt2"}, name=lambda key: f"transformer.{key}")
     done = extract(base, tuned, tmp_path / "lora", 4)
     assert [one.name for one in done.modules] == [f"transformer.h.{index}.attn.c_attn" for index in range(2)]
-    assert "begin with transformer., the base's do not" in extraction_text(done, width=200)
+    assert "begin with transformer., the base's do not" in laid_out(Page(200), lay_extraction, done)
     written = load_file(tmp_path / "lora" / "adapter_model.safetensors")
     assert all(key.startswith("base_model.model.transformer.h.") for key in written)
 
@@ -113,7 +115,7 @@ def test_peft_finds_the_layers_of_a_vision_language_model(name: str, tmp_path: P
     model.save_pretrained(tmp_path / "tuned")
     done = extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "lora", 2)
     assert {one.name for one in done.modules} == layers
-    assert "as transformers loads it from 4.52 on" in extraction_text(done, width=200)
+    assert "as transformers loads it from 4.52 on" in laid_out(Page(200), lay_extraction, done)
     again = type(model).from_pretrained(tmp_path / "base").float()
     weights = peft.PeftModel.from_pretrained(again, tmp_path / "lora").merge_and_unload().state_dict()
     for path in layers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from safetensors.numpy import save_file
 from lorarank.cli import main
 from lorarank.inspect import InspectOptions, inspect
 from lorarank.report import inspected
+from lorarank.report.markdown_text import Markdown
+from lorarank.report.page import Page
+from lorarank.report.plain import as_csv, laid_out
 
 SHAPES = {
     "transformer.wte.weight": (50, 64),
@@ -119,13 +123,20 @@ def test_a_mixture_of_experts_is_told_in_a_sentence(tmp_path: Path) -> None:
 def test_names_cannot_move_a_cursor(tmp_path: Path) -> None:
     found = inspect(make(tmp_path / "model", "a\x1b[31m\n.q_proj"), InspectOptions(target=r".*q_proj|.*c_attn|.*h.*"))
     for text in (
-        inspected.render(found, all_modules=True),
-        inspected.to_markdown(found, all_modules=True),
+        laid_out(Page(), inspected.lay, found, all_modules=True),
+        laid_out(Markdown(), inspected.lay, found, all_modules=True),
         inspected.to_json(found),
-        inspected.to_csv(found),
+        as_csv(inspected.rows(found)),
     ):
         assert "\x1b" not in text
         assert "31m\n" not in text
+
+
+def test_a_pattern_is_one_heading_of_a_markdown_table(model: Path) -> None:
+    table = run(model, "--target", ".*c_attn|.*c_fc", "--format", "markdown").partition("### LoRA parameters")[2]
+    headings, line = table.split("\n")[2:4]
+    assert r" .\*c\_attn\|.\*c\_fc " in headings
+    assert len(re.findall(r"(?<!\\)\|", headings)) == line.count("|")
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:

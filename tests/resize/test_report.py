@@ -12,6 +12,9 @@ import pytest
 
 from lorarank import adapters
 from lorarank.report import resized
+from lorarank.report.markdown_text import Markdown
+from lorarank.report.page import Page
+from lorarank.report.plain import as_csv, laid_out
 from lorarank.resize import ConvertOptions, Resized, ResizeOptions, convert, resize
 
 Make = Callable[..., Path]
@@ -27,11 +30,11 @@ def done(make_run: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Res
 
 
 def test_the_table_is_what_it_was(done: Resized, golden: Golden) -> None:
-    golden("resized.txt", resized.render(done))
+    golden("resized.txt", laid_out(Page(), resized.lay, done))
 
 
 def test_the_markdown_is_what_it_was(done: Resized, golden: Golden) -> None:
-    golden("resized.md", resized.to_markdown(done))
+    golden("resized.md", laid_out(Markdown(), resized.lay, done, all_modules=True))
 
 
 def test_a_conversion_is_what_it_was(
@@ -39,7 +42,7 @@ def test_a_conversion_is_what_it_was(
 ) -> None:
     make_adapter()
     monkeypatch.chdir(tmp_path)
-    golden("converted.txt", resized.render(convert("adapter", "out", ConvertOptions(dtype="bfloat16"))))
+    golden("converted.txt", laid_out(Page(), resized.lay, convert("adapter", "out", ConvertOptions(dtype="bfloat16"))))
 
 
 @pytest.mark.parametrize(("dtype", "rest"), [(None, "is what it was."), ("bfloat16", "the rounding of bfloat16.")])
@@ -53,7 +56,7 @@ def test_what_is_filled_up_is_rounded_like_all_else(
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_sentences_keep_to_the_width(done: Resized, width: int) -> None:
-    text, _, _ = resized.render(done, width=width).partition("Module types")
+    text, _, _ = laid_out(Page(width), resized.lay, done).partition("Module types")
     assert max(map(len, text.splitlines())) <= width
 
 
@@ -61,7 +64,7 @@ def test_json_and_csv(done: Resized) -> None:
     plain = json.loads(resized.to_json(done))
     assert list(plain) == sorted(plain)
     assert (plain["r"], plain["schema"], plain["command"][0]) == ([2], 1, "lorarank")
-    rows = list(csv.DictReader(io.StringIO(resized.to_csv(done))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(resized.rows(done)))))
     assert [row["name"] for row in rows] == [module.name for module in done.modules]
     assert sum(float(row["energy"]) for row in rows) == pytest.approx(1)
 
@@ -69,16 +72,21 @@ def test_json_and_csv(done: Resized) -> None:
 def test_many_modules_are_shortened_unless_asked_for(make_adapter: Make, tmp_path: Path) -> None:
     modules = {f"layers.{i}.q_proj": (20, 30, (2.0, 1.0 / (1 + i))) for i in range(20)}
     done = resize(make_adapter(modules=modules, r=4), tmp_path / "out", ResizeOptions(rank=1))
-    assert "The 12 modules that lose most, of 20" in resized.render(done)
-    assert "layers.19.q_proj" not in resized.render(done)
-    assert "layers.19.q_proj" in resized.render(done, all_modules=True)
+    assert "The 12 modules that lose most, of 20" in laid_out(Page(), resized.lay, done)
+    assert "layers.19.q_proj" not in laid_out(Page(), resized.lay, done)
+    assert "layers.19.q_proj" in laid_out(Page(), resized.lay, done, all_modules=True)
 
 
 def test_hostile_names_stay_text(make_adapter: Make, tmp_path: Path) -> None:
     modules = {HOSTILE: (48, 64, (4.0, 2.0)), "=cmd()": (48, 64, (4.0, 2.0))}
     done = resize(make_adapter(modules=modules), tmp_path / "out", ResizeOptions(rank=1))
     assert {module.name for module in done.modules} == set(modules)
-    for text in (resized.render(done), resized.to_markdown(done), resized.to_json(done), resized.to_csv(done)):
+    for text in (
+        laid_out(Page(), resized.lay, done),
+        laid_out(Markdown(), resized.lay, done, all_modules=True),
+        resized.to_json(done),
+        as_csv(resized.rows(done)),
+    ):
         assert all(character.isprintable() or character == "\n" for character in text)
-    assert "\n'=cmd()," in resized.to_csv(done)
+    assert "\n'=cmd()," in as_csv(resized.rows(done))
     assert [m.r for m in adapters.open(tmp_path / "out").modules] == [1, 1]

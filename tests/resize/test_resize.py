@@ -17,6 +17,8 @@ from lorarank import adapters, runs
 from lorarank.errors import AdapterError, LorarankError, NumericsError, OptionError
 from lorarank.numerics.linalg import singular_values
 from lorarank.report import resized
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
 
 Make = Callable[..., Path]
@@ -80,7 +82,7 @@ def test_modules_left_out_are_no_targets(make_adapter: Make, tmp_path: Path) -> 
     assert [module.r for module in done.modules] == [1, 0, 0]
     assert [module.dropped for module in done.modules] == [pytest.approx(0, abs=1e-9), 1, 0]
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["target_modules"] == ["layers.0.q"]
-    assert "2 of 3 modules" in resized.render(done)
+    assert "2 of 3 modules" in laid_out(Page(), resized.lay, done)
 
 
 @pytest.mark.parametrize("per_module", [False, True])
@@ -119,7 +121,11 @@ def test_keep_loss_is_the_smallest_measured_cut_that_is_good_enough(
     assert done.r == (k,)
     assert done.loss is not None
     assert done.loss.excess <= share
-    assert ", the whole probe" in resized.render(done) if k == 16 else "measured on 60" in resized.render(done)
+    assert (
+        ", the whole probe" in laid_out(Page(), resized.lay, done)
+        if k == 16
+        else "measured on 60" in laid_out(Page(), resized.lay, done)
+    )
 
 
 def test_what_a_run_has_not_measured_is_said(make_run: Make, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from lorarank.report import figures
 from lorarank.report.options import KINDS
-from lorarank.report.sweep import headline, render, sentences
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
+from lorarank.report.sweep import headline, lay, sentences
 from lorarank.runs import Loss
 from lorarank.sweep import Sweep
 from lorarank.sweep.outcome import Outcome, RankOutcome
@@ -34,7 +36,7 @@ def found() -> Sweep:
 
 
 def test_the_table_is_what_it_was(found, golden):
-    golden("sweep.txt", render(found))
+    golden("sweep.txt", laid_out(Page(), lay, found))
 
 
 def test_what_the_sentences_say_of_the_learning_rate(found):
@@ -59,7 +61,7 @@ def test_nothing_is_for_sure(found):
     sure = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, low=4))
     assert headline(sure) == "r = 4 suffices (at 95%); the lowest loss is at r = 4."
     for one in (found, sure):
-        assert not re.search(r"\bsure|surely", render(one))
+        assert not re.search(r"\bsure|surely", laid_out(Page(), lay, one))
 
 
 def test_what_rises_beyond_the_best_rank(found):
@@ -87,11 +89,11 @@ def _diverging(found: Sweep, *ranks: int) -> Sweep:
 
 
 def test_ranks_that_diverged_are_named_in_one_sentence(found, golden):
-    golden("diverged.txt", render(_diverging(found, 2, 8)))
+    golden("diverged.txt", laid_out(Page(), lay, _diverging(found, 2, 8)))
     assert any(line.startswith("r = 1 diverged: a held-out loss of it is") for line in sentences(_diverging(found, 1)))
     above = _diverging(found, 8, 16)
     assert "those above it diverged" in " ".join(sentences(above))
-    assert "nan" not in render(above)
+    assert "nan" not in laid_out(Page(), lay, above)
     for kind in KINDS:
         assert figures.loss_against_rank(above.outcome, kind=kind)
 
@@ -107,7 +109,7 @@ def test_one_held_out_document_is_the_reason_that_is_given(found):
         ),
     )
     assert headline(alone).startswith("There is one held-out document, which shows no error")
-    text = " ".join(render(alone).split())
+    text = " ".join(laid_out(Page(), lay, alone).split())
     assert "nan" not in text
     assert "0.950 nats per token at r = 4 on 1 held-out document," in text
     assert "hold out two or more" in text
@@ -124,7 +126,7 @@ def test_no_gain_is_said_first(found):
     assert headline(worse) == "No rank is better than the base model on held-out data."
     for gain, learned in ((0.011, False), (0.03, True)):
         weak = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, gain=Loss(gain, 0.01)))
-        text = " ".join(render(weak).split())
+        text = " ".join(laid_out(Page(), lay, weak).split())
         assert ("none can be told to suffice" in text) is not learned
         assert (" suffices (" in text) is learned
         assert ("0.0110 ± 0.0100 nats per token below the base model's" in text) is not learned

@@ -8,9 +8,9 @@ from lorarank.audit import AuditReport
 from lorarank.dossier import MOST_DRAWN, Dossier
 from lorarank.errors import printable
 from lorarank.report import audit as content
-from lorarank.report import audit_export as export
 from lorarank.report.audit_grids import adapter_grid, finding_grid, module_columns, one_grid, within
 from lorarank.report.audit_json import to_json
+from lorarank.report.audit_rows import rows
 from lorarank.report.chapters import shared
 from lorarank.report.chapters.blocks import (
     Answer,
@@ -24,6 +24,8 @@ from lorarank.report.chapters.blocks import (
     Table,
     Tabs,
 )
+from lorarank.report.page import Page
+from lorarank.report.plain import as_csv, laid_out
 
 WIDTH = 140
 """Columns of the report as text, in which an audit's tables are whole."""
@@ -56,7 +58,7 @@ def parts(found: Dossier, command: Sequence[str]) -> shared.Parts:
     )
     values = sum(len(m.figures.singular_values) for one in report.audits for m in one.modules if m.figures is not None)
     data = to_json(report, command=command, per_module=values <= MOST_VALUES)
-    return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data, export.rows(report))
+    return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data, rows(report))
 
 
 def _answer(report: AuditReport) -> Chapter:
@@ -114,9 +116,9 @@ def _modules(report: AuditReport) -> Chapter | None:
 
 def _exports(report: AuditReport, command: Sequence[str]) -> Chapter:
     items = [
-        Code("Table", "text", content.render(report, width=WIDTH).rstrip("\n")),
+        Code("Table", "text", laid_out(Page(WIDTH), content.lay, report).rstrip("\n")),
         Code("JSON", "json", to_json(report, command=command).rstrip("\n")),
     ]
     if len(report.audits) <= MOST_DRAWN:
-        items.append(Code("CSV", "text", export.to_csv(report).rstrip("\n")))
+        items.append(Code("CSV", "text", as_csv(rows(report)).rstrip("\n")))
     return Chapter("exports", "To use it elsewhere", (Tabs("Formats", tuple(items)),))

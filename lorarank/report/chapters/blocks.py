@@ -101,7 +101,7 @@ class Tabs:
 
 @dataclass(frozen=True)
 class Fold:
-    """Blocks that are shown on demand; ``drawn`` says that there is nothing but pictures in it."""
+    """Blocks that are shown on demand; ``drawn`` says that there are only pictures in it."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -130,7 +130,7 @@ class Document:
     chapters : the answer first.
     data : everything in it as JSON text, for programs.
     colophon : what made it.
-    rows : a row a module, of a sweep a row a rank.
+    rows : one row per module, or per rank of a sweep.
     """
 
     title: str

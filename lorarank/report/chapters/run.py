@@ -11,7 +11,8 @@ from lorarank.estimate import reasons
 from lorarank.estimate.constants import CUT_SHARE, LOSS_SHARE
 from lorarank.estimate.recommendation import Recommendation
 from lorarank.numerics.ladder import round_up
-from lorarank.report import content, export, table
+from lorarank.report import recommended
+from lorarank.report import recommended_content as content
 from lorarank.report.chapters import measured, shared
 from lorarank.report.chapters.blocks import (
     Answer,
@@ -27,7 +28,8 @@ from lorarank.report.chapters.blocks import (
     Tabs,
 )
 from lorarank.report.drawing import charts
-from lorarank.report.plain import Grid
+from lorarank.report.page import Page
+from lorarank.report.plain import Grid, laid_out
 from lorarank.runs import Run
 from lorarank.wording import percent, within
 
@@ -56,8 +58,8 @@ def parts(found: Dossier, command: Sequence[str]) -> shared.Parts:
         _modules(answer),
         _exports(answer, command),
     )
-    data = export.to_json(answer, command=command, per_module=True)
-    return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data, export.rows(answer))
+    data = recommended.to_json(answer, command=command, per_module=True)
+    return shared.Parts(tuple(chapter for chapter in chapters if chapter is not None), data, recommended.rows(answer))
 
 
 def _answer(answer: Recommendation) -> Chapter:
@@ -180,12 +182,12 @@ def _modules(answer: Recommendation) -> Chapter | None:
 
 
 def _exports(answer: Recommendation, command: Sequence[str]) -> Chapter:
-    items = [Code("Table", "text", table.render(answer, width=WIDTH).rstrip("\n"))]
+    items = [Code("Table", "text", laid_out(Page(WIDTH), recommended.lay, answer).rstrip("\n"))]
     if answer.config is not None:
         items.append(
-            Code("PEFT config", "python", f"from peft import LoraConfig\n\n{export.lora_config(answer.config)}")
+            Code("PEFT config", "python", f"from peft import LoraConfig\n\n{recommended.lora_config(answer.config)}")
         )
-    items.append(Code("JSON", "json", export.to_json(answer, command=command).rstrip("\n")))
+    items.append(Code("JSON", "json", recommended.to_json(answer, command=command).rstrip("\n")))
     text = "The report as text, what to paste into PEFT, and everything but the modules for programs."
     if answer.config is None:
         text = (

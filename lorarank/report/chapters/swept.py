@@ -24,6 +24,8 @@ from lorarank.report.chapters.blocks import (
 )
 from lorarank.report.drawing import charts
 from lorarank.report.json_text import as_json
+from lorarank.report.page import Page
+from lorarank.report.plain import laid_out
 from lorarank.sweep import Sweep
 from lorarank.wording import percent
 
@@ -84,7 +86,7 @@ def _measured(swept: Sweep) -> Chapter:
 
 def _exports(swept: Sweep, data: str) -> Chapter:
     items = (
-        Code("Table", "text", content.render(swept, width=WIDTH).rstrip("\n")),
+        Code("Table", "text", laid_out(Page(WIDTH), content.lay, swept).rstrip("\n")),
         Code("JSON", "json", data.rstrip("\n")),
     )
     return Chapter("exports", "To use it elsewhere", (Tabs("Formats", items),))

@@ -10,6 +10,7 @@ from lorarank.estimate.readings import law
 from lorarank.estimate.recommendation import Interval, LowRank
 from lorarank.numerics.ladder import LADDER
 from lorarank.report.drawing.svg import Frame, Scale, element, label, path, picture, steps
+from lorarank.report.series import gain_lost, sufficient
 from lorarank.runs import Truncation
 from lorarank.sweep.outcome import Outcome
 from lorarank.wording import percent
@@ -54,9 +55,7 @@ def truncation(key: str, curve: Truncation, gain: float, keep: int, limit: float
     keep : the chosen k; ``limit`` the share of the gain that may be lost.
     near : only up to four times the limit, where the choice is made.
     """
-    points = [(p.k, p.excess.mean / gain, p.excess.se / gain) for p in curve.points if math.isfinite(p.excess.mean)]
-    points += [(curve.rank, 0.0, 0.0)]
-    known = [(k, mean, se if math.isfinite(se) else 0.0) for k, mean, se in sorted(points)]
+    known = gain_lost(curve, gain)
     highest = 4 * limit if near else max(2 * limit, *(mean + 2 * se for _, mean, se in known))
     lowest = min(0.0, *(mean - 2 * se for _, mean, se in known))
     lowest = max(lowest, -limit) if near else lowest
@@ -185,10 +184,10 @@ def loss_by_rank(key: str, answer: Outcome, share: float) -> str:
     losses = {one.rank: one.loss.mean for one in answer.ranks if math.isfinite(one.loss.mean)}
     errors = {one.rank: STANDARD_ERRORS * one.excess.se for one in answer.ranks}
     errors = {rank: error if math.isfinite(error) else 0.0 for rank, error in errors.items()}
-    best, allowed = min(losses.values()), share * max(answer.gain.mean, 0.0)
+    best, allowed = sufficient(answer, share)
     seeds = [seed for one in answer.ranks if one.rank in losses and len(one.seeds) > 1 for seed in one.seeds]
     low = min([*(loss - errors[rank] for rank, loss in losses.items()), *seeds])
-    high = max(*(loss + errors[rank] for rank, loss in losses.items()), *seeds, best + allowed)
+    high = max(*(loss + errors[rank] for rank, loss in losses.items()), *seeds, allowed)
     room = 0.06 * (high - low) or 0.01
     ranks = sorted(losses)
     frame = Frame(
@@ -196,7 +195,7 @@ def loss_by_rank(key: str, answer: Outcome, share: float) -> str:
     )
     up = steps(low - room, high + room)
     parts = [frame.axes(ranks, up, ("rank r", "loss, nats per token"), (_rank, "{:.3g}".format))]
-    y = frame.y(best + allowed)
+    y = frame.y(allowed)
     across = frame.x.end - frame.x.start
     parts.append(element("rect", x=frame.x.start, y=y, width=across, height=frame.y(best) - y, class_="band"))
     parts.append(path(frame.place((rank, losses[rank]) for rank in ranks), "line"))
@@ -211,9 +210,9 @@ def loss_by_rank(key: str, answer: Outcome, share: float) -> str:
         ]
         (point,) = frame.place([(one.rank, losses[one.rank])])
         parts.append(element("circle", cx=point[0], cy=point[1], r=3, class_="dot"))
-    sufficient = answer.r_sufficient
-    if answer.learned and sufficient in losses:
-        parts += _marked(frame, sufficient, losses[sufficient], f"r = {sufficient} suffices")
+    r = answer.r_sufficient
+    if answer.learned and r in losses:
+        parts += _marked(frame, r, losses[r], f"r = {r} suffices")
     told = "; ".join(f"r = {rank}: {losses[rank]:.4f} ± {errors[rank]:.4f}" for rank in ranks)
     return picture(key, "Held-out loss by rank", f"{told}.", "".join(parts), 380, 236)
 

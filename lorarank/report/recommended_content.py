@@ -129,7 +129,7 @@ def sections(answer: Recommendation) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def adapter_grid(answer: Recommendation) -> Grid | None:
-    """A line an adapter, where there are several or a bare one."""
+    """One line per adapter, where there are several or a bare one."""
     if answer.kind == "run" and len(answer.adapters) < 2:
         return None
     rows = tuple(
@@ -229,6 +229,6 @@ def _grid(
     rows: tuple[tuple[str, ...], ...],
     words: tuple[str, ...] | None = None,
 ) -> Grid:
-    """A grid whose columns hold numbers, but for the first or those named."""
+    """A grid whose columns hold numbers, except the first, or except those in ``words``."""
     words = headings[:1] if words is None else words
     return Grid(title, headings, tuple(heading not in words for heading in headings), rows)

@@ -1,4 +1,4 @@
-"""A recommendation for files, other programs and PEFT: Markdown, JSON, CSV, ``LoraConfig(...)`` (floor 4)."""
+"""A recommendation: on a sheet, as JSON, as rows, and as ``LoraConfig(...)`` to paste (floor 4)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from lorarank.estimate.recommendation import Config, ModuleSummary, Recommendation
-from lorarank.report import content, python_text
+from lorarank.report import python_text
+from lorarank.report import recommended_content as content
 from lorarank.report.json_text import as_json
-from lorarank.report.plain import Records, as_csv, escaped, grid_to_markdown, records
+from lorarank.report.plain import Records, Sheet, records
+
+
+def lay(page: Sheet, answer: Recommendation, *, per_module: bool = False) -> None:
+    """The answer first, then the figures that go with it, the reasons, the tables, and what to paste.
+
+    Parameters
+    ----------
+    page : to lay it out on.
+    answer : the recommendation.
+    per_module : whether to add the table of all modules.
+    """
+    page.head(content.headline(answer), good=answer.r is not None)
+    page.facts(content.facts(answer))
+    for title, sentences in content.sections(answer):
+        page.section(title, sentences)
+    for grid in (content.adapter_grid(answer), content.type_grid(answer)):
+        if grid is not None:
+            page.grid(grid)
+    layers = content.layer_grid(answer)
+    if layers is not None:
+        page.folded(layers)
+    if per_module and answer.modules:
+        page.grid(content.module_grid(answer))
+    if answer.config is not None:
+        page.code("To paste", lora_config(answer.config))
 
 
 def lora_config(config: Config) -> str:
@@ -52,8 +78,8 @@ def to_json(answer: Recommendation, *, command: Sequence[str] = (), per_module: 
 
 
 def rows(answer: Recommendation) -> Records:
-    """A row a module: the fields of :class:`~lorarank.estimate.recommendation.ModuleSummary`, and its rank within the
-    budget where one was given.
+    """One row per module: the fields of :class:`~lorarank.estimate.recommendation.ModuleSummary`, and its rank within
+    the budget where one was given.
     """
     found = records(ModuleSummary, answer.modules)
     if answer.allocation is None:
@@ -61,26 +87,3 @@ def rows(answer: Recommendation) -> Records:
     ranks = answer.allocation.ranks
     bought = tuple((*row, ranks.get(one.name, 0)) for row, one in zip(found.rows, answer.modules, strict=True))
     return Records((*found.names, "rank_in_budget"), bought)
-
-
-def to_csv(answer: Recommendation) -> str:
-    """:func:`rows` as CSV."""
-    return as_csv(rows(answer))
-
-
-def to_markdown(answer: Recommendation, *, per_module: bool = False) -> str:
-    """The same report as Markdown; ``per_module`` adds the table of all modules."""
-    parts = [f"**{escaped(content.headline(answer))}**"]
-    parts.append("\n".join(f"- **{label}:** {escaped(text)}" for label, text in content.facts(answer)))
-    for title, sentences in content.sections(answer):
-        parts.append(f"### {title}")
-        parts.append("\n".join(f"- {escaped(sentence)}" for sentence in sentences))
-    grids = [content.adapter_grid(answer), content.type_grid(answer), content.layer_grid(answer)]
-    if per_module and answer.modules:
-        grids.append(content.module_grid(answer))
-    for grid in grids:
-        if grid is not None:
-            parts += [f"### {grid.title}", grid_to_markdown(grid)]
-    if answer.config is not None:
-        parts += ["### To paste", f"```python\n{lora_config(answer.config)}\n```"]
-    return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Audits for files and other programs: Markdown and CSV (floor 4)."""
+"""Audits as rows, for CSV and data frames (floor 4)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 from lorarank.audit import Audit, AuditReport
 from lorarank.audit.figures import RANKS
 from lorarank.audit.modules import ModuleAudit
-from lorarank.report import audit as content
 from lorarank.report.audit_grids import sparkline
-from lorarank.report.plain import Records, as_csv, escaped, grid_to_markdown
+from lorarank.report.plain import Records
 
 MODULE_FIELDS = (
     "name",
@@ -26,21 +25,8 @@ MODULE_FIELDS = (
 )
 
 
-def to_markdown(report: AuditReport, *, per_module: bool = False, by_size: bool = False) -> str:
-    """The report for a terminal as Markdown."""
-    parts = [f"**{escaped(content.headline(report))}**"]
-    if len(report.audits) == 1 and not report.unreadable:
-        lines = (f"- **{escaped(label)}:** {escaped(text)}" for label, text in content.facts(report.audits[0]))
-        parts.append("\n".join(lines))
-    for title, sentences in content.sections(report):
-        parts += [f"### {escaped(title)}", "\n".join(f"- {escaped(sentence)}" for sentence in sentences)]
-    for grid, _ in content.grids(report, per_module=per_module, by_size=by_size):
-        parts += [f"### {escaped(grid.title)}", grid_to_markdown(grid)]
-    return "\n\n".join(parts) + "\n"
-
-
 def rows(report: AuditReport) -> Records:
-    """A row a module of every source; a source that could not be read has one row with its problem."""
+    """One row per module of every source; a source that could not be read has one row with its problem."""
     energy = [f"energy_rank_{share:.10g}" for share in (report.audits[0].energy if report.audits else ())]
     names = ("source", *MODULE_FIELDS, "norm", "sigma_1", *energy, *RANKS, "spectrum", "findings")
     blank = dict.fromkeys(names)
@@ -49,11 +35,6 @@ def rows(report: AuditReport) -> Records:
         for x in report.unreadable
     ]
     return Records(names, (*unread, *(_row(audit, module) for audit in report.audits for module in audit.modules)))
-
-
-def to_csv(report: AuditReport) -> str:
-    """:func:`rows` as CSV."""
-    return as_csv(rows(report))
 
 
 def _row(audit: Audit, module: ModuleAudit) -> tuple[Any, ...]:
