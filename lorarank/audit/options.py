@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lorarank.audit.condition import Condition
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 from lorarank.wording import percent
 
 ENERGY = (0.90, 0.95, 0.99)
@@ -45,6 +46,7 @@ class AuditOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is read."""
+        settle(self)
         if not 0 < len(self.energy) <= MOST_SHARES:
             raise OptionError("--energy", f"{len(self.energy)} shares", do=f"name between 1 and {MOST_SHARES}")
         for share in self.energy:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,6 @@ class DiagnoseOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.sweep is not None:
-            object.__setattr__(self, "sweep", Path(self.sweep))  # a str will do
+        settle(self)
         if self.rank is not None and self.rank < 1:
             raise OptionError(f"--rank {self.rank}", "a rank is at least 1")

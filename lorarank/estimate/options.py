@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lorarank.choices import check_metric
 from lorarank.errors import OptionError
 from lorarank.heuristics import task_row
+from lorarank.typed import settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class EstimateOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        settle(self)
         if self.energy is not None and not 0 < self.energy <= 1:
             hint = f"for {self.energy:g} % give {self.energy / 100:g}" if 1 < self.energy <= 100 else "give, say, 0.90"
             raise OptionError(f"--energy {self.energy:g}", "it is a share, above 0 and at most 1", do=hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 from lorarank.wording import nearest
 
 NAMES = {
@@ -60,6 +61,7 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        settle(self)
         if self.to not in TOOLS:
             near = nearest(self.to, TOOLS)
             meant = f"did you mean {near}? Choose" if near else "choose"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class InspectOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        settle(self)
         if self.rank is not None and self.rank < 1:
             raise OptionError(f"--rank {self.rank}", "it must be at least 1")
         if self.target is not None and not self.target.strip(" ,"):
