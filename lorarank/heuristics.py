@@ -74,7 +74,7 @@ ALPHA_CONVENTIONS = (
 )
 """2r or r; being consistent matters more than which."""
 
-TARGET_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+LLAMA_TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "q, v": ("q_proj", "v_proj"),
         "q, k, v, o": ("q_proj", "k_proj", "v_proj", "o_proj"),

@@ -84,7 +84,7 @@ def test_attention_of_a_7b_model_at_16() -> None:
 
 def test_llama_3_1_8b_from_its_configuration(tmp_path: Path) -> None:
     folder = write_config(tmp_path, LLAMA_3_1_8B)
-    attention, everything = heuristics.TARGET_SETS["q, k, v, o"], heuristics.TARGET_SETS["all linear layers"]
+    attention, everything = heuristics.LLAMA_TARGETS["q, k, v, o"], heuristics.LLAMA_TARGETS["all linear layers"]
     assert parameters(folder, 16, attention) == 13_631_488  # keys and values are 1024 wide
     assert parameters(folder, 8, everything) == 20_971_520
     # the whole model has 8,030,261,248; norms are left out of the count
@@ -99,7 +99,7 @@ def test_all_linear_layers_about_triple_the_parameters_of_attention(
     tmp_path: Path, change: dict[str, int], ratio: float
 ) -> None:
     folder = write_config(tmp_path, LLAMA_3_1_8B | change)
-    attention, everything = heuristics.TARGET_SETS["q, k, v, o"], heuristics.TARGET_SETS["all linear layers"]
+    attention, everything = heuristics.LLAMA_TARGETS["q, k, v, o"], heuristics.LLAMA_TARGETS["all linear layers"]
     assert parameters(folder, 1, everything) / parameters(folder, 1, attention) == pytest.approx(ratio, abs=0.05)
 
 

@@ -15,10 +15,8 @@ from typing import Any
 from lorarank.errors import MissingExtraError, ModelError, printable
 from lorarank.inspect.layers import HEAD, Layer, Layers, parents
 from lorarank.inspect.targets import RENAMED
+from lorarank.layer_kinds import loaded_stack
 from lorarank.model_shapes import from_config, read_configuration
-
-EXPERT_DIMENSIONS = 3
-"""Of a parameter that stacks the matrices of experts: (experts, out, in)."""
 
 ROUTER_DIMENSIONS = 2
 """Of the weight of a router: (experts, in)."""
@@ -150,7 +148,7 @@ def _of_module(name: str, module: Any, is_head: bool) -> Iterator[Layer]:
         yield Layer(name, "conv", module.out_channels, module.weight[0].numel())
     else:
         for key, parameter in module.named_parameters(recurse=False):
-            if "expert" in f"{name}.{key}".lower() and parameter.dim() == EXPERT_DIMENSIONS:
+            if loaded_stack(f"{name}.{key}", parameter.dim()):
                 count, out_features, in_features = parameter.shape
                 yield Layer(f"{name}.{key}", "experts", out_features, in_features, count)
             elif name.endswith(".gate") and key == "weight" and parameter.dim() == ROUTER_DIMENSIONS:

@@ -18,7 +18,6 @@ from lorarank.inspect.targets import (
     FUSED,
     FUSED_MATRICES,
     SET_RULES,
-    SETS,
     WITH_EXPERTS,
     Pattern,
     in_set,
@@ -28,7 +27,7 @@ from lorarank.inspect.targets import (
     with_experts,
 )
 from lorarank.model_shapes import instead, read_headers
-from lorarank.module_names import peft_refuses
+from lorarank.module_names import TARGET_SETS, peft_refuses
 from lorarank.numerics.ladder import LADDER
 from lorarank.sources import locate
 
@@ -71,7 +70,7 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
     if not any(layer.kind in LINEAR for layer in found.layers):
         raise ModelError(path, "no linear layer was found in it", do="give a base model")
     ranks = LADDER if options.rank is None else (options.rank,)
-    sets = [_set(name, [x for x in taken if in_set(x, name)], ranks, found.parameters) for name in SETS]
+    sets = [_set(name, [x for x in taken if in_set(x, name)], ranks, found.parameters) for name in TARGET_SETS]
     if found.family:
         sets.append(_set(WITH_EXPERTS, with_experts(found), ranks, found.parameters, fused=True))
     notes = [*_notes(found), *_refused_notes(refused)]
@@ -152,7 +151,7 @@ def _types(layers: Sequence[Layer], refused: Sequence[Layer]) -> tuple[TypeRow, 
     groups: dict[tuple[str, str, int, int, int, tuple[str, ...]], list[Layer]] = {}
     for layer in layers:
         # dense of BERT stands inside and outside attention
-        sets = tuple(name for name in SETS if in_set(layer, name) and layer not in refused)
+        sets = tuple(name for name in TARGET_SETS if in_set(layer, name) and layer not in refused)
         key = layer.type, layer.kind, layer.stack, layer.out_features, layer.in_features, sets
         groups.setdefault(key, []).append(layer)
     return tuple(

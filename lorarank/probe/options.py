@@ -13,9 +13,6 @@ DEFAULT_TOKENS = 131_072
 """About 128 steps of 1,024 tokens. Probes of 61,000 tokens already order tasks rightly (first measured sweeps:
 banking77 < e2e_nlg < gsm8k < pubmedqa); twice that leaves room for the learning-rate search."""
 
-TARGET_SETS = ("all-linear", "attention", "qv")
-"""Words for ``target`` that stand for modules; anything else is their names."""
-
 STEPS_AIM = 128
 """Optimiser steps a probe aims for: the batch grows with the budget only once there are this many."""
 
