@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorarank.errors import OptionError
+from lorarank.choices import check_least
 from lorarank.typed import settle
 
 
@@ -35,5 +35,4 @@ class DiagnoseOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         settle(self)
-        if self.rank is not None and self.rank < 1:
-            raise OptionError(f"--rank {self.rank}", "a rank is at least 1")
+        check_least("--rank", self.rank)

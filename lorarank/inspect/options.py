@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorarank.choices import check_least
 from lorarank.errors import OptionError
 from lorarank.typed import settle
 
@@ -35,7 +36,6 @@ class InspectOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         settle(self)
-        if self.rank is not None and self.rank < 1:
-            raise OptionError(f"--rank {self.rank}", "it must be at least 1")
+        check_least("--rank", self.rank)
         if self.target is not None and not self.target.strip(" ,"):
             raise OptionError("--target", "it is empty", do="give module names, or a regular expression")

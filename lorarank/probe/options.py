@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from lorarank.choices import check_least
 from lorarank.errors import OptionError
 from lorarank.typed import settle
 
@@ -130,9 +131,7 @@ class ProbeOptions:
             raise OptionError("--tokens and --minutes", "both set the budget", do="give one of them")
         least = {"rank": 1, "alpha": 1, "tokens": 1, "replicates": 1, "batch_tokens": 8, "row_length": 8, "seed": 0}
         for name, smallest in least.items():
-            value = getattr(self, name)
-            if value is not None and value < smallest:
-                raise OptionError(f"--{name.replace('_', '-')} {value}", f"it must be at least {smallest}")
+            check_least(f"--{name.replace('_', '-')}", getattr(self, name), smallest)
         if self.seed > LARGEST_SEED:
             raise OptionError(f"--seed {self.seed}", f"it must be at most {LARGEST_SEED}")
         for name in ("minutes", "lr"):
