@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lorarank.errors import SourceError, printable
+from lorarank.errors import SourceError, first_line, printable
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
         with suppress(Exception):
             return fetched(local_files_only=True)
         what, do = (
-            f"downloading it failed ({_first_line(error)})",
+            f"downloading it failed ({_said(error)})",
             "check the path, the network and the room on the disk",
         )
     else:
@@ -248,10 +248,10 @@ def _not_reached(cause: BaseException | None) -> str:
         return "cannot be reached"
     if _offline(cause):
         return "is not asked in offline mode (HF_HUB_OFFLINE)"
-    return f"cannot be reached ({_first_line(cause)})"
+    return f"cannot be reached ({_said(cause)})"
 
 
-def _first_line(error: BaseException) -> str:
+def _said(error: BaseException) -> str:
     """The kind of an error and the first line of its message."""
-    message = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    kind, line = type(error).__name__, first_line(error, 1000)
+    return kind if line == kind else f"{kind}: {line}"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lorarank.errors import MissingExtraError, ModelError, printable
+from lorarank.errors import MissingExtraError, ModelError, first_line
 from lorarank.inspect.layers import HEAD, Layer, Layers, parents
 from lorarank.inspect.targets import RENAMED
 from lorarank.layer_kinds import loaded_stack
@@ -48,11 +48,9 @@ def from_configuration(path: Path) -> Layers:
             with torch.device("meta"):
                 model = _class(transformers, config)(config)
         except Exception as error:  # whatever a stranger's configuration makes transformers do
-            text = str(error).strip() or type(error).__name__
             raise ModelError(
                 path,
-                f"transformers {transformers.__version__} builds no model from its config.json "
-                f"({printable(text.splitlines()[0], 160)})",
+                f"transformers {transformers.__version__} builds no model from its config.json ({first_line(error)})",
                 do="give the folder of a model, or one with its safetensors files",
             ) from None
     return _layers(model, _family(config))
