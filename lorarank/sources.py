@@ -37,9 +37,20 @@ CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 FORMS = "a folder, a file, or a hub id like owner/name or owner/name@revision"
 
+Source = str | Path
+"""What has one of these forms; a ``Path`` is no hub id."""
 
 Patterns = Sequence[str] | Callable[[], Sequence[str]]
 """Shell patterns of file names, or what gives them when they are asked for."""
+
+
+def as_list(sources: Source | Sequence[Source]) -> list[Source]:
+    """One source or several, as a list.
+
+    >>> as_list("run"), as_list(("a", "b"))
+    (['run'], ['a', 'b'])
+    """
+    return [sources] if isinstance(sources, str | Path) else list(sources)
 
 
 def _listed(patterns: Patterns) -> Sequence[str]:
@@ -47,7 +58,7 @@ def _listed(patterns: Patterns) -> Sequence[str]:
 
 
 def locate(
-    source: str | Path,
+    source: Source,
     *,
     allow_patterns: Patterns | None = None,
     last_resort: Patterns = (),
@@ -113,7 +124,7 @@ def at_home(source: str) -> str:
         return source
 
 
-def on_disk(source: str | Path) -> Path | None:
+def on_disk(source: Source) -> Path | None:
     """``source`` as the path of a folder or regular file; ``None`` where nothing of that name exists.
 
     Raises

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from lorarank import __version__, adapters
 from lorarank.audit import findings as looking
@@ -16,11 +15,10 @@ from lorarank.audit.options import AuditOptions
 from lorarank.audit.reduction import Reduction, idle_share, reductions
 from lorarank.audit.serving import Serving, serve
 from lorarank.result import Result
+from lorarank.sources import Source
 from lorarank.spectrum import of_modules
 
 SCHEMA = 1
-
-Source = str | Path
 
 
 @dataclass(frozen=True)

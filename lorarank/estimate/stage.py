@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,9 @@ from lorarank.estimate.options import EstimateOptions
 from lorarank.estimate.recommendation import AdapterSummary, EnergyRule, Evidence, Recommendation
 from lorarank.estimate.rule import module_ranks
 from lorarank.runs import Run
-from lorarank.sources import CHECKPOINT
+from lorarank.sources import CHECKPOINT, Source, as_list
 from lorarank.spectrum import Spectrum, measure
 from lorarank.sweep.folder import refuse_sweeps
-
-Source = str | Path
 
 
 def recommend(sources: Source | Sequence[Source], options: EstimateOptions | None = None) -> Recommendation:
@@ -48,7 +45,7 @@ def recommend(sources: Source | Sequence[Source], options: EstimateOptions | Non
         Options that do not go with the sources.
     """
     options = options or EstimateOptions()
-    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    given = as_list(sources)
     if not given:
         raise OptionError("SOURCE", "nothing was given", do="give a run folder or an adapter")
     folders = [folder for source in given if (folder := runs.folder_of(source)) is not None]

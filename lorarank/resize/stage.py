@@ -33,6 +33,7 @@ from lorarank.resize.options import ConvertOptions, ResizeOptions
 from lorarank.resize.ranks import choose, grouped
 from lorarank.resize.result import Resized, ResizedModule
 from lorarank.runs import Run
+from lorarank.sources import Source
 from lorarank.spectrum import Grams, Spectrum, grams_of, measure
 
 RECORD = "resize.json"
@@ -42,8 +43,6 @@ WIDER = dict.fromkeys(SMALL_FLOATS, "bfloat16") | dict.fromkeys(BLOCKED, "float3
 """Stored dtype → the one that is written for it."""
 
 GGUF_BY = ", from which llama.cpp's convert_lora_to_gguf.py makes a GGUF file"
-
-Source = str | Path
 
 
 @dataclass(frozen=True)
