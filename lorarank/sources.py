@@ -53,6 +53,11 @@ def as_list(sources: Source | Sequence[Source]) -> list[Source]:
     return [sources] if isinstance(sources, str | Path) else list(sources)
 
 
+def folder_at(path: Path) -> Path:
+    """``path``, or the folder that the file lies in: one file of a model or an adapter stands for all of it."""
+    return path if path.is_dir() else path.parent
+
+
 def _listed(patterns: Patterns) -> Sequence[str]:
     return patterns() if callable(patterns) else patterns
 

@@ -17,7 +17,7 @@ from lorarank.estimate.options import EstimateOptions
 from lorarank.estimate.recommendation import AdapterSummary, EnergyRule, Evidence, Recommendation
 from lorarank.estimate.rule import module_ranks
 from lorarank.runs import Run
-from lorarank.sources import CHECKPOINT, Source, as_list
+from lorarank.sources import CHECKPOINT, Source, as_list, folder_at
 from lorarank.spectrum import Spectrum, measure
 from lorarank.sweep.folder import refuse_sweeps
 
@@ -261,7 +261,7 @@ def _from_adapters(sources: Sequence[Source], options: EstimateOptions) -> Recom
 
 def _of_one_training(opened: Sequence[Adapter]) -> bool:
     """Whether they are checkpoints that one trainer left beside each other, ``checkpoint-200`` and so on."""
-    folders = [adapter.source if adapter.source.is_dir() else adapter.source.parent for adapter in opened]
+    folders = [folder_at(adapter.source) for adapter in opened]
     return len({folder.parent for folder in folders}) == 1 and all(CHECKPOINT.fullmatch(path.name) for path in folders)
 
 

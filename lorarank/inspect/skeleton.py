@@ -17,6 +17,7 @@ from lorarank.inspect.layers import HEAD, Layer, Layers, parents
 from lorarank.inspect.targets import RENAMED
 from lorarank.layer_kinds import loaded_stack
 from lorarank.model_shapes import from_config, read_configuration
+from lorarank.sources import folder_at
 
 ROUTER_DIMENSIONS = 2
 """Of the weight of a router: (experts, in)."""
@@ -58,7 +59,7 @@ def from_configuration(path: Path) -> Layers:
 
 def _plain(path: Path) -> Layers:
     """Without transformers: what follows from the configuration of a Llama-like model."""
-    folder = path if path.is_dir() else path.parent
+    folder = folder_at(path)
     try:
         shapes = from_config(folder)
     except ModelError:
