@@ -1,4 +1,4 @@
-"""Names to choose among that several commands have in common (floor 0, so that no command's help costs numpy)."""
+"""What options of several commands have in common: names, and ranges (floor 0, so that no help costs numpy)."""
 
 from __future__ import annotations
 
@@ -23,3 +23,40 @@ def check_metric(metric: str) -> None:
     """
     if metric not in METRICS:
         raise OptionError(f"--metric {metric}", "no such metric", do=f"choose among: {', '.join(METRICS)}")
+
+
+def check_share(option: str, share: float | None) -> None:
+    """Refuse what is no share; ``None`` names none.
+
+    Raises
+    ------
+    OptionError
+        It is not above 0 and at most 1, or NaN.
+
+    >>> check_share("--energy", 90.0)
+    Traceback (most recent call last):
+    ...
+    lorarank.errors.OptionError: --energy 90: it is a share, above 0 and at most 1. For 90 % give 0.9.
+    """
+    if share is not None and not 0 < share <= 1:
+        hint = f"for {share:g} % give {share / 100:g}" if 1 < share <= 100 else "give, say, 0.90"
+        raise OptionError(f"{option} {share:g}", "it is a share, above 0 and at most 1", do=hint)
+
+
+def check_least(option: str, value: float | None, least: int = 1) -> None:
+    """Refuse a number that is too small; ``None`` names none.
+
+    Raises
+    ------
+    OptionError
+        It is below ``least``.
+
+    >>> check_least("--rank", 8), check_least("--rank", None)
+    (None, None)
+    >>> check_least("--rank", 0)
+    Traceback (most recent call last):
+    ...
+    lorarank.errors.OptionError: --rank 0: it must be at least 1.
+    """
+    if value is not None and value < least:
+        raise OptionError(f"{option} {value}", f"it must be at least {least}")

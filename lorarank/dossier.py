@@ -23,12 +23,11 @@ from lorarank.estimate import EstimateOptions, Recommendation, recommend
 from lorarank.heuristics import Comparison
 from lorarank.numerics.pooling import median_of
 from lorarank.runs import Run
-from lorarank.sources import at_home
+from lorarank.sources import Source, as_list, at_home
 from lorarank.spectrum import Spectrum, measure
 from lorarank.sweep import Sweep
 from lorarank.wording import percent
 
-Source = str | Path
 MOST_DRAWN = 12
 """Adapters of which every picture is drawn; further ones are in the tables."""
 
@@ -178,7 +177,7 @@ def gather(
     lorarank.errors.OptionError: SOURCE: nothing was given. Give a run folder, a sweep folder or an adapter.
     """
     options = options or EstimateOptions()
-    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    given = as_list(sources)
     if not given:
         raise OptionError("SOURCE", "nothing was given", do="give a run folder, a sweep folder or an adapter")
     for source in given:

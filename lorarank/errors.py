@@ -7,6 +7,8 @@ obvious, and what to do. The command line catches :class:`LorarankError` in one 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 EXIT_OK = 0
@@ -32,6 +34,15 @@ def printable(text: object, limit: int = 200) -> str:
     """
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def first_line(error: BaseException, limit: int = 160) -> str:
+    """The first line of what an error of another library says, printable; its kind where it says nothing.
+
+    >>> first_line(ValueError("no such device\\nat line 5")), first_line(AssertionError())
+    ('no such device', 'AssertionError')
+    """
+    return printable(str(error).strip().partition("\n")[0].rstrip() or type(error).__name__, limit)
 
 
 class LorarankError(Exception):
@@ -128,3 +139,33 @@ class MissingExtraError(LorarankError, ImportError):
             f"needs the package {package}, which is not installed",
             do=f"install the extra with: pip install 'lorarank[{extra}]'",
         )
+
+
+@contextmanager
+def needing(command: str, *packages: str, extra: str) -> Iterator[None]:
+    """Import within it what the base install leaves out.
+
+    Parameters
+    ----------
+    command : what needs it.
+    packages : that may be missing; what else is missing is an error of ours.
+    extra : what brings them.
+
+    Raises
+    ------
+    MissingExtraError
+        One of them is not installed.
+
+    >>> with needing("the plot", "not_there", extra="plot"):
+    ...     import not_there.figure
+    Traceback (most recent call last):
+    ...
+    lorarank.errors.MissingExtraError: the plot: needs the package not_there, which is not installed. ...
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in packages:
+            raise
+        raise MissingExtraError(command, package, extra) from None

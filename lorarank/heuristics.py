@@ -64,17 +64,16 @@ class AlphaConvention:
 
     name: str
     scaling: str
-    recommended: bool
 
 
 ALPHA_CONVENTIONS = (
-    AlphaConvention("2r", "scaling 2", True),
-    AlphaConvention("r", "scaling 1", True),
-    AlphaConvention("16", "fixed: scaling 16/r", False),
+    AlphaConvention("2r", "scaling 2"),
+    AlphaConvention("r", "scaling 1"),
+    AlphaConvention("16", "fixed: scaling 16/r"),
 )
-"""2r or r; being consistent matters more than which."""
+"""The first two are recommended; being consistent matters more than which."""
 
-TARGET_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+LLAMA_TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "q, v": ("q_proj", "v_proj"),
         "q, k, v, o": ("q_proj", "k_proj", "v_proj", "o_proj"),
@@ -156,12 +155,3 @@ def compare(r: int | None, task: str | None) -> Comparison:
     agrees = octaves(r, nearest) <= AGREEMENT_OCTAVES
     within = "within one doubling" if agrees else "more than one doubling"
     return Comparison(row, agrees, f"{says}: {r} is {side} it, by {within}.")
-
-
-def lora_parameters(r: int, in_features: int, out_features: int) -> int:
-    """Trainable parameters of a LoRA pair on one ``(out, in)`` matrix: r·(in + out).
-
-    >>> [lora_parameters(r, 4096, 4096) for r in (4, 8, 16, 32, 64)]
-    [32768, 65536, 131072, 262144, 524288]
-    """
-    return r * (in_features + out_features)

@@ -86,6 +86,15 @@ def stacked(key: str, shape: Sequence[int]) -> bool:
     return len(shape) == 3 and STACK.search(key) is not None
 
 
+def loaded_stack(name: str, dimensions: int) -> bool:
+    """The same of a parameter of a model that transformers has built, which is named by the model's own code.
+
+    >>> loaded_stack("layers.0.mlp.experts.gate_up_proj", 3), loaded_stack("layers.0.mlp.experts.0.up_proj.weight", 2)
+    (True, False)
+    """
+    return dimensions == 3 and "expert" in name.lower()
+
+
 def conv1d_keys(shapes: Mapping[str, Sequence[int]], config: Mapping[str, Any]) -> frozenset[str]:
     """Which tensors are weights of Conv1D, so that they are (in, out).
 

@@ -17,7 +17,7 @@ from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError, ModelError, SourceError
 from lorarank.layer_kinds import word_kind
 from lorarank.module_names import module_type
-from lorarank.sources import locate
+from lorarank.sources import folder_at, locate
 
 Read = TypeVar("Read")
 
@@ -82,9 +82,7 @@ def read_shapes(model: str) -> ModelShapes:
     ModelError
         Neither the weights' headers nor the configuration tell the shapes.
     """
-    folder = locate(model, allow_patterns=NEEDED_FILES)
-    if folder.is_file():
-        folder = folder.parent
+    folder = folder_at(locate(model, allow_patterns=NEEDED_FILES))
     try:
         tensors = read_headers(folder)
     except ModelError as damaged:
@@ -160,6 +158,14 @@ def read_configuration(path: Path) -> dict[str, Any]:
     if isinstance(layers, int | float) and layers > MOST_LAYERS:
         raise ModelError(path, f"it describes a model of {layers:,} layers", do="give another copy")
     return config
+
+
+def config_or_empty(path: Path) -> Mapping[str, Any]:
+    """A whole ``config.json``; empty where it cannot be read."""
+    try:
+        return read_json(path)
+    except (SourceError, AdapterError):
+        return {}
 
 
 def from_config(folder: Path) -> ModelShapes:

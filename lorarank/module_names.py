@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 QV_NAMES = frozenset(
     {"q_proj", "v_proj", "q", "v", "query", "value"} | {"c_attn", "query_key_value", "qkv_proj", "qkv", "Wqkv"}
 )
@@ -9,6 +12,16 @@ QV_NAMES = frozenset(
 
 ATTENTION_PARTS = ("attn", "attention")
 """A linear module is part of attention when a component of its path contains one of these."""
+
+TARGET_SETS: Mapping[str, Callable[[str], bool]] = MappingProxyType(
+    {
+        "qv": lambda name: module_type(name) in QV_NAMES,
+        "attention": lambda name: any(part in name.lower() for part in ATTENTION_PARTS),
+        "all-linear": lambda name: True,
+    }
+)
+"""Words for a target that stand for modules → whether they hold the linear module at a path. The output layer is none
+of these modules."""
 
 MAMBA_TYPES = frozenset({"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"})
 MAMBA_REFUSED = frozenset({"out_proj", "conv1d"})

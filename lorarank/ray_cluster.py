@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lorarank.errors import MissingExtraError, ResourceError
+from lorarank.errors import ResourceError, first_line, needing
 
 PATIENCE = 10.0
 """Seconds for somebody to answer at an address. Ray itself tries for minutes, and then ends the process."""
@@ -35,10 +35,8 @@ def connect(address: str) -> tuple[Any, bool]:
     ResourceError
         The cluster cannot be reached.
     """
-    try:
+    with needing("--ray", "ray", extra="ray"):
         import ray
-    except ImportError:
-        raise MissingExtraError("--ray", "ray", "ray") from None
     if ray.is_initialized():
         return ray, False
     found = ADDRESS.fullmatch(address)
@@ -49,7 +47,8 @@ def connect(address: str) -> tuple[Any, bool]:
             socket.create_connection((found["host"].strip("[]"), int(found["port"])), PATIENCE).close()
         ray.init(address=address or None, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, OverflowError) as error:
-        first = str(error).partition("\n")[0] or type(error).__name__
         do = "check the address, or leave it out for a cluster of this machine"
-        raise ResourceError(f"--ray {address}".rstrip(), f"no cluster answers ({first})", do=do) from None
+        raise ResourceError(
+            f"--ray {address}".rstrip(), f"no cluster answers ({first_line(error, 1000)})", do=do
+        ) from None
     return ray, True

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lorarank.errors import SourceError, printable
+from lorarank.errors import SourceError, first_line, printable
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +37,25 @@ CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 FORMS = "a folder, a file, or a hub id like owner/name or owner/name@revision"
 
+Source = str | Path
+"""What has one of these forms; a ``Path`` is no hub id."""
 
 Patterns = Sequence[str] | Callable[[], Sequence[str]]
 """Shell patterns of file names, or what gives them when they are asked for."""
+
+
+def as_list(sources: Source | Sequence[Source]) -> list[Source]:
+    """One source or several, as a list.
+
+    >>> as_list("run"), as_list(("a", "b"))
+    (['run'], ['a', 'b'])
+    """
+    return [sources] if isinstance(sources, str | Path) else list(sources)
+
+
+def folder_at(path: Path) -> Path:
+    """``path``, or the folder that the file lies in: one file of a model or an adapter stands for all of it."""
+    return path if path.is_dir() else path.parent
 
 
 def _listed(patterns: Patterns) -> Sequence[str]:
@@ -47,7 +63,7 @@ def _listed(patterns: Patterns) -> Sequence[str]:
 
 
 def locate(
-    source: str | Path,
+    source: Source,
     *,
     allow_patterns: Patterns | None = None,
     last_resort: Patterns = (),
@@ -113,7 +129,7 @@ def at_home(source: str) -> str:
         return source
 
 
-def on_disk(source: str | Path) -> Path | None:
+def on_disk(source: Source) -> Path | None:
     """``source`` as the path of a folder or regular file; ``None`` where nothing of that name exists.
 
     Raises
@@ -161,7 +177,7 @@ def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | N
         with suppress(Exception):
             return fetched(local_files_only=True)
         what, do = (
-            f"downloading it failed ({_first_line(error)})",
+            f"downloading it failed ({_said(error)})",
             "check the path, the network and the room on the disk",
         )
     else:
@@ -248,10 +264,10 @@ def _not_reached(cause: BaseException | None) -> str:
         return "cannot be reached"
     if _offline(cause):
         return "is not asked in offline mode (HF_HUB_OFFLINE)"
-    return f"cannot be reached ({_first_line(cause)})"
+    return f"cannot be reached ({_said(cause)})"
 
 
-def _first_line(error: BaseException) -> str:
+def _said(error: BaseException) -> str:
     """The kind of an error and the first line of its message."""
-    message = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    kind, line = type(error).__name__, first_line(error, 1000)
+    return kind if line == kind else f"{kind}: {line}"

@@ -25,7 +25,7 @@ ASKED = {
 
 
 def settle(options: Any) -> None:
-    """Bring every field of a frozen options dataclass to its type, or say which cannot be.
+    """Bring every field that a frozen options dataclass is given to its type, or say which cannot be.
 
     A path will do for text and text for a path, a list for a tuple, and numpy's numbers for Python's. Nothing else is
     guessed at: 1e3 is no whole number, and one learning rate no list of them.
@@ -49,7 +49,7 @@ def settle(options: Any) -> None:
     lorarank.errors.OptionError: --ranks 4: it must be a list, each a whole number.
     """
     hints = typing.get_type_hints(type(options))
-    for field in dataclasses.fields(options):
+    for field in (field for field in dataclasses.fields(options) if field.init):
         value, kind, optional = getattr(options, field.name), *_plain(hints[field.name])
         settled = _settled(value, kind)
         if settled is None and not (value is None and optional):

@@ -19,6 +19,7 @@ from lorarank.capacity import capacity_floor
 from lorarank.errors import ModelError, OptionError
 from lorarank.first_guess import first_guess
 from lorarank.inspect import inspect
+from lorarank.inspect.layers import Layer
 from lorarank.model_shapes import from_config, read_shapes
 from lorarank.report import reference
 from lorarank.report.markdown_text import Markdown
@@ -35,6 +36,9 @@ LLAMA_3_1_8B = {
     "vocab_size": 128256,
     "tie_word_embeddings": False,
 }
+
+
+SQUARE = Layer("q_proj", "linear", 4096, 4096)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> Path:
@@ -75,19 +79,19 @@ def test_the_rows_are_in_the_order_of_the_table() -> None:
     [(4, 32_768, "0.2%"), (8, 65_536, "0.4%"), (16, 131_072, "0.8%"), (32, 262_144, "1.6%"), (64, 524_288, "3.1%")],
 )
 def test_parameters_of_a_square_matrix(r: int, count: int, share: str) -> None:
-    assert heuristics.lora_parameters(r, 4096, 4096) == count
+    assert r * SQUARE.parameters_per_rank == count
     assert f"{count / 4096**2:.1%}" == share
 
 
 def test_attention_of_a_7b_model_at_16() -> None:
-    count = 4 * 32 * heuristics.lora_parameters(16, 4096, 4096)
+    count = 4 * 32 * 16 * SQUARE.parameters_per_rank
     assert count == 16_777_216
     assert f"{count / 7e9:.2%}" == "0.24%"
 
 
 def test_llama_3_1_8b_from_its_configuration(tmp_path: Path) -> None:
     folder = write_config(tmp_path, LLAMA_3_1_8B)
-    attention, everything = heuristics.TARGET_SETS["q, k, v, o"], heuristics.TARGET_SETS["all linear layers"]
+    attention, everything = heuristics.LLAMA_TARGETS["q, k, v, o"], heuristics.LLAMA_TARGETS["all linear layers"]
     assert parameters(folder, 16, attention) == 13_631_488  # keys and values are 1024 wide
     assert parameters(folder, 8, everything) == 20_971_520
     # the whole model has 8,030,261,248; norms are left out of the count
@@ -102,12 +106,12 @@ def test_all_linear_layers_about_triple_the_parameters_of_attention(
     tmp_path: Path, change: dict[str, int], ratio: float
 ) -> None:
     folder = write_config(tmp_path, LLAMA_3_1_8B | change)
-    attention, everything = heuristics.TARGET_SETS["q, k, v, o"], heuristics.TARGET_SETS["all linear layers"]
+    attention, everything = heuristics.LLAMA_TARGETS["q, k, v, o"], heuristics.LLAMA_TARGETS["all linear layers"]
     assert parameters(folder, 1, everything) / parameters(folder, 1, attention) == pytest.approx(ratio, abs=0.05)
 
 
 def test_conventions_and_the_qlora_base() -> None:
-    assert [alpha.name for alpha in heuristics.ALPHA_CONVENTIONS if alpha.recommended] == ["2r", "r"]
+    assert [alpha.name for alpha in heuristics.ALPHA_CONVENTIONS] == ["2r", "r", "16"]  # the first two are recommended
     assert heuristics.LORA_DROPOUT == 0.05
     assert dict(heuristics.QLORA_BASE) == {
         "load_in_4bit": True,

@@ -107,6 +107,43 @@ def test_options_are_those_of_the_dataclass(name: str) -> None:
     assert signature.return_annotation.__module__.startswith("lorarank.")
 
 
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [(name, key.name) for name, options in sorted(OPTIONS.items()) for key in dataclasses.fields(options) if key.init],
+)
+def test_an_option_of_another_type_is_refused_by_its_name(name: str, key: str) -> None:
+    needed = {one.name: "peft" for one in dataclasses.fields(OPTIONS[name]) if one.default is dataclasses.MISSING}
+    where = key if key == "model" else f"--{key.replace('_', '-')}"
+    with pytest.raises(OptionError, match=rf"^{where} <object .*>: it must be "):
+        OPTIONS[name](**{**needed, key: object()})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "options", "says"),
+    [
+        ("estimate", ["x"], {"energy": "0.9"}, "--energy '0.9': it must be a number."),
+        ("report", ["x"], {"energy": "0.9"}, "--energy '0.9': it must be a number."),
+        ("plot", ["x"], {"energy": "0.9"}, "--energy '0.9': it must be a number."),
+        ("audit", ["x"], {"energy": 0.9}, "--energy 0.9: it must be a list, each a number."),
+        ("resize", ["x", "y"], {"rank": "8"}, "--rank '8': it must be a whole number."),
+        ("resize", ["x", "y"], {"rank": 8.0}, "--rank 8.0: it must be a whole number."),
+        ("convert", ["x", "y"], {"bake_alpha": 1}, "--bake-alpha 1: it must be True or False."),
+        ("compare", ["x", "y"], {"directions": "3"}, "--directions '3': it must be a whole number."),
+        ("inspect", ["x"], {"rank": "8"}, "--rank '8': it must be a whole number."),
+        ("diagnose", ["x"], {"rank": 8.5}, "--rank 8.5: it must be a whole number."),
+        ("export", ["x", "peft"], {"rank": "8"}, "--rank '8': it must be a whole number."),
+        ("probe", ["x", "y", "z"], {"rank": 8.0}, "--rank 8.0: it must be a whole number."),
+        ("sweep", ["x", "y", "z"], {"ranks": 8}, "--ranks 8: it must be a list, each a whole number."),
+    ],
+)
+def test_a_call_with_another_type_is_one_line(
+    name: str, arguments: list[str], options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        getattr(lorarank, name)(*arguments, **options)
+    assert str(caught.value) == says
+
+
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_help_says_how_it_is_called_and_describes_every_parameter(name: str) -> None:
     shown = pydoc.plain(pydoc.render_doc(getattr(lorarank, name)))

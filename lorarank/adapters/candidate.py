@@ -15,6 +15,7 @@ from lorarank.adapters.store import INDEX_SUFFIX, SUFFIXES, open_store
 from lorarank.adapters.tensors import Store
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError
+from lorarank.sources import folder_at
 
 PEFT_WEIGHTS = ("adapter_model.safetensors", f"adapter_model{INDEX_SUFFIX}", "adapter_model.bin")
 """In the order in which PEFT looks for them."""
@@ -72,7 +73,7 @@ class Candidate:
     @property
     def folder(self) -> Path:
         """``path``, or the folder that it lies in."""
-        return self.path if self.path.is_dir() else self.path.parent
+        return folder_at(self.path)
 
     @property
     def config(self) -> Path | None:

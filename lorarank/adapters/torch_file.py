@@ -20,7 +20,7 @@ from lorarank.adapters.peft_config import OTHER_METHOD
 from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, NARROW, Numbers, StoredTensor, raw_dtype
 from lorarank.adapters.torch_nesting import CONVERT, Spread
 from lorarank.adapters.untrusted import open_regular
-from lorarank.errors import AdapterError, MissingExtraError
+from lorarank.errors import AdapterError, needing
 
 if TYPE_CHECKING:
     from zipfile import ZipInfo
@@ -102,10 +102,8 @@ class TorchFile:
             It is damaged, or holds anything but named tensors.
         """
         size, marked = _check_archive(path)  # what is no archive is refused without waiting for torch
-        try:
+        with needing(str(path), "torch", extra="probe"):
             import torch
-        except ImportError:
-            raise MissingExtraError(str(path), "torch", "probe") from None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is odd about the file is refused or does not matter

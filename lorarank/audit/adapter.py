@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from lorarank import __version__, adapters
 from lorarank.audit import findings as looking
-from lorarank.audit.codes import CODES, Finding
+from lorarank.audit.codes import Finding, tallied
 from lorarank.audit.groups import GroupAudit, by_layer, by_type, group
 from lorarank.audit.modules import ModuleAudit, audit_modules
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.reduction import Reduction, idle_share, reductions
 from lorarank.audit.serving import Serving, serve
 from lorarank.result import Result
+from lorarank.sources import Source
 from lorarank.spectrum import of_modules
 
 SCHEMA = 1
-
-Source = str | Path
 
 
 @dataclass(frozen=True)
@@ -79,18 +77,14 @@ class Audit(Result):
 
 
 def counted(found: tuple[Finding, ...]) -> dict[str, float]:
-    """Number of findings by level, by code, and by the name of the code.
+    """Number of findings, as :func:`~lorarank.audit.codes.tallied` has it.
 
     >>> from lorarank.audit import codes
     >>> counts = counted((codes.found(codes.DEAD, "Zero."),))
     >>> counts["findings"], counts["warnings"], counts["LR002"], counts["dead"], counts["nan"]
     (1.0, 1.0, 1.0, 1.0, 0.0)
     """
-    codes, levels = Counter(one.code for one in found), Counter(one.level for one in found)
-    by_level = {f"{level}s": float(levels[level]) for level in ("error", "warning", "note")}
-    by_code = {code: float(codes[code]) for code in CODES}
-    by_name = {kind.name: float(codes[code]) for code, kind in CODES.items()}
-    return {"findings": float(len(found)), **by_level, **by_code, **by_name}
+    return tallied(Counter(one.code for one in found))
 
 
 def audit(

@@ -172,6 +172,23 @@ class Finding:
     module: str | None = None
 
 
+def tallied(by_code: Mapping[str, float]) -> dict[str, float]:
+    """Number of findings by level, by code, and by the name of the code, from that of each code; one that is left out
+    was not found.
+
+    >>> counts = tallied({"LR002": 3, "LR004": 1})
+    >>> counts["findings"], counts["warnings"], counts["notes"], counts["LR002"], counts["dead"], counts["nan"]
+    (4.0, 3.0, 1.0, 3.0, 3.0, 0.0)
+    """
+    counts = {code: float(by_code.get(code, 0)) for code in CODES}
+    by_level = {
+        f"{level}s": sum((counts[code] for code, kind in CODES.items() if kind.level == level), 0.0)
+        for level in (ERROR, WARNING, NOTE)
+    }
+    by_name = {kind.name: counts[code] for code, kind in CODES.items()}
+    return {"findings": sum(counts.values()), **by_level, **counts, **by_name}
+
+
 def found(code: Code, message: str, module: str | None = None) -> Finding:
     """A finding of a kind.
 

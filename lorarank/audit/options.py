@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lorarank.audit.condition import Condition
+from lorarank.choices import check_least, check_share
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 from lorarank.wording import percent
 
 ENERGY = (0.90, 0.95, 0.99)
@@ -45,16 +47,14 @@ class AuditOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is read."""
+        settle(self)
         if not 0 < len(self.energy) <= MOST_SHARES:
             raise OptionError("--energy", f"{len(self.energy)} shares", do=f"name between 1 and {MOST_SHARES}")
         for share in self.energy:
-            if not 0 < share <= 1:
-                hint = f"for {share:g} % give {share / 100:g}" if 1 < share <= 100 else "give, say, 0.90"
-                raise OptionError(f"--energy {share:g}", "it is a share, above 0 and at most 1", do=hint)
+            check_share("--energy", share)
         if len(set(map(percent, self.energy))) < len(self.energy):
             raise OptionError("--energy", "names a share twice", do="name each once, in four digits or fewer")
-        if self.served_rank < 1:
-            raise OptionError(f"--served-rank {self.served_rank}", "it must be at least 1")
+        check_least("--served-rank", self.served_rank)
         if self.fail_if is not None:
             object.__setattr__(self, "condition", Condition.parse(self.fail_if))
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lorarank.audit import codes
 from lorarank.audit.adapter import Audit, counted
-from lorarank.audit.codes import CODES
+from lorarank.audit.codes import CODES, ERROR, tallied
 from lorarank.audit.figures import RANKS
 from lorarank.audit.several import Measured, Unreadable
 
@@ -97,15 +96,9 @@ def quantities(row: Row) -> dict[str, float]:
     cuts = () if row["norm"] is None else ("norm", "keep", "reducible", "idle")  # nothing could be measured
     named = {"rank": row["r_max"], **{name: row[name] for name in ("modules", "parameters", *cuts)}}
     values = {name: float(value) for name, value in named.items() if value is not None}
-    by_name = {code.name: float(row[code.name] or 0) for code in CODES.values()}
-    by_code = {code.code: by_name[code.name] for code in CODES.values()}
-    levels = {
-        f"{level}s": sum(by_code[code.code] for code in CODES.values() if code.level == level)
-        for level in (codes.ERROR, codes.WARNING, codes.NOTE)
-    }
-    return values | by_name | by_code | levels | {"findings": sum(by_code.values())}
+    return values | tallied({code.code: float(row[code.name] or 0) for code in CODES.values()})
 
 
 def _problem(result: Measured) -> str:
     """The first finding of level error, where there is one."""
-    return next((finding.message for finding in result.findings if finding.level == codes.ERROR), "")
+    return next((finding.message for finding in result.findings if finding.level == ERROR), "")

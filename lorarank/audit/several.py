@@ -8,13 +8,14 @@ from functools import partial
 from typing import Protocol
 
 from lorarank.audit import codes
-from lorarank.audit.adapter import Audit, Source, audit, counted
+from lorarank.audit.adapter import Audit, audit, counted
 from lorarank.audit.codes import Finding
 from lorarank.audit.figures import Figures
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.workers import each
 from lorarank.errors import LorarankError, OptionError
 from lorarank.result import Result
+from lorarank.sources import Source
 
 
 @dataclass(frozen=True)

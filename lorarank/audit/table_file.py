@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from lorarank.audit.rows import COUNTS, TEXTS, Layout, Row, Value
-from lorarank.errors import MissingExtraError, OptionError, ResourceError, RunError, SourceError, printable
+from lorarank.errors import OptionError, ResourceError, RunError, SourceError, needing, printable
 from lorarank.json_files import replaced
 from lorarank.locks import lock
 from lorarank.wording import no_formula
@@ -226,9 +226,7 @@ def _read_parquet(path: Path) -> list[dict[str, Value]]:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
+    with needing("audit -o results.parquet", "pyarrow", extra="parquet"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError("audit -o results.parquet", "pyarrow", "parquet") from None
     return pyarrow, pyarrow.parquet

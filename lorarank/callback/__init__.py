@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lorarank.errors import MissingExtraError
+from lorarank.errors import needing
 from lorarank.front import lazily, listed
 
 if TYPE_CHECKING:
@@ -26,10 +26,5 @@ if not TYPE_CHECKING:  # to a type checker it would be a package with every name
     __dir__ = listed(__name__, _HOMES)
 
     def __getattr__(name: str) -> Any:
-        try:
+        with needing(f"lorarank.{name}", "torch", "transformers", extra="probe"):
             return _found(name)
-        except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package not in ("torch", "transformers"):
-                raise
-            raise MissingExtraError(f"lorarank.{name}", package, "probe") from None

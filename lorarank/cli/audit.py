@@ -23,8 +23,6 @@ FORMATS = ("table", "json", "markdown", "csv", "sarif")
 MOST_PROCESSES = 4
 """Of a single adapter, where --jobs does not say: the rest of the machine is others'."""
 
-DEFAULT = AuditOptions()
-
 
 def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, ...]:
     return shares(value)
@@ -40,7 +38,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
 @click.argument("sources", type=SOURCE, metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
     "--energy",
-    default=",".join(f"{share:g}" for share in DEFAULT.energy),
+    default=",".join(f"{share:g}" for share in AuditOptions.energy),
     show_default=True,
     metavar="SHARES",
     callback=_shares,
@@ -50,14 +48,14 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
 @click.option("--sort", "by_size", is_flag=True, help="The table of modules, largest update first.")
 @click.option(
     "--served-rank",
-    default=DEFAULT.served_rank,
+    default=AuditOptions.served_rank,
     show_default=True,
     metavar="RANK",
     help="Largest rank that the serving engine takes; vLLM's --max-lora-rank.",
 )
 @click.option(
     "--fail-if",
-    default=DEFAULT.fail_if,
+    default=AuditOptions.fail_if,
     metavar="EXPR",
     help="Exit with 4 where it holds of a source: codes, their names, and quantities, with and, or, not; "
     "`lorarank help findings` lists them.",

@@ -10,7 +10,7 @@ import lorarank.probe as probing
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.progress import staged
 from lorarank.cli.terminal import command_line
-from lorarank.cli.training_options import defaults_of, trains
+from lorarank.cli.training_options import trains
 from lorarank.cli.voice import note, quiet_libraries
 from lorarank.errors import OptionError
 from lorarank.probe.options import COMPANION_RANK, ProbeOptions
@@ -18,8 +18,6 @@ from lorarank.report.plan import plan_text
 
 if TYPE_CHECKING:
     from lorarank.runs import Run
-
-DEFAULT = defaults_of(ProbeOptions)
 
 
 def _rate(_context: click.Context, _option: click.Parameter, value: str) -> float | None:
@@ -39,22 +37,22 @@ def _rate(_context: click.Context, _option: click.Parameter, value: str) -> floa
 @trains(ProbeOptions, output="Run folder; new or empty.")
 @click.option(
     "--rank",
-    default=DEFAULT["rank"],
+    default=ProbeOptions.rank,
     show_default=True,
     help="R, the probe's rank: at least twice the rank you expect.",
 )
 @click.option(
-    "--minutes", type=float, default=DEFAULT["minutes"], help="Wall time for everything, instead of --tokens."
+    "--minutes", type=float, default=ProbeOptions.minutes, help="Wall time for everything, instead of --tokens."
 )
 @click.option(
     "--replicates",
-    default=DEFAULT["replicates"],
+    default=ProbeOptions.replicates,
     show_default=True,
     help="Probes on disjoint parts of the data, from the same start.",
 )
 @click.option(
     "--companion/--no-companion",
-    default=DEFAULT["companion"],
+    default=ProbeOptions.companion,
     show_default=True,
     help=f"Train once more at r = {COMPANION_RANK}: what that loses is half of what the recommended rank rests on.",
 )

@@ -13,11 +13,10 @@ from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.progress import staged
 from lorarank.cli.ray_option import OnCluster, on_cluster
 from lorarank.cli.terminal import command_line, rendered
-from lorarank.cli.training_options import defaults_of, trains
+from lorarank.cli.training_options import trains
 from lorarank.cli.voice import note, quiet_libraries
 from lorarank.sweep.options import RANKS, SweepOptions
 
-DEFAULT = defaults_of(SweepOptions)
 PICTURE = "sweep.png"
 
 
@@ -46,7 +45,7 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
 @trains(SweepOptions, output="Folder of the sweep; points in it are used again.")
 @click.option(
     "--ranks",
-    default=DEFAULT["ranks"],
+    default=SweepOptions.ranks,
     callback=_ranks,
     help=f"Ranks to train at, ascending [default: {','.join(map(str, RANKS))}, as far as matrices have room].",
 )
@@ -58,7 +57,7 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
     help="Learning rates; auto finds one at both ends of the ranks.",
 )
 @click.option(
-    "--seeds", default=DEFAULT["seeds"], show_default=True, help="Seeds for the ranks around the answer and the best."
+    "--seeds", default=SweepOptions.seeds, show_default=True, help="Seeds for the ranks around the answer and the best."
 )
 @on_cluster("Train points side by side on a Ray cluster; without an address, on this machine.")
 @click.option(

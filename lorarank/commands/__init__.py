@@ -4,19 +4,3 @@ Each takes what the command takes: its arguments, and the fields of its options 
 command line needs, formats and files for reports, is not among them: results have ``to_dict``, ``to_frame`` and
 ``_repr_html_``. Calling one loads what it needs, and nothing of the others.
 """
-
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
-Source = str | Path
-
-
-def listed(sources: Source | Sequence[Source]) -> list[str]:
-    """One source or several, as text.
-
-    >>> listed("run"), listed([Path("a"), "b"])
-    (['run'], ['a', 'b'])
-    """
-    return [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from lorarank.audit.expand import expand
 from lorarank.audit.options import AuditOptions
 from lorarank.audit.several import AuditReport, audit_all
-from lorarank.commands import Source, listed
 from lorarank.mirror import mirrored
+from lorarank.sources import Source, as_list
 
 
 def _audit(sources: Source | Sequence[Source], options: AuditOptions) -> AuditReport:
@@ -33,7 +33,7 @@ def _audit(sources: Source | Sequence[Source], options: AuditOptions) -> AuditRe
     OptionError
         An option out of its range, or no source.
     """
-    return audit_all(expand(listed(sources)), options)
+    return audit_all(expand([str(source) for source in as_list(sources)]), options)
 
 
 audit = mirrored("audit", _audit, AuditOptions)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorarank.commands import Source, listed
 from lorarank.dossier import gather
 from lorarank.mirror import mirrored
 from lorarank.report.options import PlotOptions
 from lorarank.report.pictures import Pictures, draw
+from lorarank.sources import Source
 
 
 def _plot(sources: Source | Sequence[Source], options: PlotOptions) -> Pictures:
@@ -33,7 +33,7 @@ def _plot(sources: Source | Sequence[Source], options: PlotOptions) -> Pictures:
     SourceError, AdapterError, RunError, NumericsError
         A source that is missing, damaged or unfinished.
     """
-    return draw(gather(listed(sources), options.estimate), options.kind)
+    return draw(gather(sources, options.estimate), options.kind)
 
 
 plot = mirrored("plot", _plot, PlotOptions)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorarank.commands import Source, listed
 from lorarank.dossier import gather
 from lorarank.estimate.options import EstimateOptions
 from lorarank.mirror import mirrored
 from lorarank.report import chapters
 from lorarank.report.chapters.blocks import Document
+from lorarank.sources import Source
 
 
 def _report(sources: Source | Sequence[Source], options: EstimateOptions) -> Document:
@@ -32,7 +32,7 @@ def _report(sources: Source | Sequence[Source], options: EstimateOptions) -> Doc
     SourceError, AdapterError, RunError, NumericsError
         A source that is missing, damaged or unfinished.
     """
-    return chapters.document(gather(listed(sources), options))
+    return chapters.document(gather(sources, options))
 
 
 report = mirrored("report", _report, EstimateOptions)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorarank.errors import OptionError
+from lorarank.choices import check_least
+from lorarank.typed import settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,5 +30,5 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.directions is not None and self.directions < 1:
-            raise OptionError(f"--directions {self.directions}", "there must be at least 1 to compare")
+        settle(self)
+        check_least("--directions", self.directions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +22,8 @@ from lorarank.numerics import criteria
 from lorarank.numerics.linalg import Factors, singular_values
 from lorarank.numerics.pooling import median_of
 from lorarank.numerics.replication import Side, agreement, principal_angles, replicated_rank, subspace_agreement
+from lorarank.sources import Source
 
-Source = str | Path
 Floats = NDArray[np.float64]
 
 

@@ -7,16 +7,14 @@ pyarrow and datasets, which are imported when they are wanted.
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO
 
-from lorarank.errors import CorpusError, MissingExtraError
+from lorarank.errors import CorpusError, needing
 
 FIELD_LIMIT = 1 << 30
 """Longest CSV field in characters; the csv module's own limit of 131,072 is shorter than many documents."""
@@ -200,18 +198,12 @@ def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
         csv.field_size_limit(before)
 
 
-def _module(name: str, command: str, extra: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(command, name.partition(".")[0], extra) from error
-
-
 WANTED = ("text", "prompt", "completion", "messages", "conversations", "tools", "chat_template_kwargs")
 
 
 def _open_parquet(path: Path) -> Table:
-    parquet = _module("pyarrow.parquet", "reading Parquet", "parquet")
+    with needing("reading Parquet", "pyarrow", extra="parquet"):
+        import pyarrow.parquet as parquet
 
     def rows() -> Iterator[tuple[int, Any]]:
         number = 0
@@ -233,7 +225,8 @@ def _open_parquet(path: Path) -> Table:
 
 
 def _hub_rows(name: str, split: str) -> Iterator[tuple[int, Any]]:
-    datasets = _module("datasets", "reading a hub dataset", "probe")
+    with needing("reading a hub dataset", "datasets", extra="probe"):
+        import datasets
     identifier, _, revision = name.partition("@")
     try:
         data = datasets.load_dataset(identifier, revision=revision or None, split=split)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorarank.errors import OptionError
+from lorarank.choices import check_least
+from lorarank.typed import settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,5 @@ class DiagnoseOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.sweep is not None:
-            object.__setattr__(self, "sweep", Path(self.sweep))  # a str will do
-        if self.rank is not None and self.rank < 1:
-            raise OptionError(f"--rank {self.rank}", "a rank is at least 1")
+        settle(self)
+        check_least("--rank", self.rank)

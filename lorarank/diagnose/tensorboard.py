@@ -13,7 +13,7 @@ from typing import Any
 
 from lorarank.diagnose.curves import NOTHING, Curve, curve
 from lorarank.diagnose.training import Training
-from lorarank.errors import CurveError, MissingExtraError
+from lorarank.errors import CurveError, needing
 
 TRAIN = ("train/loss", "train_loss", "loss", "loss/train", "Loss/train", "train/train_loss")
 RATE = ("train/learning_rate", "learning_rate", "lr", "train/lr")
@@ -32,10 +32,8 @@ def read_events(path: Path, validation: str | None) -> Training:
     CurveError
         There is no training loss in them.
     """
-    try:
+    with needing(str(path), "tensorboard", extra="tensorboard"):
         from tensorboard.backend.event_processing import event_accumulator
-    except ModuleNotFoundError:
-        raise MissingExtraError(str(path), "tensorboard", "tensorboard") from None
     folders = [path] if path.is_file() else sorted({file.parent for file in path.glob("**/events.out.tfevents.*")})
     opened = [event_accumulator.EventAccumulator(str(one), {event_accumulator.SCALARS: 0}) for one in folders]
     for one in opened:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorarank.choices import check_metric
-from lorarank.errors import OptionError
+from lorarank.choices import check_least, check_metric, check_share
 from lorarank.heuristics import task_row
+from lorarank.typed import settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,10 @@ class EstimateOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.energy is not None and not 0 < self.energy <= 1:
-            hint = f"for {self.energy:g} % give {self.energy / 100:g}" if 1 < self.energy <= 100 else "give, say, 0.90"
-            raise OptionError(f"--energy {self.energy:g}", "it is a share, above 0 and at most 1", do=hint)
+        settle(self)
+        check_share("--energy", self.energy)
         check_metric(self.metric)
         if self.task is not None:
             task_row(self.task)
-        if self.budget is not None and self.budget < 1:
-            raise OptionError(f"--budget {self.budget}", "it must be at least 1 parameter")
-        if self.tokens is not None and self.tokens < 1:
-            raise OptionError(f"--tokens {self.tokens}", "it must be at least 1 token")
+        check_least("--budget", self.budget)
+        check_least("--tokens", self.tokens)

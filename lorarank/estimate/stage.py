@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +13,15 @@ from lorarank import adapters, runs
 from lorarank.adapters import Adapter
 from lorarank.errors import AdapterError, NumericsError, OptionError, RunError
 from lorarank.estimate import advice, constants, evidence, readings, reasons, summary
+from lorarank.estimate.doubts import confidence, doubts, prompts_used
 from lorarank.estimate.options import EstimateOptions
 from lorarank.estimate.recommendation import AdapterSummary, EnergyRule, Evidence, Recommendation
+from lorarank.estimate.refusals import failed_companion, refusals
 from lorarank.estimate.rule import module_ranks
 from lorarank.runs import Run
-from lorarank.sources import CHECKPOINT
+from lorarank.sources import CHECKPOINT, Source, as_list, folder_at
 from lorarank.spectrum import Spectrum, measure
 from lorarank.sweep.folder import refuse_sweeps
-
-Source = str | Path
 
 
 def recommend(sources: Source | Sequence[Source], options: EstimateOptions | None = None) -> Recommendation:
@@ -48,7 +47,7 @@ def recommend(sources: Source | Sequence[Source], options: EstimateOptions | Non
         Options that do not go with the sources.
     """
     options = options or EstimateOptions()
-    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    given = as_list(sources)
     if not given:
         raise OptionError("SOURCE", "nothing was given", do="give a run folder or an adapter")
     folders = [folder for source in given if (folder := runs.folder_of(source)) is not None]
@@ -91,24 +90,24 @@ def _answer(
     figures = summary.compare_replicates(opened) if len(opened) > 1 else {}
     replication = summary.replication_of(opened, figures, weight[0]) if figures else None
     probed = manifest.heldout.gains[0].mean
-    used = evidence.prompts_used(run.other_prompts)
+    used = prompts_used(run.other_prompts)
     low_rank = (
         readings.low_rank(run.companion, run.truncation, probed, prompts_used=used) if options.energy is None else None
     )
     outlook = None if low_rank is None else readings.outlook(run.companion)
     r = rule.r if low_rank is None else readings.with_recall(low_rank, facts.recall)
-    failed = None if low_rank is None else evidence.failed_companion(run)
-    refusals = evidence.refusals(manifest, facts, rule, replication, low_rank, failed)
+    failed = [] if low_rank is None else failed_companion(run)
+    refused = refusals(manifest, facts, rule, replication, low_rank, failed)
     # shares of a gain that cannot be trusted would be numbers without meaning
-    gain = 0.0 if refusals else probed
+    gain = 0.0 if refused else probed
     keep = readings.keep_rank(run.truncation, gain)
     measured = Recommendation(
         sources=(str(run.folder),),
         kind="run",
         metric=options.metric,
-        heuristics=heuristics.compare(None if refusals else r, options.task),
+        heuristics=heuristics.compare(None if refused else r, options.task),
         reasons=(*reasons.about_evidence(facts, replication), *reasons.about_keep(keep)),
-        refusals=refusals,
+        refusals=refused,
         keep=keep,
         low_rank=low_rank,
         outlook=outlook,
@@ -120,7 +119,7 @@ def _answer(
         layers=summary.summarise_layers(modules, ranks),
         modules=summary.summarise_modules(modules, ranks, figures),
     )
-    if refusals:
+    if refused:
         undivided = reasons.about_budget_refused(options.budget)
         return dataclasses.replace(measured, fallback=constants.FALLBACK, reasons=(*measured.reasons, *undivided))
     answered = _with_rank(measured, r, rule, facts, run, spectra, options)
@@ -145,15 +144,15 @@ def _with_rank(
         earlier = evidence.spectra_at(run.trajectory, constants.GROWTH_POINT) if options.metric == "weight" else ()
         first, *others = map(_values, spectra)
         interval = readings.interval(rule, first, others, earlier, facts.growth, facts.capacity)
-    doubts = evidence.doubts(
+    doubted = doubts(
         run.manifest, facts, r, interval, measured.keep, measured.replication, measured.heuristics, low_rank
     )
     return dataclasses.replace(
         measured,
         r=r,
         interval=interval,
-        doubts=doubts,
-        confidence=evidence.confidence(facts, doubts),
+        doubts=doubted,
+        confidence=confidence(facts, doubted),
         reasons=(
             *reasons.about_low_rank(low_rank, r),
             *reasons.about_recall(facts.recall, low_rank, r),
@@ -214,7 +213,7 @@ def _refused_unread(run: Run, options: EstimateOptions, error: NumericsError) ->
         reasons=tuple(reasons.about_budget_refused(options.budget)),
         refusals=(
             f"The adapter cannot be read as numbers: {error}",
-            *evidence.refusals(run.manifest, facts, None, None),
+            *refusals(run.manifest, facts, None, None),
         ),
         fallback=constants.FALLBACK,
     )
@@ -264,7 +263,7 @@ def _from_adapters(sources: Sequence[Source], options: EstimateOptions) -> Recom
 
 def _of_one_training(opened: Sequence[Adapter]) -> bool:
     """Whether they are checkpoints that one trainer left beside each other, ``checkpoint-200`` and so on."""
-    folders = [adapter.source if adapter.source.is_dir() else adapter.source.parent for adapter in opened]
+    folders = [folder_at(adapter.source) for adapter in opened]
     return len({folder.parent for folder in folders}) == 1 and all(CHECKPOINT.fullmatch(path.name) for path in folders)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
+from lorarank.choices import check_least
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 from lorarank.wording import nearest
 
 NAMES = {
@@ -60,13 +62,12 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        settle(self)
         if self.to not in TOOLS:
             near = nearest(self.to, TOOLS)
             meant = f"did you mean {near}? Choose" if near else "choose"
             raise OptionError(f"--to {self.to}", "no such tool", do=f"{meant} among: {', '.join(TOOLS)}")
-        for name in ("rank", "budget"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise OptionError(f"--{name} {value}", "it must be at least 1")
+        check_least("--rank", self.rank)
+        check_least("--budget", self.budget)
         if self.budget is not None and not self.per_module:
             raise OptionError("--budget", "it is for a rank for each module", do="add --per-module, or give --rank")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lorarank import __version__
 from lorarank.adapters.layout import Block, Layout, Slot, downcast, vacant, write
 from lorarank.adapters.write_peft import WEIGHTS
+from lorarank.choices import check_least
 from lorarank.errors import ModelError, NumericsError, OptionError
 from lorarank.fine_tune.findings import outside
 from lorarank.fine_tune.loaded import doubts, loaded_name
@@ -96,8 +97,7 @@ def extract(
     """
     if dtype not in DTYPES:
         raise OptionError(f"--dtype {dtype}", "it is none that is written", do=f"give {', '.join(DTYPES)}")
-    if rank < 1:
-        raise OptionError(f"--rank {rank}", "it must be at least 1")
+    check_least("--rank", rank)
     vacant(output)
     models = open_models(base, tuned)
     largest = max((min(pair.out_features, pair.in_features) for pair in models.matrices if pair.linear), default=rank)

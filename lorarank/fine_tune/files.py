@@ -1,16 +1,13 @@
-"""Which file of a model's folder its weights are in, and its configuration (floor 3)."""
+"""Which file of a model's folder its weights are in (floor 3)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lorarank.adapters.components import PARTS
 from lorarank.adapters.store import INDEX_SUFFIX, PICKLES_INDEX, open_store
 from lorarank.adapters.tensors import Store
-from lorarank.adapters.untrusted import read_json
-from lorarank.errors import AdapterError, ModelError, SourceError
+from lorarank.errors import ModelError
 
 STEMS = ("model", "diffusion_pytorch_model")
 """What transformers and diffusers call their files; both save their variants (``.fp16``) beside the plain ones."""
@@ -56,11 +53,3 @@ def open_weights(path: Path) -> Store:
     if len(others) > 1:
         raise ModelError(path, f"{len(others):,} safetensors files, and none is {FILES[0]}", do="name one of them")
     raise ModelError(path, f"has neither {FILES[0]} nor {FILES[1]}", do="save the model as safetensors")
-
-
-def read_config(path: Path) -> Mapping[str, Any]:
-    """The configuration of a model, beside its file; empty where it cannot be read."""
-    try:
-        return read_json((path if path.is_dir() else path.parent) / CONFIG)
-    except (SourceError, AdapterError):
-        return {}

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from lorarank.adapters.peft_experts import MOST_EXPERTS
 from lorarank.adapters.tensors import FLOATS, Numbers, Store, StoredTensor
 from lorarank.errors import ModelError, ResourceError
-from lorarank.fine_tune.files import HUB_FILES, HUB_PICKLES, open_weights, read_config
+from lorarank.fine_tune.files import CONFIG, HUB_FILES, HUB_PICKLES, open_weights
 from lorarank.fine_tune.pairing import pair_names
 from lorarank.fine_tune.rounding import rounding_norm
 from lorarank.layer_kinds import conv1d_keys, kind_of
-from lorarank.model_shapes import is_buffer
+from lorarank.model_shapes import config_or_empty, is_buffer
 from lorarank.module_names import layer_index, module_type
-from lorarank.sources import locate
+from lorarank.sources import folder_at, locate
 
 NEVER_PACKED = frozenset({"int64", "bool"})
 """Stored dtypes that no weights are packed in: counters, positions and masks, which are no parameters."""
@@ -201,7 +201,8 @@ def open_models(base: str | Path, tuned: str | Path) -> Models:
     """
     paths = [locate(model, allow_patterns=HUB_FILES, last_resort=HUB_PICKLES) for model in (base, tuned)]
     first, second = (open_weights(path) for path in paths)
-    config: Mapping[str, Any] = next((one for one in map(read_config, paths) if one.get("model_type")), {})
+    configs = (config_or_empty(folder_at(path) / CONFIG) for path in paths)
+    config: Mapping[str, Any] = next((one for one in configs if one.get("model_type")), {})
     names = pair_names(first.tensors, second.tensors)
     turned = conv1d_keys({name: first.tensors[key].shape for name, key in names.base.items()}, config)
     matrices, vectors, skipped, packed = [], {}, [], []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorarank.choices import check_least
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class InspectOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.rank is not None and self.rank < 1:
-            raise OptionError(f"--rank {self.rank}", "it must be at least 1")
+        settle(self)
+        check_least("--rank", self.rank)
         if self.target is not None and not self.target.strip(" ,"):
             raise OptionError("--target", "it is empty", do="give module names, or a regular expression")

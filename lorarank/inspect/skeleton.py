@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lorarank.errors import MissingExtraError, ModelError, printable
+from lorarank.errors import MissingExtraError, ModelError, first_line
 from lorarank.inspect.layers import HEAD, Layer, Layers, parents
 from lorarank.inspect.targets import RENAMED
+from lorarank.layer_kinds import loaded_stack
 from lorarank.model_shapes import from_config, read_configuration
-
-EXPERT_DIMENSIONS = 3
-"""Of a parameter that stacks the matrices of experts: (experts, out, in)."""
+from lorarank.sources import folder_at
 
 ROUTER_DIMENSIONS = 2
 """Of the weight of a router: (experts, in)."""
@@ -50,11 +49,9 @@ def from_configuration(path: Path) -> Layers:
             with torch.device("meta"):
                 model = _class(transformers, config)(config)
         except Exception as error:  # whatever a stranger's configuration makes transformers do
-            text = str(error).strip() or type(error).__name__
             raise ModelError(
                 path,
-                f"transformers {transformers.__version__} builds no model from its config.json "
-                f"({printable(text.splitlines()[0], 160)})",
+                f"transformers {transformers.__version__} builds no model from its config.json ({first_line(error)})",
                 do="give the folder of a model, or one with its safetensors files",
             ) from None
     return _layers(model, _family(config))
@@ -62,7 +59,7 @@ def from_configuration(path: Path) -> Layers:
 
 def _plain(path: Path) -> Layers:
     """Without transformers: what follows from the configuration of a Llama-like model."""
-    folder = path if path.is_dir() else path.parent
+    folder = folder_at(path)
     try:
         shapes = from_config(folder)
     except ModelError:
@@ -150,7 +147,7 @@ def _of_module(name: str, module: Any, is_head: bool) -> Iterator[Layer]:
         yield Layer(name, "conv", module.out_channels, module.weight[0].numel())
     else:
         for key, parameter in module.named_parameters(recurse=False):
-            if "expert" in f"{name}.{key}".lower() and parameter.dim() == EXPERT_DIMENSIONS:
+            if loaded_stack(f"{name}.{key}", parameter.dim()):
                 count, out_features, in_features = parameter.shape
                 yield Layer(f"{name}.{key}", "experts", out_features, in_features, count)
             elif name.endswith(".gate") and key == "weight" and parameter.dim() == ROUTER_DIMENSIONS:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorarank.adapters.tensors import FLOATS
-from lorarank.adapters.untrusted import read_json
-from lorarank.errors import AdapterError, ModelError, SourceError, printable
+from lorarank.errors import ModelError, printable
 from lorarank.inspect.layers import EXPERT, LINEAR, Layer, Layers, from_headers
 from lorarank.inspect.options import InspectOptions
 from lorarank.inspect.result import Cost, Inspection, TargetSet, TypeRow
@@ -18,7 +17,6 @@ from lorarank.inspect.targets import (
     FUSED,
     FUSED_MATRICES,
     SET_RULES,
-    SETS,
     WITH_EXPERTS,
     Pattern,
     in_set,
@@ -27,10 +25,10 @@ from lorarank.inspect.targets import (
     parse,
     with_experts,
 )
-from lorarank.model_shapes import instead, read_headers
-from lorarank.module_names import peft_refuses
+from lorarank.model_shapes import config_or_empty, instead, read_headers
+from lorarank.module_names import TARGET_SETS, peft_refuses
 from lorarank.numerics.ladder import LADDER
-from lorarank.sources import locate
+from lorarank.sources import folder_at, locate
 
 PARAMETERS = frozenset({"experts", "router"})
 """Kinds that are parameters, which target_modules does not reach."""
@@ -63,7 +61,7 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
     options = options or InspectOptions()
     path = locate(model, allow_patterns=HUB_FILES)
     pattern = None if options.target is None else parse(options.target)
-    config = _config(path)
+    config = config_or_empty(path if path.suffix == ".json" else folder_at(path) / "config.json")
     found = _read(path, config)
     model_type = str(config.get("model_type") or "")
     refused = [layer for layer in found.layers if peft_refuses(layer.type, model_type)]
@@ -71,7 +69,7 @@ def inspect(model: str | Path, options: InspectOptions | None = None) -> Inspect
     if not any(layer.kind in LINEAR for layer in found.layers):
         raise ModelError(path, "no linear layer was found in it", do="give a base model")
     ranks = LADDER if options.rank is None else (options.rank,)
-    sets = [_set(name, [x for x in taken if in_set(x, name)], ranks, found.parameters) for name in SETS]
+    sets = [_set(name, [x for x in taken if in_set(x, name)], ranks, found.parameters) for name in TARGET_SETS]
     if found.family:
         sets.append(_set(WITH_EXPERTS, with_experts(found), ranks, found.parameters, fused=True))
     notes = [*_notes(found), *_refused_notes(refused)]
@@ -105,7 +103,7 @@ def _read(path: Path, config: Mapping[str, Any]) -> Layers:
     """By the headers of weights, where there are plain ones whose names are those of the loaded model."""
     if path.suffix == ".json" and path.is_file():
         return from_configuration(path)
-    folder = path if path.is_dir() else path.parent
+    folder = folder_at(path)
     if path.is_dir() and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
         raise ModelError(path, "it is an adapter", do="give its base model; lorarank audit looks into adapters")
     try:
@@ -122,15 +120,6 @@ def _read(path: Path, config: Mapping[str, Any]) -> Layers:
         what = "its weights are packed and there is no config.json" if tensors else "neither weights nor config.json"
         raise ModelError(path, what, do="give the folder of a model")
     return from_configuration(folder)
-
-
-def _config(path: Path) -> Mapping[str, Any]:
-    """The configuration; empty where there is none."""
-    file = path if path.suffix == ".json" else (path if path.is_dir() else path.parent) / "config.json"
-    try:
-        return read_json(file)
-    except (SourceError, AdapterError):
-        return {}
 
 
 def _set(
@@ -152,7 +141,7 @@ def _types(layers: Sequence[Layer], refused: Sequence[Layer]) -> tuple[TypeRow, 
     groups: dict[tuple[str, str, int, int, int, tuple[str, ...]], list[Layer]] = {}
     for layer in layers:
         # dense of BERT stands inside and outside attention
-        sets = tuple(name for name in SETS if in_set(layer, name) and layer not in refused)
+        sets = tuple(name for name in TARGET_SETS if in_set(layer, name) and layer not in refused)
         key = layer.type, layer.kind, layer.stack, layer.out_features, layer.in_features, sets
         groups.setdefault(key, []).append(layer)
     return tuple(

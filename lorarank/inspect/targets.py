@@ -8,11 +8,8 @@ from dataclasses import dataclass
 
 from lorarank.errors import OptionError
 from lorarank.inspect.layers import LINEAR, Layer, Layers
-from lorarank.module_names import ATTENTION_PARTS, QV_NAMES
+from lorarank.module_names import TARGET_SETS
 from lorarank.wording import nearest
-
-SETS = ("qv", "attention", "all-linear")
-"""The target sets that a probe knows as well."""
 
 RENAMED = {
     "mixtral": frozenset({"gate", "w1", "w2", "w3"}),
@@ -34,24 +31,20 @@ SET_RULES = {
     "attention": "a set that PEFT has no word for: linear layers inside attention",
     "all-linear": "PEFT's shorthand: all linear layers but the output layer",
 }
-"""How each of :data:`SETS` is read where it stands for a pattern."""
+"""How each of :data:`~lorarank.module_names.TARGET_SETS` is read where it stands for a pattern."""
 
 WITH_EXPERTS = "with experts"
 """What PEFT makes of "all-linear" in a family of :data:`RENAMED`, as a target set."""
 
 
 def in_set(layer: Layer, name: str) -> bool:
-    """Whether one of :data:`SETS` holds a layer.
+    """Whether one of :data:`~lorarank.module_names.TARGET_SETS` holds a layer.
 
     >>> layer = Layer("h.0.attn.c_proj", "Conv1D", 768, 768)
-    >>> [in_set(layer, name) for name in SETS]
+    >>> [in_set(layer, name) for name in TARGET_SETS]
     [False, True, True]
     """
-    if layer.kind not in LINEAR:
-        return False
-    if name == "qv":
-        return layer.type in QV_NAMES
-    return name == "all-linear" or any(part in layer.name.lower() for part in ATTENTION_PARTS)
+    return layer.kind in LINEAR and TARGET_SETS[name](layer.name)
 
 
 def with_experts(found: Layers) -> list[Layer]:
@@ -76,7 +69,7 @@ def named_set(text: str, family: str) -> str | None:
     name = text.strip().lower()
     if family and name in ("all-linear", WITH_EXPERTS):
         return WITH_EXPERTS
-    return name if name in SETS else None
+    return name if name in TARGET_SETS else None
 
 
 @dataclass(frozen=True)
@@ -137,6 +130,6 @@ def probably_meant(text: str, layers: Sequence[Layer]) -> str | None:
     >>> probably_meant("qproj,vproj", layers), probably_meant("atention", layers), probably_meant("xyz", layers)
     ('q_proj,v_proj', 'attention', None)
     """
-    known = [*dict.fromkeys(layer.type for layer in layers if layer.kind in LINEAR), *SETS]
+    known = [*dict.fromkeys(layer.type for layer in layers if layer.kind in LINEAR), *TARGET_SETS]
     near = [nearest(name.strip().rsplit(".", 1)[-1], known) for name in text.split(",")]
     return ",".join(dict.fromkeys(name for name in near if name)) if all(near) else None

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lorarank.errors import MissingExtraError
+from lorarank.errors import needing
 from lorarank.probe.options import ProbeOptions
 from lorarank.runs import Run
 
@@ -70,10 +70,5 @@ def plan(options: ProbeOptions) -> Plan:
 
 def load_stage(name: str) -> Any:
     """A module that needs torch, or the line that says which extra brings it."""
-    try:
+    with needing("lorarank probe", *NEEDED, extra="probe"):
         return importlib.import_module(f"lorarank.probe.{name}")
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in NEEDED:
-            raise
-        raise MissingExtraError("lorarank probe", package, "probe") from None

@@ -9,7 +9,7 @@ from accelerate.utils import find_executable_batch_size
 from peft import PeftModel
 
 from lorarank.corpus import Rows
-from lorarank.errors import ResourceError
+from lorarank.errors import ResourceError, first_line
 from lorarank.probe.heldout import batch_of, token_losses
 from lorarank.probe.material import Material
 from lorarank.probe.targets import can_narrow
@@ -37,7 +37,7 @@ def largest_batch(model: PeftModel, material: Material, rows: Rows, most: int, d
         seconds = fitting()
     except RuntimeError as error:
         if "No executable batch size" in str(error):
-            raise out_of_memory(material, "") from None
+            raise out_of_memory(material) from None
         raise
     return {"rows": tried[-1], "seconds": seconds * most / tried[-1]}
 
@@ -56,12 +56,11 @@ def _seconds(model: PeftModel, batch: dict[str, torch.Tensor], dtype: torch.dtyp
     return took
 
 
-def out_of_memory(material: Material, reason: str) -> ResourceError:
+def out_of_memory(material: Material, error: BaseException | None = None) -> ResourceError:
     """The line for a step that does not fit, however small."""
+    reason = "" if error is None else f" ({first_line(error, 80)})"
     return ResourceError(
         "training",
-        f"out of memory even with one row of {material.row_length} tokens at a time ({reason.splitlines()[0]:.80})"
-        if reason
-        else f"out of memory even with one row of {material.row_length} tokens at a time",
+        f"out of memory even with one row of {material.row_length} tokens at a time{reason}",
         do="shorten the rows with --row-length, or give --gradient-checkpointing or --load-in-4bit",
     )

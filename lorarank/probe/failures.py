@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from lorarank.errors import LorarankError, ResourceError
+from lorarank.errors import LorarankError, ResourceError, first_line
 from lorarank.probe.batches import out_of_memory
 from lorarank.probe.material import Material
 
@@ -35,17 +35,17 @@ def resources(material: Material, output: Path, *, again: str) -> Iterator[None]
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise out_of_memory(material, str(error)) from None
+        raise out_of_memory(material, error) from None
     except LorarankError:
         raise
     except (OSError, RuntimeError, SafetensorError) as error:
         if "can't allocate memory" in str(error):  # torch's allocator for CPUs
-            raise out_of_memory(material, str(error)) from None
+            raise out_of_memory(material, error) from None
         if not _disk_is_full(error):
             raise
         raise ResourceError(
             output,
-            f"a checkpoint cannot be written ({str(error).splitlines()[0]:.120})",
+            f"a checkpoint cannot be written ({first_line(error, 120)})",
             why="the disk is full or not writable; what was written before is intact",
             do=f"make room, then {again}",
         ) from None

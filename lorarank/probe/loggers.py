@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from lorarank.errors import OptionError, printable
+from lorarank.errors import OptionError, first_line
 from lorarank.wording import nearest
 
 ALONE = (("all",), ("none",))
@@ -35,7 +35,8 @@ def check_loggers(names: Sequence[str]) -> None:
         try:
             INTEGRATION_TO_CALLBACK[name]()  # as Trainer does; connections are made later
         except (ImportError, RuntimeError, AssertionError) as error:
-            reason = printable((str(error).strip() or type(error).__name__).splitlines()[0], 160)
             raise OptionError(
-                f"--report-to {name}", f"it cannot be used ({reason})", do="install its package, or leave it out"
+                f"--report-to {name}",
+                f"it cannot be used ({first_line(error)})",
+                do="install its package, or leave it out",
             ) from None

@@ -23,7 +23,7 @@ from lorarank.probe.options import (
     batch_tokens_for,
     heldout_tokens_for,
 )
-from lorarank.sources import locate
+from lorarank.sources import folder_at, locate
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What is fetched of a model on the hub: never pickles, never code."""
@@ -148,8 +148,7 @@ def gather(options: ProbeOptions) -> Material:
     SourceError, ModelError, CorpusError, OptionError
         See the functions that read each of them.
     """
-    folder = locate(options.model, allow_patterns=MODEL_FILES)
-    folder = folder.parent if folder.is_file() else folder  # one of its files stands for the model
+    folder = folder_at(locate(options.model, allow_patterns=MODEL_FILES))
     config = models.load_config(folder)
     tokenizer = models.load_tokenizer(folder)
     found = corpus.read(options.data)

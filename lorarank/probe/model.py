@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
-from lorarank.errors import MissingExtraError, ModelError, OptionError, printable
+from lorarank.errors import ModelError, OptionError, first_line, needing
 from lorarank.probe.modules import resolve_targets, target_names
 from lorarank.probe.options import ProbeOptions
 
@@ -36,7 +36,7 @@ def choose_device(wanted: str) -> torch.device:
         device = torch.device(wanted)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "unknown device"
+        reason = first_line(error, 1000)
         raise OptionError(f"--device {wanted}", f"it cannot be used ({reason})", do="leave --device out") from None
     return device
 
@@ -61,7 +61,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        raise ModelError(folder, f"its tokenizer cannot be loaded ({_first_line(error)})") from None
+        raise ModelError(folder, f"its tokenizer cannot be loaded ({first_line(error)})") from None
 
 
 def load_config(folder: Path) -> Any:
@@ -70,7 +70,7 @@ def load_config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise ModelError(
-            folder, f"its config.json cannot be used ({_first_line(error)})", do="give the folder of a model"
+            folder, f"its config.json cannot be used ({first_line(error)})", do="give the folder of a model"
         ) from None
 
 
@@ -87,17 +87,15 @@ def skeleton(config: Any, folder: Path) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval().to(torch.bfloat16)
     except Exception as error:
-        raise ModelError(folder, f"it is not a causal language model ({_first_line(error)})") from None
+        raise ModelError(folder, f"it is not a causal language model ({first_line(error)})") from None
 
 
 def load_base(folder: Path, options: ProbeOptions, device: torch.device, dtype: torch.dtype) -> Any:
     """The base model with its weights, on ``device``, frozen; 4-bit as QLoRA does it where asked."""
     arguments: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
     if options.load_in_4bit:
-        try:
+        with needing("--load-in-4bit", "bitsandbytes", extra="4bit"):
             import bitsandbytes  # noqa: F401  (transformers' own message is a paragraph)
-        except ImportError:
-            raise MissingExtraError("--load-in-4bit", "bitsandbytes", "4bit") from None
         arguments["device_map"] = "auto" if options.device == "auto" and device.type == "cuda" else {"": str(device)}
         arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -110,7 +108,7 @@ def load_base(folder: Path, options: ProbeOptions, device: torch.device, dtype: 
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        raise ModelError(folder, f"its weights cannot be loaded ({_first_line(error)})") from None
+        raise ModelError(folder, f"its weights cannot be loaded ({first_line(error)})") from None
     model.config.use_cache = False
     if not options.load_in_4bit:
         model = model.to(device)
@@ -179,8 +177,3 @@ def scaled(layers: dict[str, Any], factor: float) -> Iterator[None]:
     finally:
         for name, layer in layers.items():
             layer.scaling[ADAPTER] = before[name]
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return printable(text.splitlines()[0] if text else type(error).__name__, 160)

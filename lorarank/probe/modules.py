@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from lorarank.errors import ModelError, OptionError, printable
-from lorarank.module_names import ATTENTION_PARTS, QV_NAMES, module_type, peft_refuses
-from lorarank.probe.options import TARGET_SETS, ProbeOptions
+from lorarank.layer_kinds import loaded_stack
+from lorarank.module_names import TARGET_SETS, module_type, peft_refuses
+from lorarank.probe.options import ProbeOptions
 
 SMALL_SHARE = 0.05
 """What a target set may lack for want of room for the rank, as a share of the numbers in its matrices. Gates and
@@ -23,9 +24,6 @@ without them would be none to the question that was asked."""
 
 TRACE_TOKENS = 24
 """Tokens that are traced through a model without weights."""
-
-EXPERT_DIMENSIONS = 3
-"""Of a parameter that stacks the matrices of experts: (experts, out, in)."""
 
 Shapes = Mapping[str, tuple[int, int]]
 """Path → (out, in) of linear modules."""
@@ -126,7 +124,7 @@ def aim_at(model: Any, target: str) -> Aim:
         See :func:`resolve_targets`.
     """
     linear, named = linear_modules(model), target not in TARGET_SETS
-    found = Aim(_named(linear, target) if named else {n: s for n, s in linear.items() if SETS[target](n)}, named)
+    found = Aim(_named(linear, target) if named else {n: s for n, s in linear.items() if TARGET_SETS[target](n)}, named)
     refused = [name for name in found.shapes if peft_refuses(module_type(name), str(model.config.model_type))]
     if named and refused:
         raise OptionError(
@@ -142,14 +140,6 @@ def aim_at(model: Any, target: str) -> Aim:
         raise _no_target(f"no linear module that text goes through matches {target}", linear)
     notes = _experts(model) if target == "all-linear" else ()
     return dataclasses.replace(found, notes=(*found.notes, *notes))
-
-
-SETS: Mapping[str, Callable[[str], bool]] = {
-    "all-linear": lambda name: True,
-    "attention": lambda name: any(part in name.lower() for part in ATTENTION_PARTS),
-    "qv": lambda name: module_type(name) in QV_NAMES,
-}
-"""Target set → whether it holds the linear module at a path."""
 
 
 def _named(linear: Shapes, target: str) -> dict[str, tuple[int, int]]:
@@ -222,9 +212,7 @@ def target_names(model: nn.Module, chosen: Collection[str]) -> tuple[str, ...]:
 def _experts(model: Any) -> tuple[str, ...]:
     """A note where experts are stacked in parameters, which are no modules to put an adapter on."""
     stacked = {
-        name: parameter.numel()
-        for name, parameter in model.named_parameters()
-        if "expert" in name.lower() and parameter.dim() == EXPERT_DIMENSIONS
+        name: parameter.numel() for name, parameter in model.named_parameters() if loaded_stack(name, parameter.dim())
     }
     if not stacked:
         return ()

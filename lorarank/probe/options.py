@@ -6,15 +6,13 @@ import dataclasses
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from lorarank.choices import check_least
 from lorarank.errors import OptionError
 from lorarank.typed import settle
 
 DEFAULT_TOKENS = 131_072
 """About 128 steps of 1,024 tokens. Probes of 61,000 tokens already order tasks rightly (first measured sweeps:
 banking77 < e2e_nlg < gsm8k < pubmedqa); twice that leaves room for the learning-rate search."""
-
-TARGET_SETS = ("all-linear", "attention", "qv")
-"""Words for ``target`` that stand for modules; anything else is their names."""
 
 STEPS_AIM = 128
 """Optimiser steps a probe aims for: the batch grows with the budget only once there are this many."""
@@ -133,9 +131,7 @@ class ProbeOptions:
             raise OptionError("--tokens and --minutes", "both set the budget", do="give one of them")
         least = {"rank": 1, "alpha": 1, "tokens": 1, "replicates": 1, "batch_tokens": 8, "row_length": 8, "seed": 0}
         for name, smallest in least.items():
-            value = getattr(self, name)
-            if value is not None and value < smallest:
-                raise OptionError(f"--{name.replace('_', '-')} {value}", f"it must be at least {smallest}")
+            check_least(f"--{name.replace('_', '-')}", getattr(self, name), smallest)
         if self.seed > LARGEST_SEED:
             raise OptionError(f"--seed {self.seed}", f"it must be at most {LARGEST_SEED}")
         for name in ("minutes", "lr"):

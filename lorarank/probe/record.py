@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 import json
 import math
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-import lorarank
 from lorarank import json_files, runs
 from lorarank.module_names import module_type
 from lorarank.numerics.paired import paired_difference, ratio_mean
@@ -26,6 +22,7 @@ from lorarank.probe.controls import controls
 from lorarank.probe.cut import truncated
 from lorarank.probe.options import COMPANION_RANK, CUTS_SHARE, OPTIMISER, PARTS_SHARE, SCHEDULE
 from lorarank.probe.planning import truncation_ranks
+from lorarank.probe.provenance import provenance
 from lorarank.probe.training import read_log
 from lorarank.probe.unfinished import UnfinishedProbe, excess
 
@@ -146,13 +143,8 @@ def manifest(probe: UnfinishedProbe, heldout: runs.HeldoutFacts) -> runs.Manifes
     rows, schedule = probe.schedule(0)
     trained = schedule.tokens(rows)
     distinct, known = material.repeated()
-    packages = ("torch", "transformers", "peft", "accelerate", "numpy", "safetensors")
     return runs.Manifest(
-        schema=json_files.SCHEMA,
-        lorarank=lorarank.__version__,
-        versions={"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
-        command=probe.command,
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **provenance(probe.command),
         base=runs.BaseFacts(
             source=options.model,
             revision=_revision(material.folder),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lorarank.dossier import Cell, Dossier, Update
-from lorarank.errors import MissingExtraError, printable
+from lorarank.errors import needing, printable
 from lorarank.estimate.constants import LOSS_SHARE, STANDARD_ERRORS
 from lorarank.estimate.readings import law
 from lorarank.estimate.recommendation import LowRank
@@ -239,11 +239,9 @@ def _begun() -> tuple[Figure, Axes]:
 
 
 def _figure(size: tuple[float, float]) -> Figure:
-    try:
+    with needing("the plot", "matplotlib", extra="plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("the plot", "matplotlib", "plot") from None
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from lorarank.errors import printable
 from lorarank.inspect import Inspection, TargetSet, TypeRow
-from lorarank.inspect.targets import SETS, WITH_EXPERTS, probably_meant
+from lorarank.inspect.targets import WITH_EXPERTS, probably_meant
+from lorarank.module_names import TARGET_SETS
 from lorarank.report.json_text import as_json
 from lorarank.report.plain import Grid, Records, Sheet
 from lorarank.wording import percent, size
@@ -23,7 +24,7 @@ def headline(found: Inspection) -> str:
     cost = next(cost for cost in chosen.costs if cost.r == r)
     where = _in_a_sentence(chosen)
     if not chosen.modules:
-        if chosen.name in SETS:
+        if chosen.name in TARGET_SETS:
             return f"{found.parameters:,} parameters; no layer is one of {where}."
         near = probably_meant(chosen.name, found.layers)
         meant = f" Did you mean {printable(near)}?" if near else ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lorarank.errors import OptionError
 from lorarank.estimate.options import EstimateOptions
+from lorarank.typed import settle
 
 KINDS = ("png", "svg", "pdf")
 """What a picture can be written as."""
@@ -41,6 +42,7 @@ class PlotOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        settle(self)
         self.estimate  # noqa: B018 (it refuses its own)
         if self.kind not in KINDS:
             raise OptionError(f"--format {self.kind}", "no such kind", do=f"choose among: {', '.join(KINDS)}")

@@ -9,10 +9,10 @@ from lorarank.errors import printable
 from lorarank.first_guess import FirstGuess
 from lorarank.heuristics import (
     ALPHA_CONVENTIONS,
+    LLAMA_TARGETS,
     QLORA_BASE,
     SOURCE,
     STARTING_ADVICE,
-    TARGET_SETS,
     TOO_HIGH,
     TOO_LOW,
     TaskRow,
@@ -58,7 +58,7 @@ def sections(guess: FirstGuess) -> list[tuple[str, tuple[str, ...]]]:
         )
         return [("How this came about", (*guess.sentences, counted))]
     alphas = ", ".join(f"{alpha.name} ({alpha.scaling})" for alpha in ALPHA_CONVENTIONS)
-    targets = "; ".join(f"{name}: {', '.join(modules)}" for name, modules in TARGET_SETS.items())
+    targets = "; ".join(f"{name}: {', '.join(modules)}" for name, modules in LLAMA_TARGETS.items())
     return [
         ("How to start", STARTING_ADVICE),
         (

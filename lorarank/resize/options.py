@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lorarank.choices import FORMATS, check_metric
 from lorarank.errors import OptionError
+from lorarank.typed import settle
 
 DTYPES = ("float32", "float16", "bfloat16")
 """What factors can be stored as."""
@@ -42,6 +43,7 @@ class ConvertOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        settle(self)
         for option, value, allowed in (("--to", self.to, FORMATS), ("--dtype", self.dtype, DTYPES)):
             if value is not None and value not in allowed:
                 raise OptionError(f"{option} {value}", "it is none that is written", do=f"give {', '.join(allowed)}")

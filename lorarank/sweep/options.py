@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from lorarank.choices import check_least
 from lorarank.errors import OptionError
 from lorarank.probe.options import LARGEST_SEED, ProbeOptions
 from lorarank.typed import settle
@@ -77,8 +78,7 @@ class SweepOptions:
             raise OptionError(f"--ranks {given}", "a sweep takes two or more ranks, ascending", do="try 1,2,4,8,16")
         if self.lrs is not None and (not self.lrs or len(set(self.lrs)) < len(self.lrs)):
             raise OptionError("--lrs", "the learning rates are none, or some of them the same", do="try auto")
-        if self.seeds < 1:
-            raise OptionError(f"--seeds {self.seeds}", "it must be at least 1")
+        check_least("--seeds", self.seeds)
         if self.seed + self.seeds - 1 > LARGEST_SEED:
             raise OptionError(f"--seed {self.seed}", f"the last of the seeds must be at most {LARGEST_SEED}")
         for rate in self.lrs or (1e-3,):

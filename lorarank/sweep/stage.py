@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import importlib.metadata
 import math
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lorarank
 from lorarank import ray_cluster
 from lorarank.errors import OptionError, RunError, printable
-from lorarank.json_files import SCHEMA, read_json, write_json
+from lorarank.json_files import read_json, write_json
 from lorarank.locks import sole_writer
 from lorarank.probe import load_stage
 from lorarank.probe.progress import Report
+from lorarank.probe.provenance import provenance
 from lorarank.result import Result
 from lorarank.sweep.folder import SWEEP, is_sweep
 from lorarank.sweep.options import SweepOptions, said_of_a_sweep
@@ -122,13 +119,8 @@ def _result(
     bench: Any, points: Points, options: SweepOptions, found: Outcome, tuning: Tuning | None, command: Sequence[str]
 ) -> Sweep:
     trained = [point for spot, point in points.found.items() if spot.rank > 0]
-    packages = ("torch", "transformers", "peft", "accelerate", "numpy")
     return Sweep(
-        schema=SCHEMA,
-        lorarank=lorarank.__version__,
-        versions={"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
-        command=tuple(command),
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **provenance(command),
         model=options.model,
         data=options.data,
         heldout_documents=len(points.base().counts),

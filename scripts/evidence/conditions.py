@@ -14,7 +14,8 @@ from typing import Any
 
 from lorarank.capacity import Recall
 from lorarank.errors import LorarankError
-from lorarank.estimate import EstimateOptions, evidence, readings, recommend
+from lorarank.estimate import EstimateOptions, readings, recommend
+from lorarank.estimate.doubts import contradicted, level, prompts_used, unsettled, unused_prompts, wide
 from lorarank.estimate.recommendation import Interval
 from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions, probe
@@ -43,17 +44,17 @@ def worked_out(
     curve = Truncation(1, "loss", probe_rank, 1, points, ())
     rank, mean, se = companion
     beside = Companion(int(rank), 1, nothing, Loss(mean, se))
-    found = readings.low_rank(beside, curve, gain, prompts_used=evidence.prompts_used(other_prompts))
+    found = readings.low_rank(beside, curve, gain, prompts_used=prompts_used(other_prompts))
     if found is None or before["r"] is None:
         return dict(before)
     r = readings.with_recall(found, recall)
     interval = Interval(min(found.low, found.r), max(*before["interval"], found.high, r), ())
     doubts = [
         *(doubt for doubt in before["doubts"] if not doubt.startswith(TOLD_ANEW)),
-        *evidence.unused_prompts(other_prompts),
-        *(evidence.unsettled(found) if r == found.r else ()),
-        *evidence.wide(interval),
-        *evidence.contradicted(readings.keep_rank(curve, gain), r),
+        *unused_prompts(other_prompts),
+        *(unsettled(found) if r == found.r else ()),
+        *wide(interval),
+        *contradicted(readings.keep_rank(curve, gain), r),
     ]
     unsound = any("took only" in doubt or "is far off" in doubt for doubt in doubts)
     return {
@@ -61,7 +62,7 @@ def worked_out(
         "r": r,
         "interval": [interval.low, interval.high],
         "doubts": doubts,
-        "confidence": evidence.level(doubts, unsound=unsound),
+        "confidence": level(doubts, unsound=unsound),
     }
 
 

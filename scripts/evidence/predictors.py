@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.capacity import Recall, capacity_floor, recall
-from lorarank.estimate import evidence
+from lorarank.estimate import doubts
 from lorarank.estimate.constants import CUT_SHARE, KNOWN_TARGETS, LOSS_SHARE, POWER
 from lorarank.heuristics import TASKS
 from lorarank.numerics import criteria, measures
@@ -146,7 +146,7 @@ def or_recall(rule: Rule) -> Rule:
 def prompts_used(record: Record) -> bool:
     """Whether the probe predicts held-out completions worse behind the prompts of other rows."""
     lost = record.get("other_prompts")
-    return evidence.prompts_used(lost and Loss(*lost))
+    return doubts.prompts_used(lost and Loss(*lost))
 
 
 def heeding_prompts(rule: Rule, limit: Rule) -> Rule:

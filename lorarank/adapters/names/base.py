@@ -10,7 +10,7 @@ from typing import Any
 from lorarank.adapters.components import PARTS
 from lorarank.errors import ModelError
 from lorarank.model_shapes import from_config, read_configuration, read_headers
-from lorarank.sources import locate
+from lorarank.sources import folder_at, locate
 
 HUB_FILES = ("config.json", "model_index.json", "*/config.json")
 """What is fetched of a model on the hub: never its weights."""
@@ -65,9 +65,7 @@ def open_base(model: str) -> Base:
     ModelError
         A safetensors file in it is damaged.
     """
-    folder = locate(model, allow_patterns=HUB_FILES)
-    if folder.is_file():
-        folder = folder.parent
+    folder = folder_at(locate(model, allow_patterns=HUB_FILES))
     parts = [part for part in PARTS if (folder / part).is_dir()]
     modules = _modules(folder) | {f"{part}.{name}" for part in parts for name in _modules(folder / part)}
     return Base(folder, _config(folder), frozenset(modules))
