@@ -133,10 +133,10 @@ class ResourceError(LorarankError, RuntimeError):
 class MissingExtraError(LorarankError, ImportError):
     """A command needs packages that the base install leaves out."""
 
-    def __init__(self, command: str, package: str, extra: str) -> None:
+    def __init__(self, command: str, package: str, extra: str, *, wrong: str = "is not installed") -> None:
         super().__init__(
             command,
-            f"needs the package {package}, which is not installed",
+            f"needs the package {package}, which {wrong}",
             do=f"install the extra with: pip install 'lorarank[{extra}]'",
         )
 
@@ -148,13 +148,13 @@ def needing(command: str, *packages: str, extra: str) -> Iterator[None]:
     Parameters
     ----------
     command : what needs it.
-    packages : that may be missing; what else is missing is an error of ours.
+    packages : that may be missing, the one that matters most first.
     extra : what brings them.
 
     Raises
     ------
     MissingExtraError
-        One of them is not installed.
+        One of them is not installed, or is and cannot be imported: the wrong version, a library of its own missing.
 
     >>> with needing("the plot", "not_there", extra="plot"):
     ...     import not_there.figure
@@ -164,8 +164,11 @@ def needing(command: str, *packages: str, extra: str) -> Iterator[None]:
     """
     try:
         yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in packages:
+    except (ImportError, OSError) as error:  # OSError: torch without a library that it loads by itself
+        package = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, LorarankError) or package == __package__:
             raise
-        raise MissingExtraError(command, package, extra) from None
+        if isinstance(error, ModuleNotFoundError) and package in packages:
+            raise MissingExtraError(command, package, extra) from None
+        broken = package if package in packages else packages[0]
+        raise MissingExtraError(command, broken, extra, wrong=f"cannot be imported: {first_line(error)}") from None
