@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from lorarank.audit.rows import COUNTS, TEXTS, Layout, Row, Value
 from lorarank.errors import MissingExtraError, OptionError, ResourceError, RunError, SourceError, printable
-from lorarank.json_files import replaced
+from lorarank.files import replaced
 from lorarank.locks import lock
 from lorarank.wording import no_formula
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 import lorarank
-from lorarank import json_files, runs
+from lorarank import files, json_files, runs
 from lorarank.module_names import module_type
 from lorarank.numerics.paired import paired_difference, ratio_mean
 from lorarank.probe import companion
@@ -115,7 +115,7 @@ def write(probe: UnfinishedProbe) -> None:
     moments: dict[str, NDArray[Any]] = {}
     for replicate in replicates:
         moments |= safetensors.numpy.load_file(probe.stages.folder / f"moments-{replicate}.safetensors")
-    json_files.write_bytes(output / runs.MOMENTS, safetensors.numpy.save(moments))
+    files.write_bytes(output / runs.MOMENTS, safetensors.numpy.save(moments))
     counts, base = probe.base_losses["counts"], probe.base_losses["sums"]
     probes = [probe.trained(replicate)["sums"] for replicate in replicates]
     json_files.write_json(

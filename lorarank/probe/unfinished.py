@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from lorarank import json_files, runs
+from lorarank import files, json_files, runs
 from lorarank.corpus import Rows
 from lorarank.errors import OptionError
 from lorarank.numerics.paired import paired_difference
@@ -36,7 +36,7 @@ from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
 from lorarank.probe.planning import Plan
 from lorarank.probe.progress import Progress, Report
-from lorarank.probe.stages import Stages, agreed
+from lorarank.probe.stages import RESUME, Stages, agreed
 from lorarank.probe.training import (
     Schedule,
     StepLog,
@@ -218,7 +218,7 @@ class UnfinishedProbe:
                 key_A, key_B = runs.moment_keys(replicate, module)
                 arrays[key_A], arrays[key_B] = gram_A, gram_B
             path = self.stages.folder / f"moments-{replicate}.safetensors"
-            json_files.write_bytes(path, safetensors.numpy.save(arrays))
+            files.write_bytes(path, safetensors.numpy.save(arrays))
         return losses
 
     def ready(self, replicate: int) -> None:
@@ -292,7 +292,7 @@ class UnfinishedProbe:
             self.model.save_pretrained(str(temporary), save_embedding_layers=False)
             temporary.replace(folder)
         except OSError as error:
-            raise json_files.disk_error(folder, error, again="go on with --resume") from None
+            raise files.disk_error(folder, error, do=RESUME) from None
 
 
 def excess(losses: Mapping[str, Sequence[float]], whole: Mapping[str, Sequence[float]]) -> runs.Loss:
