@@ -167,6 +167,9 @@ def gather(options: ProbeOptions) -> Material:
     divided = corpus.parts(train, options.replicates)
     row_length = options.row_length or _row_length(train, tokenizer, config)
     token_sets = [corpus.tokenize(part, tokenizer, max_length=row_length) for part in divided]
+    measured = corpus.tokenize(heldout, tokenizer, max_length=row_length)
+    if dropped := sum(tokens.dropped for tokens in (*token_sets, measured)):
+        notes += (f"{dropped} documents have no token to predict and are left out.",)
     unique, unique_targets = corpus.unique_tokens([piece for part in token_sets for piece in part.documents])
     read = Material(
         folder,
@@ -176,7 +179,7 @@ def gather(options: ProbeOptions) -> Material:
         fingerprint,
         tuple(tokens.documents for tokens in token_sets),
         len(train),
-        corpus.tokenize(heldout, tokenizer, max_length=row_length).documents,
+        measured.documents,
         unique,
         unique_targets,
         skipped,
