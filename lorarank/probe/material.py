@@ -59,7 +59,6 @@ class Material:
 
     folder: Path
     config: Any
-    tokenizer: Any
     kind: str
     fingerprint: str
     parts: tuple[tuple[TokenDocument, ...], ...]
@@ -174,7 +173,6 @@ def gather(options: ProbeOptions) -> Material:
     read = Material(
         folder,
         config,
-        tokenizer,
         found.kind,
         fingerprint,
         tuple(tokens.documents for tokens in token_sets),
