@@ -159,9 +159,10 @@ class _Probe(Trainer):  # type: ignore[misc,unused-ignore]
 class TrainingRun:
     """What one call of :func:`train` does.
 
-    ``warmup_share`` is the part of the steps that are warm-up; ``constant_rate`` leaves out warm-up and decay;
-    ``folder`` holds the checkpoints (``None`` keeps none); after ``snapshot_steps`` ``on_snapshot(step, spectra)`` is
-    called; ``on_step`` gets the log of every step.
+    ``warmup_share`` is the part of the steps that are warm-up: a probe's, and more where a trained adapter goes on for
+    a few steps (scripts/evidence/heal.py); ``constant_rate`` leaves out warm-up and decay; ``folder`` holds the
+    checkpoints (``None`` keeps none); after ``snapshot_steps`` ``on_snapshot(step, spectra)`` is called; ``on_step``
+    gets the log of every step.
     """
 
     rows: Rows
