@@ -12,7 +12,7 @@ from lorarank.corpus import Rows
 from lorarank.errors import ResourceError
 from lorarank.probe.heldout import batch_of, token_losses
 from lorarank.probe.material import Material
-from lorarank.probe.targets import can_narrow
+from lorarank.probe.target_tokens import can_narrow
 
 
 def largest_batch(model: PeftModel, material: Material, rows: Rows, most: int, dtype: torch.dtype) -> dict[str, float]:

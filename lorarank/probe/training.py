@@ -30,7 +30,7 @@ from lorarank.numerics.linalg import singular_values
 from lorarank.probe.heldout import batch_of
 from lorarank.probe.model import ADAPTER, lora_layers
 from lorarank.probe.options import GRADIENT_CLIP, WARMUP_SHARE, ProbeOptions
-from lorarank.probe.targets import at_targets, can_narrow
+from lorarank.probe.target_tokens import at_targets, can_narrow
 
 COMPLETE = "complete"
 """Marker written into a checkpoint after everything else: without it the checkpoint was cut short."""
