@@ -58,10 +58,9 @@ def _seconds(model: PeftModel, batch: dict[str, torch.Tensor], dtype: torch.dtyp
 
 def out_of_memory(material: Material, reason: str) -> ResourceError:
     """The line for a step that does not fit, however small."""
+    detail = f" ({reason.splitlines()[0]:.80})" if reason else ""
     return ResourceError(
         "training",
-        f"out of memory even with one row of {material.row_length} tokens at a time ({reason.splitlines()[0]:.80})"
-        if reason
-        else f"out of memory even with one row of {material.row_length} tokens at a time",
+        f"out of memory even with one row of {material.row_length} tokens at a time{detail}",
         do="shorten the rows with --row-length, or give --gradient-checkpointing or --load-in-4bit",
     )
