@@ -1,7 +1,7 @@
 """One training run by transformers' Trainer, with checkpoints that can be trusted (floor 2, torch).
 
 The rows are laid out in the order they will be seen, for all steps, before training starts: the order then depends on
-nothing but the seed, not on the micro-batch, the number of processes, or where a run was cut and resumed.
+the seed alone, not on the micro-batch, the number of processes, or where a run was cut and resumed.
 """
 
 from __future__ import annotations
