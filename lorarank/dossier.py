@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,18 +53,13 @@ class Part:
     agreement: float | None = None
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """Modules that share layer and type: the energy-weighted median of their ranks and mean of their agreements.
 
     ``rank`` is ``None`` where nothing was measured, ``agreement`` where there are no replicates.
     """
 
-    layer: int | None
-    type: str
-    modules: int
     rank: float | None
-    energy: float
     agreement: float | None
 
 
@@ -284,10 +280,6 @@ def _cell(parts: Sequence[Part]) -> Cell:
     agreed = [(part.agreement, part.energy) for part in parts if part.agreement is not None]
     total = sum(energy for _, energy in agreed)
     return Cell(
-        layer=parts[0].layer,
-        type=parts[0].type,
-        modules=len(parts),
         rank=median_of([rank for rank, _ in known], weights) if known else None,
-        energy=float(weights.sum()),
         agreement=sum(one * energy for one, energy in agreed) / total if total > 0 else None,
     )

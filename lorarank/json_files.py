@@ -1,8 +1,4 @@
-"""Dataclasses as JSON files, and files that are never half-written (floor 1).
-
-Everything is written to a temporary name and moved into place, with sorted keys, so that no reader ever sees half a
-file and equal values give equal bytes.
-"""
+"""Dataclasses as JSON files: keys are sorted, so that equal values give equal bytes (floor 1)."""
 
 from __future__ import annotations
 
@@ -10,16 +6,14 @@ import dataclasses
 import json
 import logging
 import math
-import os
-import secrets
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lorarank.errors import ResourceError, RunError, printable
+from lorarank.errors import RunError, printable
+from lorarank.files import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +25,6 @@ LARGEST = 2**63 - 1
 
 MOST = 1e300
 """Of other numbers, so that a few of them have a finite sum; no file of ours holds infinity."""
-
-TEMPORARY = ".lorarank-tmp"
-"""How temporary names end; a process that is killed leaves one behind."""
 
 T = TypeVar("T")
 
@@ -62,55 +53,6 @@ def write_json(path: Path, value: Any) -> None:
     plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
     text = json.dumps(_without_nan(plain), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to a temporary name beside ``path``, flush it to the disk, and move it into place."""
-    with replaced(path) as temporary, temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` for what is to stand there: moved into place when all went well, else removed.
-
-    Raises
-    ------
-    ResourceError
-        It cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")  # two writers do not meet in it
-    try:
-        yield temporary
-        temporary.replace(path)
-        logger.info("wrote %s, %d bytes", printable(path), path.stat().st_size)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(path, error) from None
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def clear_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder; nobody may be writing there.
-
-    >>> clear_leftovers(Path("no-such-folder"))
-    """
-    for path in folder.glob(f".*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
-
-
-def disk_error(path: Path, error: OSError, *, again: str = "run it again") -> ResourceError:
-    """The line for a write that failed; ``again`` is how to go on once there is room."""
-    return ResourceError(
-        path,
-        f"it cannot be written ({error.strerror or error})",
-        why="what was written before is intact",
-        do=f"make room or fix the permissions, then {again}",
-    )
 
 
 def _without_nan(value: Any) -> Any:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lorarank.errors import RunError
-from lorarank.json_files import clear_leftovers
+from lorarank.files import clear_leftovers
 
 
 def lock(descriptor: int) -> bool:

@@ -65,7 +65,7 @@ def _listed(patterns: Patterns) -> Sequence[str]:
 def locate(
     source: Source,
     *,
-    allow_patterns: Patterns | None = None,
+    allow_patterns: Patterns,
     last_resort: Patterns = (),
     bars: bool = True,
 ) -> Path:
@@ -77,8 +77,7 @@ def locate(
     Parameters
     ----------
     source : a folder, a file (``~`` is the home folder), or ``owner/name[@revision]``.
-    allow_patterns : which files of a hub repository to download, as shell patterns, or what gives them then; all of
-        them by default.
+    allow_patterns : which files of a hub repository to download, as shell patterns, or what gives them then.
     last_resort : files to download as well where those hold no tensors: pickles, where there is nothing else.
     bars : whether the progress of a download is shown, on a terminal.
 
@@ -91,7 +90,7 @@ def locate(
     SourceError
         It is neither a path that exists nor a hub id, or the hub does not hand it out.
 
-    >>> locate("~").is_dir()
+    >>> locate("~", allow_patterns=()).is_dir()
     True
     """
     path = on_disk(source)
@@ -106,10 +105,10 @@ def locate(
         raise SourceError(text, "no such file")
     if match is None or ".." in text or "--" in match["id"] or len(match["id"]) > LONGEST_HUB_ID:
         raise SourceError(text, "no such file or folder, and no hub id either", do=f"name {FORMS}")
-    wanted = None if allow_patterns is None else _listed(allow_patterns)
+    wanted = _listed(allow_patterns)
     folder = _download(match["id"], match["revision"], wanted, bars)
     if last_resort and not any(path.suffix in PLAIN_SUFFIXES for path in folder.glob("*")):
-        folder = _download(match["id"], match["revision"], [*(wanted or ()), *_listed(last_resort)], bars)
+        folder = _download(match["id"], match["revision"], [*wanted, *_listed(last_resort)], bars)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise SourceError(
             text, "on the hub, but none of its files is one that is looked for", do="check what this repository holds"
@@ -160,14 +159,13 @@ def on_disk(source: Source) -> Path | None:
     return None
 
 
-def _download(repo: str, revision: str | None, allow_patterns: Sequence[str] | None, bars: bool) -> Path:
+def _download(repo: str, revision: str | None, allow_patterns: Sequence[str], bars: bool) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     name = repo if revision is None else f"{repo}@{revision}"
-    patterns = None if allow_patterns is None else list(allow_patterns)
 
     def fetched(**how: Any) -> Path:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, **how))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(allow_patterns), **how))
 
     try:
         folder = _asked_twice(name, partial(fetched, tqdm_class=_bar(bars)))

@@ -137,7 +137,7 @@ def of_modules(
     where: object = "the adapter",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[NDArray[np.float64] | NumericsError]:
-    """Singular values of many modules in the weight metric, or what is wrong with one's numbers, in their order.
+    """Singular values of many modules in the weight metric, in their order: an error where one has NaN or infinity.
 
     Parameters
     ----------

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import transformers
+from adapted import load_adapted
 from transformers import Trainer, TrainingArguments
 
 from lorarank import LoraRankCallback
@@ -45,7 +46,7 @@ transformers.logging.set_verbosity_error()
 data = str(DEMO / "train.jsonl")
 options = ProbeOptions(str(DEMO / "model"), data, Path("unused"), rank=given.rank, tokens=given.steps * 512)
 material = gather(options)
-model = models.load_adapted(material.folder, options, models.choose_device("cpu"), torch.float32)
+model = load_adapted(material.folder, options, models.choose_device("cpu"), torch.float32)
 start = models.adapter_weights(model)
 rows = material.rows(0, 0, True)
 schedule = schedule_for(rows, rows_per_step=4, tokens=10**7, seed=0).first(given.steps)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from adapted import load_adapted
 from numpy.typing import NDArray
 
 from lorarank.corpus.rows import Rows
@@ -44,7 +45,7 @@ options = ProbeOptions(given.model, given.data, Path("unused"), val=given.val, r
 material = gather(options)
 device = models.choose_device("auto")
 dtype = models.choose_precision(device)
-model = models.load_adapted(material.folder, options, device, dtype)
+model = load_adapted(material.folder, options, device, dtype)
 start = models.adapter_weights(model)
 rows, heldout = material.rows(0, 0, True), material.heldout(True)
 whole = schedule_for(rows, rows_per_step=material.rows_per_step, tokens=given.tokens, seed=0)

@@ -278,3 +278,21 @@ def gguf(
 def gguf_bytes() -> Callable[..., bytes]:
     """:func:`gguf`, for tests to make files with."""
     return gguf
+
+
+@pytest.fixture
+def small_model() -> Callable[[str], Any]:
+    """``small_model("llama")`` or ``"mixtral"``: two layers of transformers' making, the weights always the same."""
+
+    def build(kind: str) -> Any:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+
+        sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+        torch.manual_seed(0)
+        if kind == "llama":
+            return LlamaForCausalLM(LlamaConfig(**sizes, **heads, intermediate_size=24))
+        return MixtralForCausalLM(MixtralConfig(**sizes, **heads, intermediate_size=12, num_local_experts=3))
+
+    return build

@@ -24,7 +24,7 @@ Make = Callable[..., Path]
 FLOORS = {
     0: {"", "choices", "errors", "forked", "front", "layer_kinds", "mirror", "module_names", "numerics", "result"}
     | {"topics", "typed", "wording"},
-    1: {"adapters", "corpus", "json_files", "locks", "model_shapes", "ray_cluster", "runs", "sources", "written"},
+    1: {"adapters", "corpus", "files", "json_files", "locks", "model_shapes", "ray_cluster", "runs", "sources"},
     2: {
         "callback",
         "capacity",

@@ -13,7 +13,8 @@ import pytest
 import lorarank.sweep as sweeping
 from lorarank import runs
 from lorarank.errors import ResourceError, RunError
-from lorarank.json_files import read_json, replaced, write_json
+from lorarank.files import replaced
+from lorarank.json_files import read_json, write_json
 from lorarank.locks import sole_writer
 from lorarank.sweep import SWEEP, Sweep
 from lorarank.sweep.outcome import Trained, outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,8 @@ from huggingface_hub import errors
 
 from lorarank import adapters, sources
 from lorarank.errors import AdapterError, SourceError
-from lorarank.sources import locate
+
+locate = partial(sources.locate, allow_patterns=("*.json",))
 
 FILES = (
     "adapter_config.json",
@@ -70,7 +72,7 @@ def test_what_is_on_the_disk_wins_over_the_hub(
     ],
 )
 def test_hub_ids(source: str, repo: str, revision: str | None, hub: dict[str, Any], tmp_path: Path) -> None:
-    assert locate(source, allow_patterns=("*.json",)) == tmp_path
+    assert locate(source) == tmp_path
     assert hub == {"repo_id": repo, "revision": revision, "allow_patterns": ["*.json"]}
 
 

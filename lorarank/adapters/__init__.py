@@ -107,23 +107,34 @@ Name a folder, a file, or a hub id like owner/name or owner/name@revision.
         locate(source, allow_patterns=hub_files, last_resort=lambda: hub_files(pickled=True), bars=False)
     )
     try:
-        for one in map(reader, READERS):
-            if one.recognises(candidate):
-                found = one.read(candidate)
-                if any("float8" in module.dtype for module in found.modules):
-                    found = replace(found, notes=(*found.notes, EIGHT_BITS))
-                for note, beside in ((LEFT, "left"), (COPIES, "copies")):
-                    if names := getattr(found.store, beside, ()):
-                        found = replace(found, notes=(*found.notes, note.format(printable(", ".join(names)))))
-                logger.info("%s: %s, %d modules", printable(source), found.format, len(found.modules))
-                return found
-        from lorarank.adapters import foreign
-
-        raise foreign.declined(candidate)
+        found = _noted(_read(candidate))
     except LorarankError:
         raise
     except OSError as error:  # a folder that may not be looked into, a disk that fails
         raise SourceError(candidate.path, f"cannot be read ({error.strerror or error})") from None
+    logger.info("%s: %s, %d modules", printable(source), found.format, len(found.modules))
+    return found
+
+
+def _read(candidate: Candidate) -> Adapter:
+    """The adapter, by the first reader that recognises it."""
+    for one in map(reader, READERS):
+        if one.recognises(candidate):
+            return one.read(candidate)
+    from lorarank.adapters import foreign
+
+    raise foreign.declined(candidate)
+
+
+def _noted(found: Adapter) -> Adapter:
+    """The adapter with notes on its dtype, and on what else is in its file."""
+    notes = list(found.notes)
+    if any("float8" in module.dtype for module in found.modules):
+        notes.append(EIGHT_BITS)
+    for note, beside in ((LEFT, "left"), (COPIES, "copies")):
+        if names := getattr(found.store, beside, ()):
+            notes.append(note.format(printable(", ".join(names))))
+    return replace(found, notes=tuple(notes))
 
 
 def hub_files(pickled: bool = False) -> list[str]:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from lorarank.adapters.safetensors_file import DTYPES, LENGTH_BYTES
 from lorarank.adapters.tensors import raw_dtype
-from lorarank.errors import NumericsError, OptionError, ResourceError
+from lorarank.errors import NumericsError, OptionError
+from lorarank.files import disk_error
 
 CODES: Mapping[str, tuple[str, int]] = {name: (code, bits) for code, (name, bits) in DTYPES.items()}
 """torch's name of a dtype → code in a safetensors header, bits of one number."""
@@ -33,6 +34,9 @@ ALIGNMENT = 8
 TOO_COARSE = 2.0**-7
 """Share of a tensor's norm that rounding to a dtype may take: bfloat16's, the coarsest, takes half of it at most where
 nothing falls below the dtype's range."""
+
+UNTOUCHED, ELSEWHERE = "nothing was left half-written", "make room, or give another place"
+"""Why and what to do where the disk takes no adapter."""
 
 Raw = NDArray[Any] | bytes
 
@@ -134,7 +138,7 @@ def vacant(output: Path) -> None:
         if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
             return
     except OSError as error:
-        raise _disk_error(output, error) from None
+        raise disk_error(output, error, why=UNTOUCHED, do=ELSEWHERE) from None
     raise OptionError(f"-o {output}", "it exists and is not an empty folder", do="give a new one; nothing is replaced")
 
 
@@ -172,7 +176,7 @@ def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) 
                     (folder / name).write_text(text, encoding="utf-8")
             (folder / layout.weights if single else folder).rename(output)
     except OSError as error:
-        raise _disk_error(output, error) from None
+        raise disk_error(output, error, why=UNTOUCHED, do=ELSEWHERE) from None
     return output if single else output / layout.weights
 
 
@@ -225,12 +229,3 @@ def _exactly(raw: Raw, slot: Slot) -> bytes | memoryview:
     size = len(content)
     assert size == slot.bytes, f"{slot.key}: {size} bytes for {slot.bytes}"  # noqa: S101 (a bug of the writer's)
     return content
-
-
-def _disk_error(output: Path, error: OSError) -> ResourceError:
-    return ResourceError(
-        output,
-        f"it cannot be written ({error.strerror or error})",
-        why="nothing was left half-written",
-        do="make room, or give another place",
-    )

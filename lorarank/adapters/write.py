@@ -31,7 +31,7 @@ def lay_out(adapter: Adapter, replacements: Sequence[Replacement], form: str) ->
 
     Parameters
     ----------
-    adapter : what is written anew; but in its own format its modules are named by their paths in a model
+    adapter : what is written anew. For another format than its own, its modules are named by their paths in a model
         (:func:`lorarank.adapters.names.by_path`).
     replacements : of its modules.
     form : one of :data:`lorarank.choices.FORMATS`, or the adapter's own.

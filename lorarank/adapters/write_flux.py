@@ -45,7 +45,7 @@ def layers(adapter: Adapter, replacements: Sequence[Replacement]) -> dict[str, R
     Raises
     ------
     AdapterError
-        It is not Flux.1's, or cannot be told from others by its names and shapes.
+        It is not Flux.1's, or its names and shapes do not show whether it is.
     """
     found: dict[str, dict[int, Replacement]] = {}
     for one in replacements:

@@ -96,7 +96,7 @@ def shared_ranks(modules: Sequence[LoraModule]) -> list[str]:
 
 def staying(adapter: Adapter) -> frozenset[str]:
     """Names of modules that cannot be left out: the adapter carries something of theirs (a magnitude of DoRA, a bias),
-    or PEFT tells the factors of their parameters by how many wrappers there are."""
+    or PEFT tells the factors of their parameters apart by how many wrappers there are."""
     owners = {
         ".".join(parts[:end])
         for parts in (key.split(".") for carried in adapter.carried for key in {carried, stored_path(carried)})

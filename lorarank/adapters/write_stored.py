@@ -86,15 +86,15 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     unscaled = any(one.module.alpha is None and one.r != one.module.r for one in replacements)
     config = _config(adapter, replacements)
     notes = [UNSCALED] if unscaled and config is None and adapter.format != "cloneofsimo" else []
-    told = {one.scaling for one in replacements if one.module.alpha is None and one.module.scaling != 1}
+    scalings = {one.scaling for one in replacements if one.module.alpha is None and one.module.scaling != 1}
     inside = retold(store, [(one.module, one.r, one.scaling) for one in replacements])
     by_module = any(map(SCALING.search, adapter.carried))
     if by_module and any(one.scaling != one.module.scaling for one in replacements):
         raise AdapterError(adapter.source, "it keeps a scaling beside the factors of each module", do=_KEEP)
     if inside is not None or by_module:
         notes = []
-    elif config is None and told:
-        listed = ", ".join(f"{scaling:g}" for scaling in sorted(told))
+    elif config is None and scalings:
+        listed = ", ".join(f"{scaling:g}" for scaling in sorted(scalings))
         notes = [BESIDE.format(", ".join(map(str, sorted(ranks))), listed)]
     metadata = kept_metadata(adapter) | (inside or {})
     if adapter.format == "cloneofsimo":

@@ -75,7 +75,6 @@ class Condition:
     [False, False, True]
     """
 
-    text: str
     test: Test
 
     @classmethod
@@ -93,7 +92,7 @@ class Condition:
         test = parser.expression(0)
         if parser.kind:
             raise parser.error("expected the end, or and/or")
-        return cls(text, test)
+        return cls(test)
 
     def holds(self, values: Mapping[str, float]) -> bool:
         """Whether it is true of ``values``: a number for each word; codes that lack are 0, other quantities unknown."""

@@ -29,7 +29,7 @@ FINE_TUNE = "fine-tune"
 
 
 class WithCells(Measured, Protocol):
-    """What has been measured of something else than an adapter, a fine-tune."""
+    """A measured source that is no adapter: a fine-tune."""
 
     @property
     def cells(self) -> Row:

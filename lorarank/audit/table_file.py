@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from lorarank.audit.rows import COUNTS, TEXTS, Layout, Row, Value
 from lorarank.errors import OptionError, ResourceError, RunError, SourceError, needing, printable
-from lorarank.json_files import replaced
+from lorarank.files import replaced
 from lorarank.locks import lock
 from lorarank.wording import no_formula
 

@@ -84,7 +84,7 @@ def _pictured(found: sweeping.Sweep, folder: Path) -> str:
         return (
             f"\nIn {folder / sweeping.SWEEP}; for a picture: pip install 'lorarank[plot]' and the same command again.\n"
         )
-    from lorarank.json_files import write_bytes
+    from lorarank.files import write_bytes
     from lorarank.report import figures
 
     write_bytes(folder / PICTURE, figures.loss_against_rank(found.outcome))

@@ -106,13 +106,8 @@ def _answers(documents: Sequence[Document], tokenizer: Any, template: dict[str, 
     whole = _render(tokenizer, documents, [d.messages for d in documents], template)
     for document, text in zip(documents, whole, strict=True):
         _require(plain_text(document.messages[-1]).strip(), text, document)
-    results = []
-    for alone, ids in zip(
-        encode(tokenizer, asked, special=False), encode(tokenizer, whole, special=False), strict=True
-    ):
-        start = common_prefix(alone, ids)
-        results.append(Encoded.of(ids, start, merged=start < len(alone)))
-    return results
+    prompts, texts = (encode(tokenizer, some, special=False) for some in (asked, whole))
+    return [Encoded.of(ids, common_prefix(alone, ids)) for alone, ids in zip(prompts, texts, strict=True)]
 
 
 def _marked(documents: Sequence[Document], tokenizer: Any, template: dict[str, Any]) -> list[Encoded]:

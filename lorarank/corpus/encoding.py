@@ -15,20 +15,19 @@ BATCH = 1000
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A whole document: ``ids`` (length,) int32, ``mask`` (length,) bool targets, and whether its prompt merged."""
+    """A whole document: ``ids`` (length,) int32, and which are targets: ``mask`` (length,) bool."""
 
     ids: NDArray[np.int32]
     mask: NDArray[np.bool_]
-    merged: bool = False
 
     @classmethod
-    def of(cls, ids: Sequence[int], start: int, *, merged: bool = False) -> Encoded:
+    def of(cls, ids: Sequence[int], start: int) -> Encoded:
         """Targets from token ``start`` on.
 
         >>> Encoded.of([5, 6, 7], 1).mask
         array([False,  True,  True])
         """
-        return cls(np.array(ids, np.int32), np.arange(len(ids)) >= start, merged)
+        return cls(np.array(ids, np.int32), np.arange(len(ids)) >= start)
 
 
 def encode(tokenizer: Any, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:

@@ -22,7 +22,7 @@ def _draw(salt: str, group: str) -> float:
 
 
 def split_heldout(
-    documents: Sequence[Document], *, share: float = 0.1, most: int | None = None
+    documents: Sequence[Document], *, share: float = 0.1
 ) -> tuple[tuple[Document, ...], tuple[Document, ...]]:
     """``(train, heldout)``; a group is held out when its hash falls in the lowest ``share``.
 
@@ -30,13 +30,10 @@ def split_heldout(
     ----------
     documents : to be divided; both results keep their order.
     share : expected share of the groups held out, between 0 and 1.
-    most : at most this many held-out documents. Groups are then taken by ascending hash, the others go back to train,
-        and of the one group that the limit cuts through the rest is left out altogether. This choice, unlike the
-        share, depends on which other groups there are; never on their order.
 
     Raises
     ------
-    OptionError : a share or a limit that cannot work.
+    OptionError : a share that cannot work.
     CorpusError : one side would be empty.
 
     >>> rows = [Document(f"{i:02}", "text", "", f"row {i}", (), i) for i in range(1, 31)]
@@ -46,16 +43,9 @@ def split_heldout(
     """
     if not 0 < share < 1:
         raise OptionError("held-out share", f"{share} is not between 0 and 1")
-    if most is not None and most < 1:
-        raise OptionError("held-out documents", f"a limit of {most} leaves none")
     draws = [_draw(HELDOUT, document.group) for document in documents]
-    chosen = [at for at, draw in enumerate(draws) if draw < share]
-    if most is not None and len(chosen) > most:
-        # the key settles which documents of a group come first
-        chosen = sorted(chosen, key=lambda at: (draws[at], documents[at].key))[:most]
-    kept, held_groups = set(chosen), {draws[at] for at in chosen}
-    heldout = tuple(document for at, document in enumerate(documents) if at in kept)
-    train = tuple(document for draw, document in zip(draws, documents, strict=True) if draw not in held_groups)
+    heldout = tuple(document for draw, document in zip(draws, documents, strict=True) if draw < share)
+    train = tuple(document for draw, document in zip(draws, documents, strict=True) if draw >= share)
     if not train or not heldout:
         groups = len(set(draws))
         raise CorpusError(

@@ -37,13 +37,11 @@ class TokenSet:
     documents : each at most ``max_length`` long and with at least one target.
     truncated : documents that were longer: texts came apart into pieces, the others lost tokens.
     dropped : documents that had no target, or kept none.
-    merged : prompts whose last tokens change when the completion follows; the changed ones count as completion.
     """
 
     documents: tuple[TokenDocument, ...]
     truncated: int
     dropped: int
-    merged: int
 
 
 def tokenize(documents: Sequence[Document], tokenizer: Any, *, max_length: int) -> TokenSet:
@@ -87,10 +85,9 @@ def tokenize(documents: Sequence[Document], tokenizer: Any, *, max_length: int) 
     chats = iter(tokenize_chats([document for document in documents if document.messages], tokenizer))
     plain = iter(_tokenize_plain([document for document in documents if not document.messages], tokenizer, frame))
     pieces: list[TokenDocument] = []
-    truncated = dropped = merged = 0
+    truncated = dropped = 0
     for document in documents:
         whole = next(chats if document.messages else plain)
-        merged += whole.merged
         truncated += len(whole.ids) > max_length
         before = len(pieces)
         for ids, mask in _fit(document.kind, whole, max_length, frame.begin):
@@ -100,7 +97,7 @@ def tokenize(documents: Sequence[Document], tokenizer: Any, *, max_length: int) 
         dropped += len(pieces) == before
     if not pieces:
         raise CorpusError("data", f"none of {len(documents)} documents has a token to predict", do="give longer texts")
-    return TokenSet(tuple(pieces), truncated, dropped, merged)
+    return TokenSet(tuple(pieces), truncated, dropped)
 
 
 def total_tokens(documents: Iterable[TokenDocument]) -> int:
@@ -173,8 +170,7 @@ def _tokenize_plain(documents: Sequence[Document], tokenizer: Any, frame: _Frame
             continue
         alone = next(asked)
         alone = alone[:-1] if frame.ends else alone
-        start = common_prefix(alone, ids)
-        results.append(Encoded.of(ids, start, merged=start < len(alone)))
+        results.append(Encoded.of(ids, common_prefix(alone, ids)))
     return results
 
 

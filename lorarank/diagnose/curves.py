@@ -32,11 +32,6 @@ class Curve:
         """Number of points."""
         return int(self.steps.size)
 
-    @property
-    def finite(self) -> bool:
-        """Whether every loss is a number."""
-        return bool(np.isfinite(self.losses).all())
-
     def within(self, low: float, high: float) -> Curve:
         """The points of steps ``low`` to ``high``, both included."""
         inside = (self.steps >= low) & (self.steps <= high)

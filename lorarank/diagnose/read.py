@@ -13,7 +13,8 @@ from lorarank import runs
 from lorarank.adapters.peft_config import FILE_NAME
 from lorarank.adapters.untrusted import read_json
 from lorarank.diagnose.curves import NOTHING, Curve, curve
-from lorarank.diagnose.training import Training
+from lorarank.diagnose.tensorboard import read_events
+from lorarank.diagnose.training import Training, chosen
 from lorarank.errors import AdapterError, CurveError, RunError, SourceError
 from lorarank.sources import on_disk
 
@@ -52,7 +53,7 @@ def read(source: str | Path, validation: str | None = None) -> Training:
         if path.suffix == ".jsonl":
             return _of_log(path, read_lines(path), validation)
         if path.name.startswith("events.out.tfevents."):
-            return _of_events(path, validation)
+            return read_events(path, validation)
         return _of_state(path, validation)
     if runs.is_run(path):
         if validation is not None:
@@ -64,7 +65,7 @@ def read(source: str | Path, validation: str | None = None) -> Training:
     if (path / runs.LOG).is_file():
         return _of_log(path / runs.LOG, read_lines(path / runs.LOG), validation)
     if any(path.glob(EVENTS)):
-        return _of_events(path, validation)
+        return read_events(path, validation)
     raise CurveError(path, "there is no training log in it", do=SOURCES)
 
 
@@ -149,26 +150,6 @@ def _of_state(path: Path, validation: str | None) -> Training:
         adapter=adapter,
         notes=notes,
     )
-
-
-def _of_events(path: Path, validation: str | None) -> Training:
-    from lorarank.diagnose.tensorboard import read_events
-
-    return read_events(path, validation)
-
-
-def chosen(names: list[str], wanted: str | None, where: Path) -> tuple[str | None, tuple[str, ...]]:
-    """Which of several validation losses is meant, and a note where that was a choice."""
-    if wanted is not None:
-        if wanted not in names:
-            there = f"there are: {', '.join(names)}" if names else "there is none at all"
-            raise CurveError(where, f"no validation loss {wanted} was logged; {there}", do="name one of them, or none")
-        return wanted, ()
-    if not names:
-        return None, ("No validation loss was logged.",)
-    name = next((one for one in names if one in ("eval_loss", "eval/loss")), names[0])
-    others = [one for one in names if one != name]
-    return name, (f"The validation loss is {name}; there are also {', '.join(others)}.",) if others else ()
 
 
 def points(lines: Iterable[Mapping[str, Any]], key: str) -> Curve:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorarank.diagnose.curves import NOTHING, Curve, curve
-from lorarank.diagnose.training import Training
+from lorarank.diagnose.training import Training, chosen
 from lorarank.errors import CurveError, needing
 
 TRAIN = ("train/loss", "train_loss", "loss", "loss/train", "Loss/train", "train/train_loss")
@@ -43,8 +43,6 @@ def read_events(path: Path, validation: str | None) -> Training:
     if not len(train):
         tags = ", ".join(sorted(there)[:8]) or "none"
         raise CurveError(path, f"no training loss among its tags ({tags})", do=f"log it as {TRAIN[0]}")
-    from lorarank.diagnose.read import chosen
-
     named = sorted(tag for tag in there if tag in VALIDATION or (tag.startswith("eval/") and tag.endswith("loss")))
     name, notes = chosen(named, validation, path)
     epochs = _first(opened, there, EPOCH)

@@ -1,4 +1,4 @@
-"""A training run as its log shows it: what every reader of a log returns (floor 2)."""
+"""What the readers of training logs return, and which validation loss they take (floor 2)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorarank.diagnose.curves import NOTHING, Curve
+from lorarank.errors import CurveError
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,3 +35,17 @@ class Training:
     rank: int | None = None
     adapter: Path | None = None
     notes: tuple[str, ...] = ()
+
+
+def chosen(names: list[str], wanted: str | None, where: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Which of several validation losses is meant, and a note where that was a choice."""
+    if wanted is not None:
+        if wanted not in names:
+            there = f"there are: {', '.join(names)}" if names else "there is none at all"
+            raise CurveError(where, f"no validation loss {wanted} was logged; {there}", do="name one of them, or none")
+        return wanted, ()
+    if not names:
+        return None, ("No validation loss was logged.",)
+    name = next((one for one in names if one in ("eval_loss", "eval/loss")), names[0])
+    others = [one for one in names if one != name]
+    return name, (f"The validation loss is {name}; there are also {', '.join(others)}.",) if others else ()

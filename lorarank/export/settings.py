@@ -18,7 +18,7 @@ from lorarank.adapters.write_peft import pattern_path
 from lorarank.errors import OptionError, RefusedError, printable
 from lorarank.estimate import EstimateOptions, advice, readings, recommend
 from lorarank.estimate.constants import RATE_CHANGE
-from lorarank.estimate.recommendation import Config
+from lorarank.estimate.recommendation import Allocation, Config
 from lorarank.export.options import NAMES, WITH_PATTERNS, ExportOptions
 from lorarank.module_names import module_type
 from lorarank.runs import Run
@@ -120,20 +120,8 @@ def gather(source: str | Path, options: ExportOptions) -> Settings:
 
 def _from_run(run: Run, options: ExportOptions) -> Settings:
     training = run.manifest.training
-    if options.rank is None:
-        answer = recommend(run.folder, EstimateOptions())
-        if answer.r is None or answer.interval is None:
-            raise RefusedError(
-                run.folder,
-                f"no recommendation to export: {answer.refusals[0].rstrip('.')}",
-                do="look at lorarank estimate, or choose a rank yourself with --rank",
-            )
-        r = answer.r
-        low, high = answer.interval.low, answer.interval.high
-        notes = [f"Recommended: r = {r} ({low}–{high}), confidence {answer.confidence}."]
-    else:
-        r = options.rank
-        notes = [f"r = {r} as asked for with --rank; it is no recommendation."]
+    r, whence = _rank(run, options)
+    notes = [whence]
     adapter = adapters.open(run.adapters[0])
     alpha = readings.alpha_for(r, training.alpha, training.learning_rate)
     wanted = training.learning_rate * training.alpha / alpha.lora_alpha
@@ -143,25 +131,10 @@ def _from_run(run: Run, options: ExportOptions) -> Settings:
             f"is changed by a factor of {RATE_CHANGE:g} at most, so tune it."
         )
     allocation = None
-    if options.per_module and options.to not in WITH_PATTERNS:
-        notes.append(
-            f"{NAMES[options.to]} knows one rank for all modules, so --per-module is left out; a rank for each is "
-            f"taken by {', '.join(NAMES[name] for name in WITH_PATTERNS)}."
-        )
-    elif options.per_module:
-        felt = measure(adapter, metric="loss", moments=run.moments)
-        allocation = advice.allocation_for(felt, options.budget or r * sum(m.parameters_per_rank for m in felt))
-        notes.append(
-            f"A rank for each module, by energy in the loss metric: {allocation.parameters:,} parameters of "
-            f"{allocation.budget:,}."
-        )
-    narrow = min(adapter.modules, key=lambda module: min(module.out_features, module.in_features))
-    room = min(narrow.out_features, narrow.in_features)
-    if r > room:
-        notes.append(
-            f"{printable(narrow.name)} is {narrow.out_features}×{narrow.in_features}: no update of it has a rank above "
-            f"{room}."
-        )
+    if options.per_module:
+        allocation, divided = _allocation(run, adapter, r, options)
+        notes.append(divided)
+    notes += _without_room(adapter, r)
     fan = bool(adapter.config.get("fan_in_fan_out", False))
     config = advice.config_for(r, alpha, training.target_modules, allocation=allocation, fan_in_fan_out=fan)
     kept = {m.name for m in adapter.modules} if allocation is None else {n for n, k in allocation.ranks.items() if k}
@@ -174,6 +147,50 @@ def _from_run(run: Run, options: ExportOptions) -> Settings:
         learning_rate=float(f"{alpha.learning_rate:.2g}"),
         notes=tuple(notes),
     )
+
+
+def _rank(run: Run, options: ExportOptions) -> tuple[int, str]:
+    """The rank, and where it comes from.
+
+    Raises
+    ------
+    RefusedError
+        The run carries no recommendation, and no rank was given.
+    """
+    if options.rank is not None:
+        return options.rank, f"r = {options.rank} as asked for with --rank; it is no recommendation."
+    answer = recommend(run.folder, EstimateOptions())
+    if answer.r is None or answer.interval is None:
+        raise RefusedError(
+            run.folder,
+            f"no recommendation to export: {answer.refusals[0].rstrip('.')}",
+            do="look at lorarank estimate, or choose a rank yourself with --rank",
+        )
+    low, high = answer.interval.low, answer.interval.high
+    return answer.r, f"Recommended: r = {answer.r} ({low}–{high}), confidence {answer.confidence}."
+
+
+def _allocation(run: Run, adapter: Adapter, r: int, options: ExportOptions) -> tuple[Allocation | None, str]:
+    """A rank for each module, where the tool can have that, and a note on it."""
+    if options.to not in WITH_PATTERNS:
+        return None, (
+            f"{NAMES[options.to]} knows one rank for all modules, so --per-module is left out; a rank for each is "
+            f"taken by {', '.join(NAMES[name] for name in WITH_PATTERNS)}."
+        )
+    felt = measure(adapter, metric="loss", moments=run.moments)
+    found = advice.allocation_for(felt, options.budget or r * sum(m.parameters_per_rank for m in felt))
+    return found, (
+        f"A rank for each module, by energy in the loss metric: {found.parameters:,} parameters of {found.budget:,}."
+    )
+
+
+def _without_room(adapter: Adapter, r: int) -> tuple[str, ...]:
+    """A note on the narrowest module, where it has no room for r."""
+    narrow = min(adapter.modules, key=lambda module: min(module.out_features, module.in_features))
+    out, inner = narrow.out_features, narrow.in_features
+    if r <= min(out, inner):
+        return ()
+    return (f"{printable(narrow.name)} is {out}×{inner}: no update of it has a rank above {min(out, inner)}.",)
 
 
 def _base(run: Run) -> str:

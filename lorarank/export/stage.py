@@ -6,12 +6,12 @@ import importlib
 import os
 from pathlib import Path
 
-from lorarank.errors import OptionError, ResourceError
+from lorarank import files
+from lorarank.errors import OptionError
 from lorarank.export.document import Exported
 from lorarank.export.options import ExportOptions
 from lorarank.export.settings import Settings, gather
 from lorarank.export.translate import require_causal
-from lorarank.json_files import write_bytes
 
 
 def export(source: str | Path, options: ExportOptions) -> Exported:
@@ -65,7 +65,4 @@ def write(output: Path, text: str) -> None:
     """
     if os.path.lexists(output):
         raise OptionError(f"-o {output}", "it exists", do="give a new name; nothing is replaced")
-    try:
-        write_bytes(output, text.encode())
-    except ResourceError as error:
-        raise ResourceError(output, error.what, do="make room, or choose another folder") from None
+    files.write(output, text.encode())

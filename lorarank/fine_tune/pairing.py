@@ -38,13 +38,12 @@ class Pairing:
     Attributes
     ----------
     base, tuned : name → key, of all tensors of either.
-    prefix : that the names of one of them begin with and those of the other do not; "" where there is none.
-    note : what was made of it, in words; "" where there is none.
+    note : with what prefix the names of one of them begin and those of the other do not, and what was made of it; ""
+        where there is none.
     """
 
     base: Mapping[str, str]
     tuned: Mapping[str, str]
-    prefix: str = ""
     note: str = ""
 
 
@@ -56,8 +55,10 @@ def pair_names(base: Mapping[str, StoredTensor], tuned: Mapping[str, StoredTenso
 
     >>> shape = StoredTensor("float32", (4, 4))
     >>> found = pair_names({"h.0.c.weight": shape}, {"transformer.h.0.c.weight": shape})
-    >>> found.base, found.prefix
-    ({'transformer.h.0.c.weight': 'h.0.c.weight'}, 'transformer.')
+    >>> found.base
+    {'transformer.h.0.c.weight': 'h.0.c.weight'}
+    >>> found.note
+    "those of the fine-tune begin with transformer., the base's do not; here all do"
     >>> pair_names({"h.0.c.weight": shape}, {"module.h.0.c.weight": shape}).tuned
     {'h.0.c.weight': 'module.h.0.c.weight'}
     """
@@ -70,10 +71,10 @@ def pair_names(base: Mapping[str, StoredTensor], tuned: Mapping[str, StoredTenso
     if in_tuned[1] >= in_base[1]:
         prefix = in_tuned[0]
         first, second, done = _joined(first, second, prefix)
-        return Pairing(first, second, prefix, f"those of the fine-tune begin with {prefix}, the base's do not{done}")
+        return Pairing(first, second, f"those of the fine-tune begin with {prefix}, the base's do not{done}")
     prefix = in_base[0]
     second, first, done = _joined(second, first, prefix)
-    return Pairing(first, second, prefix, f"those of the base begin with {prefix}, the fine-tune's do not{done}")
+    return Pairing(first, second, f"those of the base begin with {prefix}, the fine-tune's do not{done}")
 
 
 def _joined(

@@ -102,7 +102,6 @@ def compare_models(
     tuned: str | Path,
     options: AuditOptions | None = None,
     *,
-    directions: int = DIRECTIONS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FineTune:
     """Measure every matrix of a fine-tune against its base, one in memory at a time.
@@ -111,7 +110,6 @@ def compare_models(
     ----------
     base, tuned : folders, safetensors files, or hub ids.
     options : its ``energy`` is read.
-    directions : leading ones to compute of each matrix.
     progress : called with matrices done and in all.
 
     Raises
@@ -123,7 +121,7 @@ def compare_models(
     models = open_models(base, tuned)
     updates, unchanged = [], 0
     for index, pair in enumerate(models.matrices, start=1):
-        for found in measured(pair, options.energy, directions):
+        for found in measured(pair, options.energy, DIRECTIONS):
             if found.norm == 0 and not found.problem:
                 unchanged += 1
             else:

@@ -12,7 +12,7 @@ from lorarank.corpus import Rows
 from lorarank.errors import ResourceError, first_line
 from lorarank.probe.heldout import batch_of, token_losses
 from lorarank.probe.material import Material
-from lorarank.probe.targets import can_narrow
+from lorarank.probe.target_tokens import can_narrow
 
 
 def largest_batch(model: PeftModel, material: Material, rows: Rows, most: int, dtype: torch.dtype) -> dict[str, float]:
@@ -58,9 +58,9 @@ def _seconds(model: PeftModel, batch: dict[str, torch.Tensor], dtype: torch.dtyp
 
 def out_of_memory(material: Material, error: BaseException | None = None) -> ResourceError:
     """The line for a step that does not fit, however small."""
-    reason = "" if error is None else f" ({first_line(error, 80)})"
+    detail = "" if error is None else f" ({first_line(error, 80)})"
     return ResourceError(
         "training",
-        f"out of memory even with one row of {material.row_length} tokens at a time{reason}",
+        f"out of memory even with one row of {material.row_length} tokens at a time{detail}",
         do="shorten the rows with --row-length, or give --gradient-checkpointing or --load-in-4bit",
     )

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from typing import Any
 
-from accelerate import PartialState
-
 from lorarank.probe.options import COMPANION_RANK
-from lorarank.probe.progress import Progress
-from lorarank.probe.training import StepLog, StepLogFile, newest_checkpoint, train
 from lorarank.probe.unfinished import UnfinishedProbe
 
 LOG = "companion.jsonl"
@@ -26,30 +21,9 @@ def companion(probe: UnfinishedProbe) -> dict[str, Any]:
     def measured() -> dict[str, Any]:
         options = dataclasses.replace(probe.options, rank=COMPANION_RANK)
         probe.attach(options)
-        checkpoints = probe.stages.folder / "companion"
-        resumed = newest_checkpoint(checkpoints) if probe.stages.writes else None
-        log = StepLogFile(probe.stages.folder / LOG, 0, resumed) if probe.stages.writes else None
-        plain = probe.training_run(0)
-        stage = f"training at r = {COMPANION_RANK}"
-
-        def on_step(entry: StepLog) -> None:
-            if log is not None:
-                log.append(entry)
-            probe.report(Progress(stage, entry.step, plain.schedule.steps, entry.loss))
-
-        run = dataclasses.replace(
-            plain,
-            learning_rate=float(probe.rate["learning_rate"]),
-            folder=checkpoints,
-            checkpoint_seconds=options.checkpoint_seconds,
-            on_step=on_step,
-        )
-        PartialState().wait_for_everyone()
-        train(probe.model, run, options, checkpoints)
-        losses = probe.measure(f"held-out loss at r = {COMPANION_RANK}")
-        if probe.stages.writes:
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        PartialState().wait_for_everyone()
+        log, stage = probe.stages.folder / LOG, f"training at r = {COMPANION_RANK}"
+        with probe.training(probe.training_run(0), options, "companion", log, stage):
+            losses = probe.measure(f"held-out loss at r = {COMPANION_RANK}")
         probe.attach(probe.options)
         return losses
 

@@ -1,4 +1,4 @@
-"""What the probe's gain is told from: token frequencies, other rows' prompts, other learning rates (floor 2, torch)."""
+"""What the probe's gain is compared with: token frequencies, other rows' prompts, other rates (floor 2, torch)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from lorarank.corpus import Rows
 from lorarank.probe.model import ADAPTER, lora_layers
-from lorarank.probe.targets import IGNORED, at_targets, can_narrow
+from lorarank.probe.target_tokens import IGNORED, at_targets, can_narrow
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def token_losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of every target token of the batch (targets,) float32, and where they are, (rows, length − 1) bool.
 
-    ``narrow`` says that the model can compute the logits of those alone, see :mod:`lorarank.probe.targets`.
+    ``narrow`` says that the model can compute the logits of those alone, see :mod:`lorarank.probe.target_tokens`.
     """
     device = batch["input_ids"].device
     labels = batch["labels"][:, 1:]

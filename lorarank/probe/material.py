@@ -59,7 +59,6 @@ class Material:
 
     folder: Path
     config: Any
-    tokenizer: Any
     kind: str
     fingerprint: str
     parts: tuple[tuple[TokenDocument, ...], ...]
@@ -166,16 +165,18 @@ def gather(options: ProbeOptions) -> Material:
     divided = corpus.parts(train, options.replicates)
     row_length = options.row_length or _row_length(train, tokenizer, config)
     token_sets = [corpus.tokenize(part, tokenizer, max_length=row_length) for part in divided]
+    measured = corpus.tokenize(heldout, tokenizer, max_length=row_length)
+    if dropped := sum(tokens.dropped for tokens in (*token_sets, measured)):
+        notes += (f"{dropped} documents have no token to predict and are left out.",)
     unique, unique_targets = corpus.unique_tokens([piece for part in token_sets for piece in part.documents])
     read = Material(
         folder,
         config,
-        tokenizer,
         found.kind,
         fingerprint,
         tuple(tokens.documents for tokens in token_sets),
         len(train),
-        corpus.tokenize(heldout, tokenizer, max_length=row_length).documents,
+        measured.documents,
         unique,
         unique_targets,
         skipped,

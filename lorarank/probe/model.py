@@ -13,7 +13,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.pytorch_utils import Conv1D
 
 from lorarank.errors import ModelError, OptionError, first_line, needing
-from lorarank.probe.modules import resolve_targets, target_names
 from lorarank.probe.options import ProbeOptions
 
 ADAPTER = "default"
@@ -135,12 +134,6 @@ def attach_adapter(model: Any, options: ProbeOptions, names: tuple[str, ...]) ->
     if not isinstance(adapted, PeftModel):
         raise TypeError("get_peft_model did not return a PeftModel")
     return adapted
-
-
-def load_adapted(folder: Path, options: ProbeOptions, device: torch.device, dtype: torch.dtype) -> PeftModel:
-    """The base model in ``folder`` with a fresh adapter on what ``options.target`` means."""
-    base, plain = load_base(folder, options, device, dtype), skeleton(load_config(folder), folder)
-    return attach_adapter(base, options, target_names(plain, resolve_targets(plain, options).shapes))
 
 
 def lora_layers(model: PeftModel) -> dict[str, Any]:

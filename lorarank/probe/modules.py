@@ -154,7 +154,7 @@ def _named(linear: Shapes, target: str) -> dict[str, tuple[int, int]]:
 
 
 def linear_modules(model: Any) -> dict[str, tuple[int, int]]:
-    """Path → (out, in) of every linear module but the output embedding, in the model's order."""
+    """Path → (out, in) of every linear module except the output embedding, in the model's order."""
     head = model.get_output_embeddings()
     found = {}
     for name, module in model.named_modules():
@@ -169,7 +169,7 @@ def linear_modules(model: Any) -> dict[str, tuple[int, int]]:
 
 @torch.no_grad()
 def reached(model: Any) -> set[str] | None:
-    """Paths of the linear modules that a row of text is passed through; ``None`` where that cannot be told.
+    """Paths of the linear modules that a row of text is passed through; ``None`` where that cannot be traced.
 
     Only such a module has an adapter that learns: those of a vision tower are not called, nor is ``dt_proj`` of Mamba,
     whose weight is read without calling it. Shapes alone are computed, on the meta device: with weights, experts that

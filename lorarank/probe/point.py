@@ -111,7 +111,7 @@ class Bench:
         return int(largest_batch(self.model, self.material, rows, self.material.rows_per_step, self.dtype)["rows"])
 
     def identity(self) -> dict[str, Any]:
-        """What the numbers of a point depend on, but for its rank, learning rate and seed: it names the point."""
+        """What the numbers of a point depend on, except its rank, learning rate and seed: it names the point."""
         return {
             "weights": weights_fingerprint(self.material.folder),
             "data": self.material.fingerprint,

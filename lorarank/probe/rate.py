@@ -29,7 +29,7 @@ AROUND = (0.1, 1.0, 10.0)
 """What a given rate is tried at, beside itself: closer by, short trials say nothing sure."""
 
 LEAST_STEPS = 4
-"""Fewer training steps than this tell rates apart by nothing but their size: the loss simply falls with the rate."""
+"""Fewer training steps than this tell rates apart by their size alone: the loss simply falls with the rate."""
 
 
 def trial_steps(steps: int) -> int:

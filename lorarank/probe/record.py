@@ -13,7 +13,7 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from lorarank import json_files, runs
+from lorarank import files, json_files, runs
 from lorarank.module_names import module_type
 from lorarank.numerics.paired import paired_difference, ratio_mean
 from lorarank.probe import companion
@@ -112,7 +112,7 @@ def write(probe: UnfinishedProbe) -> None:
     moments: dict[str, NDArray[Any]] = {}
     for replicate in replicates:
         moments |= safetensors.numpy.load_file(probe.stages.folder / f"moments-{replicate}.safetensors")
-    json_files.write_bytes(output / runs.MOMENTS, safetensors.numpy.save(moments))
+    files.write_bytes(output / runs.MOMENTS, safetensors.numpy.save(moments))
     counts, base = probe.base_losses["counts"], probe.base_losses["sums"]
     probes = [probe.trained(replicate)["sums"] for replicate in replicates]
     json_files.write_json(
@@ -136,65 +136,79 @@ def write(probe: UnfinishedProbe) -> None:
 
 def manifest(probe: UnfinishedProbe, heldout: runs.HeldoutFacts) -> runs.Manifest:
     """Everything needed to do it again."""
-    options, material, plan = probe.options, probe.material, probe.plan
+    return runs.Manifest(
+        **provenance(probe.command),
+        base=_base_facts(probe),
+        data=_data_facts(probe),
+        training=_training_facts(probe),
+        heldout=heldout,
+        wall_seconds=probe.stages.seconds(),
+    )
+
+
+def _base_facts(probe: UnfinishedProbe) -> runs.BaseFacts:
+    options, plan = probe.options, probe.plan
+    return runs.BaseFacts(
+        source=options.model,
+        revision=_revision(probe.material.folder),
+        model_type=plan.model_type,
+        parameters=plan.base_parameters,
+        dtype=str(probe.dtype).removeprefix("torch."),
+        quantization="nf4, double quantisation" if options.load_in_4bit else None,
+    )
+
+
+def _data_facts(probe: UnfinishedProbe) -> runs.DataFacts:
+    options, material, heldout = probe.options, probe.material, probe.heldout
+    distinct, known = material.repeated()
+    return runs.DataFacts(
+        source=options.data,
+        heldout_source=options.val,
+        kind=material.kind,
+        fingerprint=material.fingerprint,
+        train_documents=material.documents,
+        heldout_documents=len(heldout.keys),
+        unique_tokens=material.unique_tokens,
+        unique_target_tokens=material.unique_target_tokens,
+        heldout_tokens=heldout.tokens,
+        heldout_target_tokens=heldout.target_tokens,
+        skipped_rows=len(material.skipped),
+        truncated_documents=material.truncated,
+        row_length=material.row_length,
+        packed=probe.packed,
+        distinct_target_tokens=distinct,
+        known_targets=known,
+    )
+
+
+def _training_facts(probe: UnfinishedProbe) -> runs.TrainingFacts:
+    options, plan = probe.options, probe.plan
     losses = [line["loss"] for line in read_log(options.output / runs.LOG) if line["replicate"] == 0]
     tail = losses[-max(1, len(losses) // 10) :]
     head = losses[: max(1, len(losses) // 50)]
     rows, schedule = probe.schedule(0)
     trained = schedule.tokens(rows)
-    distinct, known = material.repeated()
-    return runs.Manifest(
-        **provenance(probe.command),
-        base=runs.BaseFacts(
-            source=options.model,
-            revision=_revision(material.folder),
-            model_type=plan.model_type,
-            parameters=plan.base_parameters,
-            dtype=str(probe.dtype).removeprefix("torch."),
-            quantization="nf4, double quantisation" if options.load_in_4bit else None,
-        ),
-        data=runs.DataFacts(
-            source=options.data,
-            heldout_source=options.val,
-            kind=material.kind,
-            fingerprint=material.fingerprint,
-            train_documents=material.documents,
-            heldout_documents=len(probe.heldout.keys),
-            unique_tokens=material.unique_tokens,
-            unique_target_tokens=material.unique_target_tokens,
-            heldout_tokens=probe.heldout.tokens,
-            heldout_target_tokens=probe.heldout.target_tokens,
-            skipped_rows=len(material.skipped),
-            truncated_documents=material.truncated,
-            row_length=material.row_length,
-            packed=probe.packed,
-            distinct_target_tokens=distinct,
-            known_targets=known,
-        ),
-        training=runs.TrainingFacts(
-            rank=options.rank,
-            alpha=options.alpha,
-            target=options.target,
-            target_modules=plan.target_modules,
-            trainable_parameters=plan.trainable_parameters,
-            learning_rate=float(probe.rate["learning_rate"]),
-            learning_rate_trials=runs.trials(probe.rate["trials"]) if options.lr is None else (),
-            schedule=SCHEDULE,
-            optimiser=OPTIMISER,
-            steps=schedule.steps,
-            rows_per_step=schedule.rows_per_step,
-            batch_tokens=material.step_tokens,
-            trained_tokens=trained,
-            epochs=trained / int((rows.document >= 0).sum()),
-            replicates=options.replicates,
-            seed=options.seed,
-            device=_device_name(probe.device),
-            precision=plan.precision,
-            first_loss=float(np.mean(head)),
-            final_loss=float(np.mean(tail)),
-        ),
-        heldout=heldout,
-        wall_seconds=probe.stages.seconds(),
+    return runs.TrainingFacts(
+        rank=options.rank,
+        alpha=options.alpha,
+        target=options.target,
+        target_modules=plan.target_modules,
+        trainable_parameters=plan.trainable_parameters,
+        learning_rate=float(probe.rate["learning_rate"]),
+        learning_rate_trials=runs.trials(probe.rate["trials"]) if options.lr is None else (),
+        schedule=SCHEDULE,
+        optimiser=OPTIMISER,
+        steps=schedule.steps,
+        rows_per_step=schedule.rows_per_step,
+        batch_tokens=probe.material.step_tokens,
+        trained_tokens=trained,
+        epochs=trained / int((rows.document >= 0).sum()),
+        replicates=options.replicates,
+        seed=options.seed,
+        device=_device_name(probe.device),
+        precision=plan.precision,
+        first_loss=float(np.mean(head)),
+        final_loss=float(np.mean(tail)),
     )
 
 

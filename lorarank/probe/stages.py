@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from lorarank.errors import RunError
-from lorarank.json_files import disk_error, write_json
+from lorarank.files import disk_error
+from lorarank.json_files import write_json
 from lorarank.probe.contents import changed, contents
 from lorarank.probe.material import Material
 from lorarank.probe.options import ProbeOptions
 from lorarank.runs import MANIFEST, PROGRESS
 
 OPTIONS, CONTENTS = "options", "contents"
+
+RESUME = "make room or fix the permissions, then go on with --resume"
+"""What to do where the disk takes no more of a probe."""
 
 
 def check_output(options: ProbeOptions) -> bool:
@@ -67,7 +71,7 @@ def made(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise disk_error(folder, error, again="go on with --resume") from None
+        raise disk_error(folder, error, do=RESUME) from None
 
 
 def agreed(value: int) -> int:

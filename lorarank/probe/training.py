@@ -1,7 +1,7 @@
 """One training run by transformers' Trainer, with checkpoints that can be trusted (floor 2, torch).
 
 The rows are laid out in the order they will be seen, for all steps, before training starts: the order then depends on
-nothing but the seed, not on the micro-batch, the number of processes, or where a run was cut and resumed.
+the seed alone, not on the micro-batch, the number of processes, or where a run was cut and resumed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from lorarank.corpus import Rows
-from lorarank.json_files import write_bytes
+from lorarank.files import write_bytes
 from lorarank.numerics.linalg import singular_values
 from lorarank.probe.heldout import batch_of
 from lorarank.probe.model import ADAPTER, lora_layers
 from lorarank.probe.options import GRADIENT_CLIP, WARMUP_SHARE, ProbeOptions
-from lorarank.probe.targets import at_targets, can_narrow
+from lorarank.probe.target_tokens import at_targets, can_narrow
 
 COMPLETE = "complete"
 """Marker written into a checkpoint after everything else: without it the checkpoint was cut short."""
@@ -159,9 +159,10 @@ class _Probe(Trainer):  # type: ignore[misc,unused-ignore]
 class TrainingRun:
     """What one call of :func:`train` does.
 
-    ``warmup_share`` is the part of the steps that are warm-up; ``constant_rate`` leaves out warm-up and decay;
-    ``folder`` holds the checkpoints (``None`` keeps none); after ``snapshot_steps`` ``on_snapshot(step, spectra)`` is
-    called; ``on_step`` gets the log of every step.
+    ``warmup_share`` is the part of the steps that are warm-up: a probe's, and more where a trained adapter goes on for
+    a few steps (scripts/evidence/heal.py); ``constant_rate`` leaves out warm-up and decay; ``folder`` holds the
+    checkpoints (``None`` keeps none); after ``snapshot_steps`` ``on_snapshot(step, spectra)`` is called; ``on_step``
+    gets the log of every step.
     """
 
     rows: Rows

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from lorarank import json_files, runs
+from lorarank import files, json_files, runs
 from lorarank.corpus import Rows
 from lorarank.errors import OptionError
 from lorarank.numerics.paired import paired_difference
@@ -36,7 +37,7 @@ from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
 from lorarank.probe.planning import Plan
 from lorarank.probe.progress import Progress, Report
-from lorarank.probe.stages import Stages, agreed
+from lorarank.probe.stages import RESUME, Stages, agreed
 from lorarank.probe.training import (
     Schedule,
     StepLog,
@@ -218,7 +219,7 @@ class UnfinishedProbe:
                 key_A, key_B = runs.moment_keys(replicate, module)
                 arrays[key_A], arrays[key_B] = gram_A, gram_B
             path = self.stages.folder / f"moments-{replicate}.safetensors"
-            json_files.write_bytes(path, safetensors.numpy.save(arrays))
+            files.write_bytes(path, safetensors.numpy.save(arrays))
         return losses
 
     def ready(self, replicate: int) -> None:
@@ -234,20 +235,11 @@ class UnfinishedProbe:
 
     def _train(self, replicate: int, folder: Path) -> int:
         """Train a replicate from the start or its newest checkpoint and save its adapter; its number of steps."""
-        learning_rate = float(self.rate["learning_rate"])
+        _ = self.rate  # whose search trains the adapter too
         models.restore_weights(self.model, self.start)
-        checkpoints = self.stages.folder / f"replicate-{replicate}"
-        resumed = newest_checkpoint(checkpoints) if self.stages.writes else None
-        log = StepLogFile(self.options.output / runs.LOG, replicate, resumed) if self.stages.writes else None
         plain = self.training_run(replicate)
         total = plain.schedule.steps
         stage = "training" if self.options.replicates == 1 else f"training replicate {replicate + 1}"
-        PartialState().wait_for_everyone()
-
-        def on_step(entry: StepLog) -> None:
-            if log is not None:
-                log.append(entry)
-            self.report(Progress(stage, entry.step, total, entry.loss))
 
         def on_snapshot(step: int, found: dict[str, NDArray[np.float64]]) -> None:
             if self.stages.writes:
@@ -255,25 +247,44 @@ class UnfinishedProbe:
                 self.snapshot(step).parent.mkdir(exist_ok=True)
                 json_files.write_json(self.snapshot(step), values)
 
-        train(
-            self.model,
-            dataclasses.replace(
-                plain,
-                learning_rate=learning_rate,
-                folder=checkpoints,
-                checkpoint_seconds=self.options.checkpoint_seconds,
-                snapshot_steps=self.snapshot_steps(total) if replicate == 0 else (),
-                on_step=on_step,
-                on_snapshot=on_snapshot,
-            ),
-            self.options,
-            checkpoints,
+        steps = self.snapshot_steps(total) if replicate == 0 else ()
+        run = dataclasses.replace(plain, snapshot_steps=steps, on_snapshot=on_snapshot)
+        name, log = f"replicate-{replicate}", self.options.output / runs.LOG
+        with self.training(run, self.options, name, log, stage, replicate):
+            if self.stages.writes:
+                self._save_adapter(folder)
+        return total
+
+    @contextmanager
+    def training(
+        self, run: TrainingRun, options: ProbeOptions, name: str, log: Path, stage: str, replicate: int = 0
+    ) -> Iterator[None]:
+        """Train the adapter on the model at the probe's rate, from the newest checkpoint where there is one.
+
+        Checkpoints lie in the stages' folder under ``name``. The block keeps what came of the training; then they go.
+        """
+        checkpoints = self.stages.folder / name
+        resumed = newest_checkpoint(checkpoints) if self.stages.writes else None
+        file = StepLogFile(log, replicate, resumed) if self.stages.writes else None
+        PartialState().wait_for_everyone()
+
+        def on_step(entry: StepLog) -> None:
+            if file is not None:
+                file.append(entry)
+            self.report(Progress(stage, entry.step, run.schedule.steps, entry.loss))
+
+        whole = dataclasses.replace(
+            run,
+            learning_rate=float(self.rate["learning_rate"]),
+            folder=checkpoints,
+            checkpoint_seconds=options.checkpoint_seconds,
+            on_step=on_step,
         )
+        train(self.model, whole, options, checkpoints)
+        yield
         if self.stages.writes:
-            self._save_adapter(folder)
             shutil.rmtree(checkpoints, ignore_errors=True)
         PartialState().wait_for_everyone()
-        return total
 
     @staticmethod
     def snapshot_steps(steps: int) -> tuple[int, ...]:
@@ -292,7 +303,7 @@ class UnfinishedProbe:
             self.model.save_pretrained(str(temporary), save_embedding_layers=False)
             temporary.replace(folder)
         except OSError as error:
-            raise json_files.disk_error(folder, error, again="go on with --resume") from None
+            raise files.disk_error(folder, error, do=RESUME) from None
 
 
 def excess(losses: Mapping[str, Sequence[float]], whole: Mapping[str, Sequence[float]]) -> runs.Loss:

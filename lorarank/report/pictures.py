@@ -10,9 +10,9 @@ from pathlib import Path
 
 from lorarank.dossier import Dossier
 from lorarank.errors import ResourceError
+from lorarank.files import write
 from lorarank.report import figures
 from lorarank.report.audit import unreadable_lines
-from lorarank.written import write
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lorarank import written
+from lorarank import files
 from lorarank.errors import OptionError
 from lorarank.report.chapters.blocks import Document
 
@@ -41,5 +41,5 @@ def write(document: Document, output: str | Path) -> int:
 
     output = named(output)
     text = markdown.render(document) if output.suffix.lower() == ".md" else html.render(document)
-    written.write(output, text.encode())
+    files.write(output, text.encode())
     return len(text.encode())

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from lorarank.errors import RunError
-from lorarank.json_files import SCHEMA, disk_error, read_json, write_json
+from lorarank.files import disk_error
+from lorarank.json_files import SCHEMA, read_json, write_json
 from lorarank.probe.progress import Progress, Report
 from lorarank.sweep.outcome import Trained
 

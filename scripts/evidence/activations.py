@@ -23,7 +23,7 @@ from lorarank.probe import ProbeOptions
 from lorarank.probe import model as models
 from lorarank.probe.heldout import batch_of
 from lorarank.probe.point import Bench
-from lorarank.probe.targets import IGNORED
+from lorarank.probe.target_tokens import IGNORED
 
 TOKENS = 8_192
 """Tokens read. EVA's own incremental PCA converges in a few batches."""

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lorarank.json_files import decoded, write_bytes, write_json
+from lorarank.files import write_bytes
+from lorarank.json_files import decoded, write_json
 from lorarank.sweep.points import FOLDER, StoredPoint
 
 POINTS = "points.jsonl"

@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from lorarank import adapters
 from lorarank.adapters import Adapter, LoraModule
@@ -24,19 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:The following .*_pattern keys did not match:RuntimeWarning",  # PEFT does not count parameters as targeted
 )
 
-
-def llama() -> nn.Module:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=40,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-        )
-    ).double()
+Model = Callable[[str], nn.Module]
 
 
 def save(model: nn.Module, folder: Path, config: LoraConfig) -> PeftModel:
@@ -103,8 +91,8 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_rules_of_rank_and_scaling(rule: str, tmp_path: Path) -> None:
-    peft_model = save(llama(), tmp_path, LoraConfig(target_modules=LINEAR, **RULES[rule]))
+def test_rules_of_rank_and_scaling(rule: str, tmp_path: Path, small_model: Model) -> None:
+    peft_model = save(small_model("llama").double(), tmp_path, LoraConfig(target_modules=LINEAR, **RULES[rule]))
     adapter = adapters.open(tmp_path)
     assert len(adapter.modules) == 14
     assert {module.kind for module in adapter.modules} == {"linear"}
@@ -114,9 +102,9 @@ def test_rules_of_rank_and_scaling(rule: str, tmp_path: Path) -> None:
         assert (module.r, module.scaling) == (layer.r["default"], layer.scaling["default"])
 
 
-def test_what_an_adapter_says(tmp_path: Path) -> None:
+def test_what_an_adapter_says(tmp_path: Path, small_model: Model) -> None:
     config = LoraConfig(r=4, lora_alpha=6, target_modules=["q_proj", "v_proj"], bias="all", modules_to_save=["lm_head"])
-    peft_model = save(llama(), tmp_path, config)
+    peft_model = save(small_model("llama").double(), tmp_path, config)
     adapter = adapters.open(tmp_path)
     trainable = sum(p.numel() for name, p in peft_model.named_parameters() if "lora_" in name)
     assert adapter.parameters == trainable
@@ -134,8 +122,8 @@ def test_what_an_adapter_says(tmp_path: Path) -> None:
     )
 
 
-def test_dora_carries_its_magnitudes_and_says_so(tmp_path: Path) -> None:
-    save(llama(), tmp_path, LoraConfig(r=4, target_modules=["q_proj"], use_dora=True))
+def test_dora_carries_its_magnitudes_and_says_so(tmp_path: Path, small_model: Model) -> None:
+    save(small_model("llama").double(), tmp_path, LoraConfig(r=4, target_modules=["q_proj"], use_dora=True))
     adapter = adapters.open(tmp_path)
     assert [key.rpartition(".")[2] for key in adapter.carried] == ["lora_magnitude_vector"] * 2
     assert "direction part only" in adapter.notes[0]
@@ -154,8 +142,8 @@ def test_lora_bias_is_carried(tmp_path: Path) -> None:
     assert_agrees(peft_model, adapter)
 
 
-def test_initialisation_that_changes_the_base_is_noted(tmp_path: Path) -> None:
-    save(llama().float(), tmp_path, LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights="pissa"))
+def test_initialisation_that_changes_the_base_is_noted(tmp_path: Path, small_model: Model) -> None:
+    save(small_model("llama"), tmp_path, LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights="pissa"))
     adapter = adapters.open(tmp_path)
     assert "pissa" in adapter.notes[0]
     assert "residual base weight" in adapter.notes[0]
@@ -172,8 +160,8 @@ def test_conv1d_of_gpt2_is_transposed(tmp_path: Path) -> None:
     assert_agrees(peft_model, adapter, orient=np.transpose)
 
 
-def test_embedding_is_transposed_and_its_base_weight_carried(tmp_path: Path) -> None:
-    peft_model = save(llama(), tmp_path, LoraConfig(r=3, target_modules=["embed_tokens"]))
+def test_embedding_is_transposed_and_its_base_weight_carried(tmp_path: Path, small_model: Model) -> None:
+    peft_model = save(small_model("llama").double(), tmp_path, LoraConfig(r=3, target_modules=["embed_tokens"]))
     adapter = adapters.open(tmp_path)
     (module,) = adapter.modules
     assert (module.kind, module.out_features, module.in_features) == ("embedding", 16, 40)
@@ -230,22 +218,7 @@ def test_both_projections_of_multihead_attention(tmp_path: Path) -> None:
     np.testing.assert_allclose(delta(outer), layer.base_layer.out_proj.get_delta_weight("default").detach().numpy())
 
 
-def mixtral() -> nn.Module:
-    torch.manual_seed(0)
-    return MixtralForCausalLM(
-        MixtralConfig(
-            vocab_size=40,
-            hidden_size=16,
-            intermediate_size=12,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            num_local_experts=3,
-        )
-    ).double()
-
-
-def test_stacked_experts(tmp_path: Path) -> None:
+def test_stacked_experts(tmp_path: Path, small_model: Model) -> None:
     config = LoraConfig(
         r=2,
         lora_alpha=3,
@@ -254,7 +227,7 @@ def test_stacked_experts(tmp_path: Path) -> None:
         rank_pattern={"experts.down_proj": 4},
         alpha_pattern={"layers.1.mlp.experts.gate_up_proj": 7},
     )
-    peft_model = save(mixtral(), tmp_path, config)
+    peft_model = save(small_model("mixtral").double(), tmp_path, config)
     adapter = adapters.open(tmp_path)
     experts = [module for module in adapter.modules if module.kind == "parameter"]
     assert len(experts) == 2 * 2 * 3
@@ -275,9 +248,10 @@ def test_stacked_experts(tmp_path: Path) -> None:
     assert adapter.parameters == stored
 
 
-def test_all_linear_of_a_mixture_of_experts(tmp_path: Path) -> None:
+def test_all_linear_of_a_mixture_of_experts(tmp_path: Path, small_model: Model) -> None:
     """PEFT turns it into bare names of parameters, but for the router's, and a pattern for the fused projection."""
-    peft_model = save(mixtral(), tmp_path, LoraConfig(r=2, lora_alpha=3, target_modules="all-linear"))
+    config = LoraConfig(r=2, lora_alpha=3, target_modules="all-linear")
+    peft_model = save(small_model("mixtral").double(), tmp_path, config)
     written = json.loads((tmp_path / "adapter_config.json").read_text())
     assert set(written["target_parameters"]) == {"gate_up_proj", "down_proj", "gate.weight"}
     assert written["rank_pattern"]
@@ -297,9 +271,9 @@ def test_all_linear_of_a_mixture_of_experts(tmp_path: Path) -> None:
         np.testing.assert_allclose(delta(module), expected, rtol=1e-12, err_msg=module.name)
 
 
-def test_one_flat_parameter(tmp_path: Path) -> None:
+def test_one_flat_parameter(tmp_path: Path, small_model: Model) -> None:
     config = LoraConfig(r=2, lora_alpha=3, target_modules=[], target_parameters=["mlp.gate.weight"])
-    peft_model = save(mixtral(), tmp_path, config)
+    peft_model = save(small_model("mixtral").double(), tmp_path, config)
     module, _ = adapters.open(tmp_path).modules
     assert (module.name, module.kind, module.expert) == ("model.layers.0.mlp.gate.weight", "parameter", None)
     layer = peft_model.base_model.model.model.layers[0].mlp.gate
@@ -308,8 +282,8 @@ def test_one_flat_parameter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("form", ["single", "sharded", "bin"])
-def test_stored_dtypes_and_forms(form: str, dtype: str, tmp_path: Path) -> None:
-    save(llama(), tmp_path, LoraConfig(r=4, lora_alpha=6, target_modules=["q_proj", "down_proj"]))
+def test_stored_dtypes_and_forms(form: str, dtype: str, tmp_path: Path, small_model: Model) -> None:
+    save(small_model("llama").double(), tmp_path, LoraConfig(r=4, lora_alpha=6, target_modules=["q_proj", "down_proj"]))
     whole = tmp_path / "adapter_model.safetensors"
     tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in load_file(whole).items()}
     whole.unlink()

@@ -40,22 +40,6 @@ def test_prompts_stay_on_one_side_in_any_order(documents, data, share):
     assert set(keys(heldout)) <= set(keys(split_heldout([*documents, *FILLER], share=0.95)[1]))
 
 
-@given(documents=ANSWERS, data=st.data(), most=st.integers(1, 40))
-def test_a_limit_holds_and_leaks_nothing(documents, data, most):
-    train, heldout = split_heldout([*documents, *FILLER], share=0.3, most=most)
-    free_train, free_heldout = split_heldout([*documents, *FILLER], share=0.3)
-    assert len(heldout) == min(most, len(free_heldout))
-    assert set(keys(heldout)) <= set(keys(free_heldout))
-    assert set(keys(free_train)) <= set(keys(train))
-    assert not {d.prompt for d in train} & {d.prompt for d in heldout}
-    left_out = {d.prompt for d in [*documents, *FILLER]} - {d.prompt for d in train} - {d.prompt for d in heldout}
-    assert not left_out
-
-    shuffled = data.draw(st.permutations(documents))
-    again = split_heldout([*FILLER, *shuffled], share=0.3, most=most)
-    assert [sorted(keys(side)) for side in again] == [sorted(keys(train)), sorted(keys(heldout))]
-
-
 def test_the_share_is_about_what_was_asked():
     documents = [Document(f"{at}", "text", "", "x", (), at) for at in range(5000)]
     assert len(split_heldout(documents, share=0.1)[1]) == pytest.approx(500, abs=4 * (5000 * 0.09) ** 0.5)
@@ -108,7 +92,6 @@ def test_without():
         (lambda: split_heldout([answer(1, at) for at in range(9)], share=0.99), CorpusError, "nothing to train on"),
         (lambda: split_heldout(FILLER, share=0), OptionError, "0 is not between 0 and 1"),
         (lambda: split_heldout(FILLER, share=float("nan")), OptionError, "nan is not between 0 and 1"),
-        (lambda: split_heldout(FILLER, most=0), OptionError, "a limit of 0 leaves none"),
         (lambda: parts([answer(1, 1)], 2), CorpusError, "1 documents do not give 2 replicates one each"),
         (lambda: parts(FILLER, 0), OptionError, "0 is not a number of replicates"),
     ],

@@ -48,7 +48,7 @@ def test_targets(make_tokenizer, around, document, whole, targets):
     [tokens] = result.documents
     assert spelled(tokenizer, tokens) == (whole, targets)
     assert (tokens.input_ids.dtype, tokens.loss_mask.dtype) == (np.int32, np.bool_)
-    assert (result.truncated, result.dropped, result.merged) == (0, 0, 0)
+    assert (result.truncated, result.dropped) == (0, 0)
 
 
 def test_the_first_token_is_never_a_target(make_tokenizer):
@@ -63,7 +63,6 @@ def test_a_merge_across_the_border_counts_as_completion(make_tokenizer):
     tokenizer = make_tokenizer()
     result = tokenize([completion("it is unbel", "ievable"), completion("it is", " nine")], tokenizer, max_length=100)
     merged, plain = result.documents
-    assert result.merged == 1
     alone = tokenizer("it is unbel")["input_ids"]
     together = tokenizer("it is unbelievable<eos>")["input_ids"]
     shared = next(at for at, (a, b) in enumerate(zip(alone, together, strict=False)) if a != b)

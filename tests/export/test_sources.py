@@ -19,10 +19,12 @@ from lorarank.cli import main
 from lorarank.errors import OptionError, RefusedError
 from lorarank.estimate import EstimateOptions, recommend
 from lorarank.export import TOOLS, Exported, ExportOptions, export
-from lorarank.report.exported import to_text
 from lorarank.report.recommended import lora_config
 
 Make = Callable[..., Path]
+Export = Callable[..., Exported]
+Text = Callable[..., str]
+Found = Callable[..., dict[str, Any]]
 
 OWN: dict[str, Any] = {
     "use_rslora": True,
@@ -35,29 +37,7 @@ OWN: dict[str, Any] = {
 }
 
 
-def exported(source: Path, tool: str, **options: Any) -> Exported:
-    return export(source, ExportOptions(tool, **options))
-
-
-def text_of(source: Path, tool: str, **options: Any) -> str:
-    return to_text(exported(source, tool, **options))
-
-
-def ran(source: Path, tool: str, **options: Any) -> dict[str, Any]:
-    """The variables that a Python export leaves."""
-    found: dict[str, Any] = {}
-    exec(text_of(source, tool, **options), found)
-    return found
-
-
-def loaded(source: Path, tool: str, **options: Any) -> dict[str, Any]:
-    """What a YAML export says."""
-    yaml = pytest.importorskip("yaml")
-    found: dict[str, Any] = yaml.safe_load(text_of(source, tool, **options))
-    return found
-
-
-def test_a_run_exports_what_estimate_prints(make_run: Make) -> None:
+def test_a_run_exports_what_estimate_prints(make_run: Make, text_of: Text) -> None:
     run = make_run()
     for options, budget in (({}, None), ({"per_module": True, "budget": 1500}, 1500)):
         answer = recommend(run, EstimateOptions(budget=budget))
@@ -72,7 +52,7 @@ def refused(make_run: Make) -> Path:
     return make_run(heldout={"gains": (runs.Loss(-1.0, 0.1),)}, name="refused")
 
 
-def test_a_refusal_exports_nothing_unless_a_rank_is_given(make_run: Make, tmp_path: Path) -> None:
+def test_a_refusal_exports_nothing_unless_a_rank_is_given(make_run: Make, tmp_path: Path, exported: Export) -> None:
     run = refused(make_run)
     with pytest.raises(RefusedError, match="--rank"):
         exported(run, "peft")
@@ -85,7 +65,7 @@ def test_a_refusal_exports_nothing_unless_a_rank_is_given(make_run: Make, tmp_pa
     assert "no recommendation" in found.notes[0]
 
 
-def test_a_rank_far_from_the_probes_is_doubted(make_run: Make) -> None:
+def test_a_rank_far_from_the_probes_is_doubted(make_run: Make, exported: Export) -> None:
     run = make_run()
     notes = " ".join(exported(run, "peft", rank=512).notes)
     assert "lora_alpha = 512 beside the probe's 32 asks for a rate of " in notes
@@ -96,7 +76,7 @@ def test_a_rank_far_from_the_probes_is_doubted(make_run: Make) -> None:
     assert "above" not in near
 
 
-def test_an_adapter_exports_what_it_was_trained_with(make_adapter: Make) -> None:
+def test_an_adapter_exports_what_it_was_trained_with(make_adapter: Make, exported: Export, ran: Found) -> None:
     pytest.importorskip("peft")
     folder = make_adapter(r=8, alpha=16, config=OWN)
     config = ran(folder, "peft")["peft_config"]
@@ -119,7 +99,7 @@ def test_an_adapter_exports_what_it_was_trained_with(make_adapter: Make) -> None
         ("torchtune", ["one rank for all", "use_rslora = True", "modules_to_save"]),
     ],
 )
-def test_what_a_tool_cannot_express_is_said(make_adapter: Make, tool: str, says: list[str]) -> None:
+def test_what_a_tool_cannot_express_is_said(make_adapter: Make, tool: str, says: list[str], exported: Export) -> None:
     notes = exported(make_adapter(r=8, alpha=16, config=OWN), tool).notes
     for words in says:
         assert any(words in note for note in notes), notes
@@ -127,7 +107,7 @@ def test_what_a_tool_cannot_express_is_said(make_adapter: Make, tool: str, says:
         assert len(notes) == 1
 
 
-def test_vllm_declines_what_it_would_not_load(make_adapter: Make) -> None:
+def test_vllm_declines_what_it_would_not_load(make_adapter: Make, exported: Export) -> None:
     with pytest.raises(OptionError, match="it refuses an adapter with use_dora or modules_to_save"):
         exported(make_adapter(r=8, alpha=16, config=OWN), "vllm")
     own = OWN | {"use_dora": False, "modules_to_save": None}
@@ -186,7 +166,9 @@ def of_modules(make_adapter: Make, names: tuple[str, ...], task: str | None) -> 
 
 @pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool not in ("peft", "trl")])
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_models_are_declined_where_only_causal_ones_go(make_adapter: Make, name: str, tool: str) -> None:
+def test_other_models_are_declined_where_only_causal_ones_go(
+    make_adapter: Make, name: str, tool: str, exported: Export
+) -> None:
     task, names, shown = OTHERS[name]
     folder = of_modules(make_adapter, names, task)
     with pytest.raises(OptionError, match=rf"^--to {tool}: .* not for one: .*{shown}\. Take --to peft\.$"):
@@ -194,7 +176,7 @@ def test_other_models_are_declined_where_only_causal_ones_go(make_adapter: Make,
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_causal_models_are_declined_by_none(make_adapter: Make, name: str) -> None:
+def test_causal_models_are_declined_by_none(make_adapter: Make, name: str, exported: Export) -> None:
     folder = of_modules(make_adapter, CAUSAL[name], None)
     for tool in TOOLS:
         if tool != "torchtune":  # it knows its own names alone
@@ -202,7 +184,7 @@ def test_causal_models_are_declined_by_none(make_adapter: Make, name: str) -> No
             assert not any("no causal" in note for note in notes), notes
 
 
-def test_other_models_go_with_peft_and_trl_says_so(make_adapter: Make) -> None:
+def test_other_models_go_with_peft_and_trl_says_so(make_adapter: Make, exported: Export) -> None:
     folder = of_modules(make_adapter, (UNET,), None)
     assert exported(folder, "peft").settings.lora["target_modules"] == ["to_k"]
     assert len(exported(folder, "peft").notes) == 1
@@ -217,12 +199,12 @@ def test_the_command_declines_other_models_in_one_line(make_adapter: Make) -> No
     assert "--to peft" in result.stderr
 
 
-def test_rank_stabilised_scaling_is_mlx_s_scale(make_adapter: Make) -> None:
+def test_rank_stabilised_scaling_is_mlx_s_scale(make_adapter: Make, loaded: Found) -> None:
     folder = make_adapter(r=16, alpha=32, config={"use_rslora": True})
     assert loaded(folder, "mlx")["lora_parameters"]["scale"] == 8.0
 
 
-def test_a_regular_expression_becomes_paths_where_a_tool_takes_names(make_adapter: Make) -> None:
+def test_a_regular_expression_becomes_paths_where_a_tool_takes_names(make_adapter: Make, loaded: Found) -> None:
     folder = make_adapter(config={"target_modules": r".*\.(q|k|down)_proj"})
     assert loaded(folder, "axolotl")["lora_target_modules"] == r".*\.(q|k|down)_proj"
     named = loaded(folder, "llamafactory")["lora_target"].split(",")
@@ -231,7 +213,7 @@ def test_a_regular_expression_becomes_paths_where_a_tool_takes_names(make_adapte
 
 
 @pytest.mark.parametrize("rslora", [False, True])
-def test_an_adapter_at_another_rank_keeps_its_scalings(make_adapter: Make, rslora: bool) -> None:
+def test_an_adapter_at_another_rank_keeps_its_scalings(make_adapter: Make, rslora: bool, exported: Export) -> None:
     patterns = {"alpha_pattern": {"q_proj": 8}, "rank_pattern": {"k_proj": 8}, "use_rslora": rslora}
     folder = make_adapter(r=8, alpha=16, config=patterns)
     before = {module.name: module.scaling for module in adapters.open(folder).modules}
@@ -244,26 +226,26 @@ def test_an_adapter_at_another_rank_keeps_its_scalings(make_adapter: Make, rslor
     assert {name: apart.get(name, found.lora["lora_alpha"]) / root for name in before} == before
 
 
-@pytest.mark.parametrize("ask", [lambda folder: exported(folder, "peft"), recommend])
+@pytest.mark.parametrize("ask", [lambda folder: export(folder, ExportOptions("peft")), recommend])
 def test_a_sweep_is_told_from_a_probe(ask: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text("{}")
     with pytest.raises(OptionError, match=r"it is a sweep, which has its own answer\. Look at it with lorarank report"):
         ask(tmp_path)
 
 
-def test_an_adapter_has_no_rank_for_each_module(make_adapter: Make) -> None:
+def test_an_adapter_has_no_rank_for_each_module(make_adapter: Make, exported: Export) -> None:
     with pytest.raises(OptionError, match="--per-module: an adapter says what it was trained with"):
         exported(make_adapter(), "peft", per_module=True)
 
 
-def test_a_fractional_alpha_is_declined_where_whole_numbers_are_needed(make_adapter: Make) -> None:
+def test_a_fractional_alpha_is_declined_where_whole_numbers_are_needed(make_adapter: Make, exported: Export) -> None:
     folder = make_adapter(config={"lora_alpha": 0.5})
     with pytest.raises(OptionError, match="whole numbers alone"):
         exported(folder, "axolotl")
     assert exported(folder, "peft").settings.lora["lora_alpha"] == 0.5
 
 
-def test_another_format_is_read_off_its_modules(tmp_path: Path) -> None:
+def test_another_format_is_read_off_its_modules(tmp_path: Path, exported: Export, loaded: Found) -> None:
     names = [f"model.layers.{index}.self_attn.{kind}_proj" for index in (0, 1) for kind in "qv"]
     tensors = {f"{name}.lora_a": np.ones((16, 8), np.float32) for name in names}
     save_file(
@@ -279,7 +261,7 @@ def test_another_format_is_read_off_its_modules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_names_from_an_adapter_stay_names(make_adapter: Make, tool: str) -> None:
+def test_names_from_an_adapter_stay_names(make_adapter: Make, tool: str, text_of: Text, loaded: Found) -> None:
     evil = 'x"\nimport os # \x1b[31m\u2028\U0001f600'
     config = {"base_model_name_or_path": evil, "target_modules": ["q_proj", "k_proj", "down_proj"]}
     if tool != "torchtune":

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 
 from lorarank.errors import OptionError
-from lorarank.export import TOOLS, Exported, ExportOptions, export
+from lorarank.export import TOOLS, Exported
 from lorarank.export.options import WITH_PATTERNS
 from lorarank.heuristics import QLORA_BASE
 from lorarank.report.exported import to_text
 
 Make = Callable[..., Path]
+Export = Callable[..., Exported]
+Text = Callable[..., str]
+Found = Callable[..., dict[str, Any]]
 TARGETS = ["down_proj", "k_proj", "q_proj"]
 
 UNEQUAL = {
@@ -81,28 +84,6 @@ def test_each_tool_names_the_pages_of_its_keys(tool: str) -> None:
     assert "https://" in head
 
 
-def exported(source: Path, tool: str, **options: Any) -> Exported:
-    return export(source, ExportOptions(tool, **options))
-
-
-def text_of(source: Path, tool: str, **options: Any) -> str:
-    return to_text(exported(source, tool, **options))
-
-
-def ran(source: Path, tool: str, **options: Any) -> dict[str, Any]:
-    """The variables that a Python export leaves."""
-    found: dict[str, Any] = {}
-    exec(text_of(source, tool, **options), found)
-    return found
-
-
-def loaded(source: Path, tool: str, **options: Any) -> dict[str, Any]:
-    """What a YAML export says."""
-    yaml = pytest.importorskip("yaml")
-    found: dict[str, Any] = yaml.safe_load(text_of(source, tool, **options))
-    return found
-
-
 def arguments_of(text: str, function: str) -> dict[str, str]:
     """Keyword arguments of the call of a function, as source."""
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
@@ -110,7 +91,7 @@ def arguments_of(text: str, function: str) -> dict[str, str]:
     return {str(keyword.arg): ast.unparse(keyword.value) for keyword in call.keywords}
 
 
-def test_peft_builds_the_configuration(make_run: Make) -> None:
+def test_peft_builds_the_configuration(make_run: Make, ran: Found) -> None:
     peft = pytest.importorskip("peft")
     config = ran(make_run(), "peft")["peft_config"]
     assert config == peft.LoraConfig(
@@ -118,7 +99,7 @@ def test_peft_builds_the_configuration(make_run: Make) -> None:
     )
 
 
-def test_peft_builds_a_rank_for_each_module(make_run: Make) -> None:
+def test_peft_builds_a_rank_for_each_module(make_run: Make, exported: Export, ran: Found) -> None:
     pytest.importorskip("peft")
     run = make_run(UNEQUAL)
     config = ran(run, "peft", per_module=True)["peft_config"]
@@ -132,7 +113,7 @@ def test_peft_builds_a_rank_for_each_module(make_run: Make) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL 1.16 asks for a name that transformers 5.24 deprecates
-def test_trl_builds_both_objects(make_run: Make) -> None:
+def test_trl_builds_both_objects(make_run: Make, text_of: Text) -> None:
     pytest.importorskip("peft")
     trl = pytest.importorskip("trl")
     found: dict[str, Any] = {}
@@ -143,7 +124,7 @@ def test_trl_builds_both_objects(make_run: Make) -> None:
 
 
 @pytest.mark.parametrize("tool", ["peft", "trl"])
-def test_the_4_bit_base_is_that_of_the_table(make_run: Make, tool: str) -> None:
+def test_the_4_bit_base_is_that_of_the_table(make_run: Make, tool: str, text_of: Text) -> None:
     text = text_of(make_run(), tool, qlora=True)
     given = arguments_of(text, "BitsAndBytesConfig")
     assert given == {
@@ -154,7 +135,7 @@ def test_the_4_bit_base_is_that_of_the_table(make_run: Make, tool: str) -> None:
     assert arguments_of(text, "AutoModelForCausalLM.from_pretrained")["device_map"] == "'auto'"
 
 
-def test_the_4_bit_base_is_built(make_run: Make) -> None:
+def test_the_4_bit_base_is_built(make_run: Make, text_of: Text) -> None:
     pytest.importorskip("bitsandbytes")
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     tree = ast.parse(text_of(make_run(), "peft", qlora=True))
@@ -166,7 +147,7 @@ def test_the_4_bit_base_is_built(make_run: Make) -> None:
     assert made.bnb_4bit_compute_dtype == torch.bfloat16
 
 
-def test_axolotl(make_run: Make) -> None:
+def test_axolotl(make_run: Make, loaded: Found) -> None:
     document = loaded(make_run(), "axolotl")
     assert document == {
         "base_model": "base",
@@ -184,7 +165,7 @@ def test_axolotl(make_run: Make) -> None:
     assert four["lora_rank_pattern"].keys() == four["lora_alpha_pattern"].keys()
 
 
-def test_llamafactory(make_run: Make) -> None:
+def test_llamafactory(make_run: Make, loaded: Found) -> None:
     document = loaded(make_run(), "llamafactory", qlora=True)
     assert document.keys() <= KEYS["llamafactory"]
     assert (document["lora_rank"], document["lora_alpha"], document["lora_target"]) == (2, 4, "down_proj,k_proj,q_proj")
@@ -192,7 +173,7 @@ def test_llamafactory(make_run: Make) -> None:
     assert document["double_quantization"] is document["bf16"] is True
 
 
-def test_unsloth(make_run: Make) -> None:
+def test_unsloth(make_run: Make, text_of: Text) -> None:
     text = text_of(make_run(UNEQUAL), "unsloth", per_module=True)
     given = arguments_of(text, "FastLanguageModel.get_peft_model")
     assert given.keys() <= KEYS["unsloth"]
@@ -201,7 +182,7 @@ def test_unsloth(make_run: Make) -> None:
     assert "load_in_4bit=True" in text_of(make_run(name="four"), "unsloth", qlora=True)
 
 
-def test_torchtune(make_run: Make, make_adapter: Make) -> None:
+def test_torchtune(make_run: Make, make_adapter: Make, exported: Export) -> None:
     found = exported(make_run(), "torchtune")
     assert isinstance(found.document, dict)
     assert found.document["model"].keys() <= KEYS["torchtune"]
@@ -214,7 +195,7 @@ def test_torchtune(make_run: Make, make_adapter: Make) -> None:
         exported(gpt, "torchtune")
 
 
-def test_mlx(make_run: Make) -> None:
+def test_mlx(make_run: Make, loaded: Found) -> None:
     document = loaded(make_run(), "mlx")
     assert document.keys() <= KEYS["mlx"]
     assert document["lora_parameters"] == {
@@ -227,7 +208,9 @@ def test_mlx(make_run: Make) -> None:
 
 
 @pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool not in ("peft", "vllm")])
-def test_the_linear_schedule_is_written_or_said_to_be_left_out(make_run: Make, make_adapter: Make, tool: str) -> None:
+def test_the_linear_schedule_is_written_or_said_to_be_left_out(
+    make_run: Make, make_adapter: Make, tool: str, exported: Export
+) -> None:
     found = exported(make_run(), tool)
     left = [note for note in found.notes if "left out, so the" in note and "schedule" in note]
     assert any("with a linear schedule" in note for note in found.notes)
@@ -239,7 +222,7 @@ def test_the_linear_schedule_is_written_or_said_to_be_left_out(make_run: Make, m
 
 
 @pytest.mark.parametrize(("rank", "allowed"), [(1, 1), (2, 8), (8, 8), (9, 16), (300, 320), (512, 512)])
-def test_vllm_gets_an_allowed_rank(make_run: Make, rank: int, allowed: int) -> None:
+def test_vllm_gets_an_allowed_rank(make_run: Make, rank: int, allowed: int, exported: Export, text_of: Text) -> None:
     found = exported(make_run(), "vllm", rank=rank, qlora=True)
     assert isinstance(found.document, tuple)
     words = shlex.split(text_of(make_run(name="again"), "vllm", rank=rank).splitlines()[-1])
@@ -249,20 +232,20 @@ def test_vllm_gets_an_allowed_rank(make_run: Make, rank: int, allowed: int) -> N
 
 
 @pytest.mark.parametrize("tool", ["axolotl", "llamafactory", "mlx", "unsloth", "vllm"])
-def test_a_base_that_would_be_an_option_is_none(make_adapter: Make, tool: str) -> None:
+def test_a_base_that_would_be_an_option_is_none(make_adapter: Make, tool: str, exported: Export, text_of: Text) -> None:
     folder = make_adapter(config={"base_model_name_or_path": "--api-key=x"})
     found = exported(folder, tool)
     assert "--api-key" not in text_of(folder, tool)
     assert any("replace BASE_MODEL" in note for note in found.notes)
 
 
-def test_vllm_serves_no_larger_rank(make_run: Make) -> None:
+def test_vllm_serves_no_larger_rank(make_run: Make, exported: Export) -> None:
     with pytest.raises(OptionError, match="serves up to 512"):
         exported(make_run(), "vllm", rank=513)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_a_rank_for_each_module_is_for_tools_that_have_it(make_run: Make, tool: str) -> None:
+def test_a_rank_for_each_module_is_for_tools_that_have_it(make_run: Make, tool: str, exported: Export) -> None:
     run = make_run(UNEQUAL)
     found = exported(run, tool, per_module=True)
     has = "rank_pattern" in found.settings.lora
@@ -275,7 +258,9 @@ def test_a_rank_for_each_module_is_for_tools_that_have_it(make_run: Make, tool: 
 
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("options", [{}, {"qlora": True}], ids=str)
-def test_the_whole_text(make_run: Make, golden: Callable[[str, str], None], tool: str, options: dict[str, Any]) -> None:
+def test_the_whole_text(
+    make_run: Make, golden: Callable[[str, str], None], tool: str, options: dict[str, Any], text_of: Text
+) -> None:
     mlp = {f"model.layers.{n}.mlp.{kind}_proj": (24, 24, (4.0, 1.0)) for n in (0, 1) for kind in ("gate", "up", "down")}
     attention = {f"model.layers.{n}.self_attn.{kind}_proj": (24, 24, (4.0, 1.0)) for n in (0, 1) for kind in "qkvo"}
     name = f"{tool}{''.join(f'-{key}' for key in options)}.txt"

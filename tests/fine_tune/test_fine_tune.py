@@ -83,8 +83,9 @@ def test_planted_changes_come_back(models: Models) -> None:
     assert not updates["model.embed_tokens"].linear
 
 
-def test_what_lies_beyond_the_computed_directions_is_said(models: Models) -> None:
-    found = compare_models(*models(learned), directions=1)
+def test_what_lies_beyond_the_computed_directions_is_said(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorarank.fine_tune.updates.DIRECTIONS", 1)
+    found = compare_models(*models(learned))
     updates = {update.name: update for update in found.updates}
     assert updates[UP].energy_ranks == (None, None, None)
     assert updates[UP].captured == pytest.approx(0.5)

@@ -18,12 +18,14 @@ from lorarank.probe.heldout import Moments, evaluate, packing_is_exact
 from lorarank.probe.options import ProbeOptions
 
 F32 = torch.float32
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @pytest.fixture
 def adapted(tiny_model: Path) -> PeftModel:
     options = ProbeOptions(str(tiny_model), "x", Path("y"), rank=4, alpha=8)
-    model = models.load_adapted(tiny_model, options, torch.device("cpu"), F32)
+    base = models.load_base(tiny_model, options, torch.device("cpu"), F32)
+    model = models.attach_adapter(base, options, ALL_LINEAR)
     torch.manual_seed(1)
     for layer in models.lora_layers(model).values():
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)

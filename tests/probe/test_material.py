@@ -69,6 +69,19 @@ def test_answers_of_two_shapes_share_no_row_and_are_told_of(chatty: Path, tiny_d
     assert note in plan(given).notes
 
 
+def test_documents_without_a_token_to_predict_are_told_of(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.eos_token = None  # so that one word is one token, and nothing follows it
+    monkeypatch.setattr("lorarank.probe.model.load_tokenizer", lambda folder: tokenizer)
+    texts = [json.loads(line)["completion"] for line in tiny_data.read_text().splitlines()]
+    data = write(tmp_path / "data.jsonl", [{"text": text} for text in [*texts[20:], "cat"]])
+    val = write(tmp_path / "val.jsonl", [{"text": text} for text in [*texts[:20], "dog"]])
+    material = gather(options(tiny_model, data, val, tmp_path))
+    assert material.notes == ("2 documents have no token to predict and are left out.",)
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [

@@ -12,45 +12,16 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from lorarank import adapters
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def llama() -> nn.Module:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=40,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-        )
-    )
-
-
 def gpt2() -> nn.Module:
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(vocab_size=40, n_positions=16, n_embd=16, n_layer=2, n_head=2))
-
-
-def mixtral() -> nn.Module:
-    torch.manual_seed(0)
-    return MixtralForCausalLM(
-        MixtralConfig(
-            vocab_size=40,
-            hidden_size=16,
-            intermediate_size=12,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            num_local_experts=3,
-        )
-    )
 
 
 class Convolutions(nn.Module):
@@ -88,9 +59,7 @@ class Block(nn.Module):
 
 
 MODELS: Mapping[str, Callable[[], nn.Module]] = {
-    "llama": llama,
     "gpt2": gpt2,
-    "mixtral": mixtral,
     "convolutions": convolutions,
     "attention": Attention,
     "unet": Block,
@@ -108,11 +77,17 @@ def deltas(model: PeftModel) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Callable[..., Path]:
+def model_of(small_model: Callable[[str], nn.Module]) -> Callable[[str], nn.Module]:
+    """One of the models, by its name."""
+    return lambda name: MODELS[name]() if name in MODELS else small_model(name)
+
+
+@pytest.fixture
+def saved(model_of: Callable[[str], nn.Module], tmp_path: Path) -> Callable[..., Path]:
     """``saved("llama", r=4, …)``: a folder of PEFT's with random factors for that model; keywords as LoraConfig's."""
 
     def save(model: str, *, name: str = "in", dtype: torch.dtype = torch.float32, **config: Any) -> Path:
-        peft_model = get_peft_model(MODELS[model](), LoraConfig(**config))
+        peft_model = get_peft_model(model_of(model), LoraConfig(**config))
         generator = torch.Generator().manual_seed(1)
         for key, parameter in peft_model.named_parameters():
             if "lora_" in key:
@@ -128,11 +103,11 @@ def saved(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def loaded() -> Callable[[str, Path], PeftModel]:
+def loaded(model_of: Callable[[str], nn.Module]) -> Callable[[str, Path], PeftModel]:
     """``loaded("llama", folder)``: that model with the adapter, as PEFT loads it, nothing missing or unexpected."""
 
     def load(model: str, folder: Path) -> PeftModel:
-        base = MODELS[model]()
+        base = model_of(model)
         peft_model = PeftModel.from_pretrained(base, folder)
         stored = sum(module.parameters for module in adapters.open(folder).modules)
         kinds = ("lora_A.default.weight", "lora_B.default.weight", "lora_embedding_")
@@ -147,9 +122,3 @@ def loaded() -> Callable[[str, Path], PeftModel]:
 def deltas_of(loaded: Callable[[str, Path], PeftModel]) -> Callable[[str, Path], dict[str, np.ndarray]]:
     """Delta weights of a folder, as PEFT computes them on that model."""
     return lambda model, folder: deltas(loaded(model, folder))
-
-
-@pytest.fixture
-def model_of() -> Callable[[str], nn.Module]:
-    """One of the models, by its name."""
-    return lambda name: MODELS[name]()

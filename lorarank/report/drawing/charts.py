@@ -131,7 +131,7 @@ def scree(key: str, name: str, title: str, values: Sequence[float], rank: int | 
     width, height, left, bottom, top = 150.0, 96.0, 8.0, 80.0, 20.0
     first = values[0] if values else 0.0
     count = max(2, len(values))
-    frame = Frame(Scale(1, count, left, width - 8), Scale(FLOOR, 1, bottom, top, log=True), width, height)
+    frame = Frame(Scale(1, count, left, width - 8), Scale(FLOOR, 1, bottom, top, log=True), width)
     parts = [path([(left, bottom), (width - 8, bottom)], "axis"), path([(left, top), (width - 8, top)], "grid")]
     parts.append(label(left, 12, title, "start", "name"))
     if rank is not None and rank >= 1:

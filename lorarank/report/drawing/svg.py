@@ -107,7 +107,6 @@ class Frame:
     x: Scale
     y: Scale
     width: float = 380
-    height: float = 236
 
     def axes(
         self,

@@ -23,7 +23,7 @@ def at_targets(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     positions alone that are a target in any of its rows.
 
     ``labels`` and ``shift_labels`` (rows, positions) int64 are the labels of ``logits_to_keep`` (positions,) int64;
-    ``shift_labels`` tells the loss that they are shifted already.
+    ``shift_labels`` says to the loss that they are shifted already.
 
     >>> batch = {"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[-100, -100, 7]])}
     >>> narrow = at_targets(batch)

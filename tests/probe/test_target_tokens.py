@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import nn
 
-from lorarank.probe.targets import IGNORED, at_targets, can_narrow
+from lorarank.probe.target_tokens import IGNORED, at_targets, can_narrow
 
 SMALL: dict[str, Any] = {
     "vocab_size": 97,
