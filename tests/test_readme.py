@@ -160,6 +160,8 @@ def test_the_speed_and_memory_of_an_audit_are_the_measured_ones() -> None:
         f"two do {found['throughput']['jobs_2']['a_second']:.0f}",
     ):
         assert words in README
+    assert found["one_4096_module"]["ratio"] >= 1000
+    assert found["sparse_4_gigabytes"]["over_imports_megabytes"] <= 50
 
 
 def test_what_the_constant_costs_is_what_was_measured() -> None:
