@@ -187,7 +187,7 @@ def _replacement(
     dtypes = (options.dtype or WIDER.get(first, first), options.dtype or WIDER.get(second, second))
     scaling = 1.0 if baked else module.scaling
     read = partial(_factors, module, rank, grams, baked)
-    return Replacement(module, rank, scaling, dtypes, read, plain=options.to is not None)
+    return Replacement(module, rank, scaling, dtypes, read, plain=options.to is not None, baked=options.bake_alpha)
 
 
 def _factors(module: LoraModule, rank: int, grams: Callable[[LoraModule], Grams], baked: bool) -> Factors:

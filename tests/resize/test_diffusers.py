@@ -227,6 +227,61 @@ def test_what_the_note_on_alphas_that_differ_says(
     assert wrong == (set() if baked else {name for name in expected if name.endswith("to_q")})
 
 
+def test_ranks_that_differ_at_a_scaling_of_one_are_read_without_an_alpha(
+    saved: Callable[..., tuple[Path, Deltas]], tmp_path: Path
+) -> None:
+    before, expected = saved("unet", r=4, lora_alpha=4, rank_pattern={"to_q": 2}, alpha_pattern={"to_q": 2})
+    done = convert(before, tmp_path / "lora.safetensors", ConvertOptions(to="kohya"))
+    assert not any("--bake-alpha" in note for note in done.notes)
+    model = unet()
+    pipeline("unet", model).load_lora_weights(tmp_path / "lora.safetensors")
+    same(deltas(model), expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "converter"),
+    [
+        (
+            [f"lora_unet_blocks_0_{one}_attn_{name}" for one in ("self", "cross") for name in "qkvo"]
+            + ["lora_unet_blocks_0_ffn_0", "lora_unet_blocks_0_ffn_2"],
+            "_convert_musubi_wan_lora_to_diffusers",
+        ),
+        (
+            [f"lora_transformer_single_transformer_blocks_0_attn_to_{name}" for name in "qkv"],
+            "_convert_kohya_flux_lora_to_diffusers",
+        ),
+    ],
+)
+@pytest.mark.parametrize("alpha", [4.0, 6.0])
+def test_alphas_that_loaders_need_are_kept(names: list[str], converter: str, alpha: float, tmp_path: Path) -> None:
+    """What diffusers has for Wan and for OneTrainer's Flux stops at a module without an alpha, also where it is r."""
+    kohya(dict.fromkeys(names, (8, 8)), tmp_path / "in.safetensors", alpha)
+    done = resize(tmp_path / "in.safetensors", tmp_path / "a.safetensors", ResizeOptions(rank=2, bake_alpha=alpha != 4))
+    assert not any("--bake-alpha" in note for note in done.notes)
+    before, after = (load_file(tmp_path / name) for name in ("in.safetensors", "a.safetensors"))
+    assert after.keys() == before.keys()
+    assert {float(tensor) for key, tensor in after.items() if key.endswith("alpha")} == {2}
+    taken = getattr(lora_conversion_utils, converter)(after)
+    assert sum("lora_B" in key for key in taken) == len(names)
+
+
+@pytest.mark.parametrize("module", ["", "lycoris.kohya"])
+def test_a_file_of_several_ranks_keeps_alphas_where_its_tool_needs_them(module: str, tmp_path: Path) -> None:
+    """sd-scripts takes r for a missing alpha, and diffusers needs it to be missing; LyCORIS stops there."""
+    path, query = tmp_path / "in.safetensors", "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    kohya({query: (8, 8), "lora_unet_mid_block_resnets_0_conv1": (8, 8, 3, 3)}, path, 4.0, ss_network_module=module)
+    tensors = load_file(path)
+    tensors[f"{query}.lora_down.weight"][1:] = 0
+    save_file(tensors, path, metadata={"ss_network_module": module})
+    done = resize(path, tmp_path / "a.safetensors", ResizeOptions(energy=0.999999, per_module=True))
+    assert len(done.r) == 2
+    assert any(key.endswith("alpha") for key in load_file(tmp_path / "a.safetensors")) is bool(module)
+    convert(tmp_path / "a.safetensors", tmp_path / "again.safetensors", ConvertOptions(dtype="float16"))
+    assert load_file(tmp_path / "again.safetensors").keys() == load_file(tmp_path / "a.safetensors").keys()
+    convert(tmp_path / "a.safetensors", tmp_path / "baked.safetensors", ConvertOptions(bake_alpha=True))
+    assert not any(key.endswith("alpha") for key in load_file(tmp_path / "baked.safetensors"))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_rounding_is_all_that_a_dtype_costs(
     dtype: str, saved: Callable[..., tuple[Path, Deltas]], tmp_path: Path
@@ -249,15 +304,15 @@ def test_a_pipeline_loads_what_is_written_for_kohya(
     same(deltas(model), {name: dense(delta, 2) for name, delta in expected.items()})
 
 
-def kohya(modules: dict[str, tuple[int, ...]], path: Path) -> None:
-    """A file of kohya's at r = 4 and alpha 6: name of each module → shape of its weight."""
+def kohya(modules: dict[str, tuple[int, ...]], path: Path, alpha: float = 6.0, **metadata: str) -> None:
+    """A file of kohya's at r = 4: name of each module → shape of its weight."""
     generator, tensors = torch.Generator().manual_seed(1), {}
     for name, (out, *tail) in modules.items():
         ones = (1,) * (len(tail) - 1)
         tensors[f"{name}.lora_down.weight"] = torch.rand((4, *tail), generator=generator) - 0.3
         tensors[f"{name}.lora_up.weight"] = torch.rand((out, 4, *ones), generator=generator) - 0.3
-        tensors[f"{name}.alpha"] = torch.tensor(6.0)
-    save_file(tensors, path)
+        tensors[f"{name}.alpha"] = torch.tensor(alpha)
+    save_file(tensors, path, metadata=metadata)
 
 
 SGM = {
@@ -410,8 +465,9 @@ def test_what_was_one_layer_of_flux_is_one_again(tmp_path: Path) -> None:
     save_file(own, tmp_path / "b.safetensors")
     convert(tmp_path / "b.safetensors", tmp_path / "out.safetensors", ConvertOptions(to="kohya"))
     again = load_file(tmp_path / "out.safetensors")
-    assert again.keys() == {key for key in stored if not key.endswith("alpha")}
-    assert all(torch.equal(tensor, stored[key]) for key, tensor in again.items())
+    assert again.keys() == stored.keys()
+    assert all(torch.equal(tensor, stored[key]) for key, tensor in again.items() if not key.endswith("alpha"))
+    assert {float(tensor) for key, tensor in again.items() if key.endswith("alpha")} == {4}  # r, as the scaling was 1
 
 
 def test_a_budget_counts_the_zeros_of_joined_layers(saved: Callable[..., tuple[Path, Deltas]], tmp_path: Path) -> None:
