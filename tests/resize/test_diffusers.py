@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers.loaders import lora_conversion_utils
+from diffusers.loaders import lora_conversion_utils, lora_pipeline
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lorarank import adapters
 from lorarank.adapters.names.underscored import dotted
 from lorarank.errors import AdapterError, OptionError
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
@@ -508,3 +511,58 @@ def test_what_has_not_the_shapes_of_flux_is_not_taken_for_it(name: str, tmp_path
     kohya({f"lora_unet_{name}": (8 * 32, 32)}, tmp_path / "lora.safetensors")
     with pytest.raises(AdapterError, match=f"{name}.*none of a UNet, of a transformer that is known here or of CLIP"):
         convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="diffusers"))
+
+
+def minimax_h3(path: Path) -> Deltas:
+    """What diffusers makes of a file of MiniMax-H3's, whose metadata may hold an alpha for all modules."""
+    loader = lora_pipeline.MiniMaxH3LoraLoaderMixin
+    tensors, metadata = loader.lora_state_dict(str(path), return_lora_metadata=True)
+    found = {}
+    for key, A in tensors.items():
+        if ".lora_A." in key:
+            alpha = (metadata or {}).get("transformer.lora_alpha", len(A))
+            found[key] = (alpha / len(A) * tensors[key.replace("lora_A", "lora_B")] @ A).double().numpy()
+    return found
+
+
+@pytest.mark.parametrize("names", [("lora_A", "lora_B"), ("lora_down", "lora_up")])
+@pytest.mark.parametrize("prefix", ["diffusion_model.", ""])
+def test_the_alpha_in_the_metadata_of_minimax_h3_counts(prefix: str, names: tuple[str, str], tmp_path: Path) -> None:
+    path, generator = tmp_path / "in.safetensors", torch.Generator().manual_seed(1)
+    shapes = {"attn.out_proj": (8, 8), "mlp.fc2": (8, 12), "adaln_proj.linear": (12, 8)}
+    tensors = {
+        f"{prefix}blocks.0.{module}.{name}.weight": torch.rand(shape, generator=generator) - 0.3
+        for module, (out, into) in shapes.items()
+        for name, shape in zip(names, ((4, into), (out, 4)), strict=True)
+    }
+    save_file(tensors, path, metadata={"alpha": "12"})
+    before = minimax_h3(path)
+    opened = adapters.open(path)
+    assert [module.scaling for module in opened.modules] == [3] * 3
+    assert "alpha of 12 in the file's metadata" in opened.notes[-1]
+    for rank, baked in ((2, False), (2, True), (4, False), (4, True)):
+        after = tmp_path / f"{rank}-{baked}.safetensors"
+        resize(path, after, ResizeOptions(rank=rank, bake_alpha=baked))
+        same(minimax_h3(after), {name: dense(delta, rank) for name, delta in before.items()})
+    tensors[f"{prefix}blocks.0.attn.out_proj.{names[0]}.weight"][1:] = 0
+    save_file(tensors, path, metadata={"alpha": "12"})
+    each = ResizeOptions(energy=0.9999999, per_module=True)
+    if names[0] == "lora_A":
+        with pytest.raises(AdapterError, match=r"one alpha for all modules, .*\. Add --bake-alpha"):
+            resize(path, tmp_path / "each.safetensors", each)
+        each = replace(each, bake_alpha=True)
+    assert len(resize(path, tmp_path / "each.safetensors", each).r) > 1
+    same(minimax_h3(tmp_path / "each.safetensors"), minimax_h3(path))
+
+
+@pytest.mark.parametrize(
+    ("module", "alpha"),
+    [("blocks.0.self_attn.q", "12"), ("blocks.0.attn.out_proj", "of its own"), ("blocks.0.mlp.fc1", "12")],
+)
+def test_an_alpha_in_the_metadata_of_other_models_does_not_count(module: str, alpha: str, tmp_path: Path) -> None:
+    tensors = {f"diffusion_model.{module}.lora_{side}.weight": torch.ones(4, 4) for side in "AB"}
+    save_file(tensors, tmp_path / "in.safetensors", metadata={"alpha": alpha})
+    assert adapters.open(tmp_path / "in.safetensors").modules[0].scaling == 1
+    convert(tmp_path / "in.safetensors", tmp_path / "out.safetensors", ConvertOptions(dtype="float16"))
+    with safe_open(tmp_path / "out.safetensors", "np") as file:
+        assert file.metadata()["alpha"] == alpha
