@@ -53,6 +53,12 @@ OF_UNET = re.compile(r"lora_unet_(?:down_blocks|mid_block|up_blocks|input_blocks
 OF_CLIP = re.compile(r"lora_te[12]?_")
 """What names of modules of a UNet begin with, in diffusers' code and in Stability AI's, and those of CLIP beside it."""
 
+KINDS = frozenset({"linear", "conv2d"})
+"""What sd-scripts has modules for."""
+
+STORED_KINDS = KINDS | {"conv1d", "conv3d"}
+"""The same and what else there is in files in this layout, of LyCORIS above all, which stays as it is there."""
+
 MIXED = (
     "Alphas differ between modules: kohya's tools and ComfyUI take each as it is, but diffusers loses those of "
     "attention; for diffusers write --to diffusers, or add --bake-alpha."
@@ -89,7 +95,8 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
                 why="kohya's tools join them when they save",
                 do="save it with them",
             )
-        if module.kind not in ("linear", "conv2d") or not is_plain(adapter, module):
+        kinds = STORED_KINDS if ours and not one.plain else KINDS
+        if module.kind not in kinds or not is_plain(adapter, module):
             raise AdapterError(
                 f"{adapter.source}: {module.name}",
                 f"kohya's layout has no place for this kind ({module.kind})",

@@ -19,7 +19,7 @@ from lorarank.adapters.names import by_path
 from lorarank.adapters.names.base import open_base
 from lorarank.adapters.replacement import Replacement, core_key, shared_by, stored_dtypes
 from lorarank.adapters.tensors import BLOCKED, SMALL_FLOATS
-from lorarank.adapters.write import BAKED, STORED, lay_out
+from lorarank.adapters.write import BAKED, STORED, as_it_was, lay_out
 from lorarank.adapters.write_kohya import has_other_names
 from lorarank.adapters.write_peft import shared_ranks, staying
 from lorarank.adapters.write_stored import COMPLETE
@@ -142,7 +142,8 @@ def _open(source: Source, options: ConvertOptions) -> Opened:
         raise OptionError("--base", f"the adapter keeps its format, {form}, and names", do="leave it out, or add --to")
     base = None if options.base is None else open_base(options.base)
     named = own and form != "diffusers"  # whose files hold names of the models' first code too
-    adapter = stored if named else by_path(stored, base, form)
+    with as_it_was(options.to):
+        adapter = stored if named else by_path(stored, base, form)
     if form == stored.format == "kohya" and not own:
         adapter = dataclasses.replace(adapter, format="diffusers")  # by its names
     return Opened(str(source), adapter, run, form, stored.format, stored.parameters)
@@ -163,7 +164,8 @@ def _laid_out(
         for module, rank in zip(opened.adapter.modules, ranks, strict=True)
         if rank > 0
     ]
-    layout = lay_out(opened.adapter, pieces, opened.form)
+    with as_it_was(options.to):
+        layout = lay_out(opened.adapter, pieces, opened.form)
     return pieces, dataclasses.replace(layout, metadata={**layout.metadata, "lorarank": __version__})
 
 

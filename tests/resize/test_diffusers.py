@@ -4,6 +4,7 @@ models, made here from their configurations. ΔW is what PEFT's layers inside th
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -179,6 +180,72 @@ def test_a_pipeline_loads_what_is_written_for_diffusers(
     model = MODELS[part]()
     pipeline(part, model).load_lora_weights(tmp_path / "out")
     same(deltas(model), {name: dense(delta, 2) for name, delta in expected.items()})
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["transformer.layers.0.self_attn.to_q", "transformer.layers.0.cross_attn.to_k", "transformer.layers.0.mlp.up"],
+        ["transformer_ref.transformer_blocks.0.attn.to_q", "transformer_ref.proj_out"],
+        [
+            "transformer.transformer_blocks.0.attn1.to_q",
+            "connectors.video_connector.transformer_1d_blocks.0.attn1.to_q",
+        ],
+        ["text_conditioner.blocks.0.self_attn.q_proj"],
+    ],
+    ids=["ACE-Step", "MiniMax-H3", "LTX-2", "Anima"],
+)
+@pytest.mark.parametrize("configured", [False, True])
+def test_parts_of_pipelines_stay_what_they_are(configured: bool, modules: list[str], tmp_path: Path) -> None:
+    """``load_lora_adapter`` of a part takes what begins with its name, which PEFT's names are without."""
+    generator, path = torch.Generator().manual_seed(1), tmp_path / "pytorch_lora_weights.safetensors"
+    tensors = {f"{m}.lora_{side}.weight": torch.rand(4, 4, generator=generator) for m in modules for side in "AB"}
+    parts = {module.partition(".")[0] for module in modules}
+    config = {f"{part}.{key}": value for part in parts for key, value in (("r", 4), ("lora_alpha", 8))}
+    save_file(tensors, path, metadata={"lora_adapter_metadata": json.dumps(config)} if configured else None)
+    opened = adapters.open(path)
+    assert (opened.format, {module.scaling for module in opened.modules}) == ("diffusers", {2 if configured else 1})
+    resize(path, tmp_path / "out", ResizeOptions(rank=2))
+    written = load_file(tmp_path / "out" / path.name)
+    assert written.keys() == tensors.keys()
+    for m in modules:
+        A, B = (
+            {f: x[f"{m}.lora_{side}.weight"].double() for f, x in (("old", tensors), ("new", written))} for side in "AB"
+        )
+        expected = dense((2 if configured else 1) * (B["old"] @ A["old"]).numpy(), 2)
+        np.testing.assert_allclose(B["new"] @ A["new"], expected, atol=1e-5)
+    if len(parts) == 1:
+        convert(path, tmp_path / "peft", ConvertOptions(to="peft"))
+        named = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+        assert f"base_model.model.{modules[0].partition('.')[2]}.lora_A.weight" in named
+
+
+def wan() -> nn.Module:
+    size = {"num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 4, "out_channels": 4, "text_dim": 8}
+    return diffusers.WanTransformer3DModel(**size, freq_dim=8, ffn_dim=12, num_layers=1, rope_max_seq_len=8)
+
+
+def lumina() -> nn.Module:
+    size = {"sample_size": 4, "in_channels": 4, "hidden_size": 24, "num_attention_heads": 3, "num_kv_heads": 1}
+    axes = {"axes_dim_rope": (4, 2, 2), "axes_lens": (8, 8, 8)}
+    return diffusers.Lumina2Transformer2DModel(**size, **axes, num_layers=1, num_refiner_layers=1, cap_feat_dim=8)
+
+
+def cogvideo() -> nn.Module:
+    size = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4, "out_channels": 4, "time_embed_dim": 4}
+    more = {"text_embed_dim": 8, "num_layers": 1, "sample_width": 2, "sample_height": 2, "sample_frames": 5}
+    return diffusers.CogVideoXTransformer3DModel(**size, **more, patch_size=2, max_text_seq_length=4)
+
+
+@pytest.mark.parametrize("make", [wan, lumina, flux, cogvideo])
+def test_all_layers_of_transformers_from_peft(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    names = [name for name, module in make().named_modules() if isinstance(module, nn.Linear)]
+    trained = randomised(get_peft_model(make(), LoraConfig(r=2, lora_alpha=3, target_modules=names)))
+    trained.save_pretrained(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out", ConvertOptions(to="diffusers"))
+    model = make()
+    model.load_lora_adapter(load_file(tmp_path / "out" / "pytorch_lora_weights.safetensors"), prefix="transformer")
+    same(deltas(model), deltas(trained))
 
 
 def test_a_pipeline_loads_a_cut_of_what_a_pipeline_saved(tmp_path: Path) -> None:
