@@ -60,6 +60,7 @@ VARIANTS: Mapping[str, str] = {
     "use_mora": "MoRA stores one square matrix for both factors",
     "lora_use_mixer": "MoSLoRA trains a matrix between lora_A and lora_B",
     "kasa_config": "KaSA puts a learnt diagonal between the factors and cuts the base weight",
+    "arrow_config": "an Arrow router chooses among other adapters by the input, and never applies factors of its own",
 }
 """Fields that turn LoRA into something else when they are set, and why."""
 
@@ -162,7 +163,9 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> PeftConfig:
     for name, reason in VARIANTS.items():
         # ipex-llm says it by its mode of training (intel/ipex-llm python/llm/src/ipex_llm/transformers/qlora.py)
         if raw.get(name) or name == f"use_{raw.get('training_mode')}":
-            raise AdapterError(f"{path}: {name}", reason, why="its update is not scaling·lora_B·lora_A")
+            raise AdapterError(
+                f"{path}: {name}", reason, why="its update is not scaling·lora_B·lora_A", do=OTHER_METHOD
+            )
     if raw.get("r") is None:
         raise AdapterError(path, "r is missing", do="take the adapter_config.json that was saved with the weights")
     alpha = raw.get("lora_alpha", DEFAULT_ALPHA)

@@ -328,7 +328,7 @@ def test_folders_that_are_no_adapter_say_what_they_hold(case: str, tmp_path: Pat
         ("base_model.model.k.lora_E", "AdaLoRA"),
         ("w_a_000", r"w_a_000: none of its 1 factors has a partner w_b; the update needs both"),
         ("lora_A_0", r"lora_A_0: none of its 1 factors has a partner lora_B"),
-        ("lora_unet_x.diff", r"differences of whole weights alone \(1\); nothing in it has a rank"),
+        ("lora_unet_x.diff", r"differences of whole weights alone \(1\); nothing in it has a rank\. Name an adapter"),
         ("embedding", r"its 1 tensors have names of no known adapter \(embedding\)"),
         ("model.norm.weight", r"\(model.norm.weight\)\. .* a full fine-tune is for --base\."),
     ],
@@ -345,10 +345,14 @@ def test_other_methods_of_peft_are_declined_by_name(kind: Any, make_folder: Make
         adapters.open(make_folder(config={"peft_type": kind}))
 
 
-@pytest.mark.parametrize("field", ["use_qalora", "use_bdlora", "kasa_config"])
+@pytest.mark.parametrize("field", ["use_qalora", "use_bdlora", "kasa_config", "arrow_config"])
 def test_variants_with_another_update_are_declined(field: str, make_folder: Make) -> None:
-    with pytest.raises(AdapterError, match=rf"{field}: .*its update is not"):
-        adapters.open(make_folder(config={field: {"x": 1}}))
+    folder = make_folder(config={field: {"x": 1}})
+    with pytest.raises(AdapterError, match=rf"{field}: .*its update is not .* Name an adapter that was trained with"):
+        adapters.open(folder)
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {field: None}))
+    assert adapters.open(folder).modules
 
 
 @pytest.mark.parametrize(
