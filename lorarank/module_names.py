@@ -41,12 +41,15 @@ def peft_refuses(kind: str, model_type: str) -> bool:
 def module_type(name: str) -> str:
     """The last component of a module path, with its parent where it is only a number.
 
-    A number behind a single component is a place in a list of modules, and no type.
+    A number behind a single component is a place in a list of modules, and no type; ``weight`` is said of a parameter,
+    whose module tells more.
 
     >>> module_type("model.layers.0.self_attn.q_proj"), module_type("attn.to_out.0"), module_type("unet.139")
     ('q_proj', 'to_out.0', 'unet')
+    >>> module_type("model.layers.0.mlp.gate.weight")
+    'gate'
     """
-    parts = name.split(".")
+    parts = name.removesuffix(".weight").split(".")
     if len(parts) == 2 and parts[1].isdecimal():
         return parts[0]
     return ".".join(parts[-2:]) if parts[-1].isdecimal() and len(parts) > 1 else parts[-1]

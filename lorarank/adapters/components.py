@@ -11,8 +11,12 @@ import re
 from lorarank.adapters.adapter import Adapter
 from lorarank.errors import AdapterError
 
-PARTS = ("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3")
-"""Parts that a path may name itself."""
+PARTS = (
+    *("unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3"),
+    *("transformer_ref", "connectors", "text_conditioner"),
+)
+"""Parts that a path may name itself; the last are of MiniMax-H3, LTX-2 and Anima (``_lora_loadable_modules`` in
+``diffusers.loaders.lora_pipeline``, 0.42)."""
 
 COMFY = "diffusion_model."
 """How names of tensors begin in ComfyUI's checkpoints of diffusion models: those of the models' first code follow."""
@@ -27,6 +31,13 @@ STARTS = {
 }
 """Part → what the paths of its modules begin with."""
 
+ATTENTION = re.compile(
+    r"(?:blocks|layers|\w+_blocks|(?:noise|context)_refiner)\.[0-9]{1,4}\.(?:block\.)?(?:\w+_)?att(?:n|ention)[12]?\."
+    r"(?:to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+)
+"""A layer of attention in other transformers of diffusers (``diffusers.models.attention_processor``): those of Wan,
+Lumina 2, Z-Image, AuraFlow, HiDream, ACE-Step and more."""
+
 CLIP = re.compile(r"encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])")
 """Modules of CLIP's text model since transformers 5, which leaves ``text_model.`` out."""
 
@@ -34,11 +45,11 @@ CLIP_ROOT = "text_model."
 
 LANGUAGE = re.compile(
     r"transformer\.(?:(?:h|layer|encoder\.layers)\.[0-9]"
-    r"|layers\.[0-9]{1,6}\.(?:self_attn|gating|attention\.(?:query_key_value|dense))\b"
+    r"|layers\.[0-9]{1,6}\.(?:self_attn(?!\.(?:to_[qkv]|to_out)\b)|gating|attention\.(?:query_key_value|dense))\b"
     r"|blocks\.[0-9]{1,6}\.(?:attn\.(?:Wqkv|out_proj)|ffn\.(?:up|down)_proj))"
 )
 """Modules of language models, whose whole body is called as a part of a pipeline is: those of GPT-2, Bloom and Falcon,
-XLNet, ChatGLM, Moshi, and MPT."""
+XLNet, ChatGLM, Moshi, and MPT. ACE-Step's, in diffusers, begin like Moshi's, and have ``to_q`` and its like."""
 
 ELSEWHERE = "leave --to out, or write --to peft"
 """What to do where a format of diffusion pipelines cannot hold an adapter."""
@@ -80,7 +91,7 @@ def named_part(path: str) -> str:
     ('transformer', '')
     """
     first, _, rest = path.partition(".")
-    starts = STARTS.get(first.rstrip("_23"), ()) if first in PARTS else ()
+    starts = STARTS.get(first.rstrip("_23").removesuffix("_ref"), ()) if first in PARTS else ()
     return first if rest.startswith(starts) and starts else ""
 
 
@@ -101,6 +112,8 @@ def component(path: str, *, named: bool = True) -> tuple[str, str]:
     (('unet', 'mid_block.attentions.0.proj_in'), ('text_encoder', 'text_model.encoder.layers.0.mlp.fc1'))
     >>> component("encoder.layers.0.mlp.fc1")
     ('text_encoder', 'text_model.encoder.layers.0.mlp.fc1')
+    >>> component("blocks.0.attn2.to_out.0"), component("transformer.layers.0.self_attn.to_q")
+    (('transformer', 'blocks.0.attn2.to_out.0'), ('transformer', 'layers.0.self_attn.to_q'))
     """
     first, _, rest = path.partition(".")
     if named and first in PARTS and rest and not LANGUAGE.match(path):
@@ -110,9 +123,11 @@ def component(path: str, *, named: bool = True) -> tuple[str, str]:
     for part, starts in STARTS.items():
         if path.startswith(starts):
             return part, path
+    if ATTENTION.fullmatch(path):
+        return "transformer", path
     raise AdapterError(
         path,
         "a module of no part of a diffusion pipeline that is known here",
-        why="this format is for UNets, diffusion transformers and their text encoders",
+        why="by their names alone UNets, CLIP and the attention of diffusers' transformers are known",
         do=ELSEWHERE,
     )

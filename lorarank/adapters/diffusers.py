@@ -41,7 +41,10 @@ MOST_COMPONENTS = 8
 KOHYA = re.compile(r".+\.lora_(?:down|up)\.weight")
 """A factor in kohya's names."""
 
-COMPONENTS = ("unet.", "transformer.", "transformer_2.", "text_encoder", "prior.", "controlnet.")
+COMPONENTS = (
+    *("unet.", "transformer.", "transformer_2.", "transformer_ref.", "connectors."),
+    *("text_encoder", "text_conditioner.", "prior.", "controlnet."),
+)
 """How names of tensors begin that are of a component of a pipeline."""
 
 ROOT = re.compile(r"(?P<component>\w+\.)base_model\.model\.")

@@ -45,7 +45,7 @@ NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.lora_[ab]_scales$", "a quantised adapter of MLX, whose factors are packed integers"),
     (r"\.vblora_", "a VB-LoRA, which draws its factors from a shared bank of vectors"),
     (r"\.randlora_", "a RandLoRA, whose update is a sum over shared random bases, of full rank"),
-    (r"_lora\.(?:lambda_layer$|[qp]_layer\.)", "a T-LoRA, which trains singular values between orthogonal factors"),
+    (r"\.lambda_layer$|_lora\.[qp]_layer\.", "a T-LoRA, which trains singular values between orthogonal factors"),
     (r"^[0-9]+\.temporal_[qkvo]\.", "LayerDiffuse's shared attention, which attends to several images at once"),
     (r"\.gralora_[AB]\b", "a GraLoRA, which splits every weight into blocks with factors of their own"),
     (r"\.tinylora_", "a TinyLoRA, which trains a short vector between fixed factors"),
@@ -55,6 +55,10 @@ NOT_LORA: Sequence[tuple[str, str]] = (
     (r"\.fourierft_spectrum\b", "a FourierFT, which learns spectral coefficients"),
     (r"\.waveft_spectrum\b", "a WaveFT, which learns wavelet coefficients"),
     (r"\.shira_|\.supertuning_", "a SHiRA or Super-Tuning, which trains single entries of every weight"),
+    (
+        r"\.shadow_(?:down|up|update_\w+)\.",
+        "a SHADOW, whose small network beside the model corrects what layers are given",
+    ),
     (r"\.c3a_kernel\b", "a C3A, whose update is made of circulant blocks"),
     (r"^lllite_", "a ControlNet-LLLite, whose layers add what they make of an image"),
     (
@@ -287,7 +291,8 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
                 do="save both factors",
             )
     if whole and len(whole) == len(all_keys):
-        return AdapterError(path, f"differences of whole weights alone ({len(whole)})", why="nothing in it has a rank")
+        what = f"differences of whole weights alone ({len(whole)})"
+        return AdapterError(path, what, why="nothing in it has a rank", do=OTHER_METHOD)
     for pattern, everywhere, what in NO_ADAPTER if not keys and 0 < len(all_keys) <= MOST_NAMED else ():
         if (all if everywhere else any)(re.search(pattern, key) for key in all_keys):
             return AdapterError(path, what, why="nothing in it has a rank of LoRA's kind", do=OTHER_METHOD)

@@ -17,6 +17,7 @@ from lorarank.adapters.candidate import Candidate, ending
 from lorarank.adapters.factors import alpha_scaling, assemble, build
 from lorarank.adapters.foreign import DIFFERENCE, refuse_other_methods
 from lorarank.adapters.named_factors import Named, Role, collect
+from lorarank.adapters.network_alpha import by_network_alpha
 from lorarank.adapters.peft_config import NOTES, usable_alpha
 from lorarank.adapters.tensors import Store, read_number
 from lorarank.adapters.tool_names import names_of
@@ -109,8 +110,12 @@ def read(candidate: Candidate) -> Adapter:
     notes = _notes(carried)
     if scales:
         notes.append(SCALED.format(len(scales), len(found)))
+    by_entry = None if scales else by_network_alpha(modules, store)
     unscaled = sum(one.alpha is None and one.module not in scales for one in found)
-    if unscaled:
+    if by_entry is not None:
+        modules = by_entry[0]
+        notes.append(by_entry[1])
+    elif unscaled:
         notes.append(f"No alpha is stored for {unscaled} of {len(found)} modules: scaling 1, as every loader takes it.")
     if any(module.scaling == 0 for module in modules):
         notes.append(

@@ -1,9 +1,11 @@
-"""Which entry of ``rank_pattern`` or ``alpha_pattern`` holds for a module, by PEFT's own rule (floor 1).
+"""Which entry of ``rank_pattern`` or ``alpha_pattern`` holds for a module, by PEFT's own rule, and which modules a
+regular expression in ``target_modules`` names (floor 1).
 
 PEFT takes the first key, in the order of the configuration, for which ``re.match(rf"(.*\\.)?({key})$", module)`` holds
-(``peft.utils.other.get_pattern_key``). The keys are regular expressions from strangers, and some of those keep
-Python's engine busy for years. So names and other plain ones are matched here, and the rest in a child process that is
-given a second and a half.
+(``peft.utils.other.get_pattern_key``), and of a single ``target_modules`` asks ``re.fullmatch``
+(``match_target_against_key``). They are regular expressions from strangers, and some of those keep Python's engine busy
+for years. So names and other plain ones are matched here, and the rest in a child process that is given a second and a
+half.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ TAIL = re.compile(r"[\w\- ]*\$?$", re.ASCII)
 
 CHILD = """
 import json, re, sys
-keys, names = json.load(sys.stdin)
-patterns = [re.compile(rf"(.*\\.)?({key})$") for key in keys]
-json.dump([next((i for i, p in enumerate(patterns) if p.match(name)), None) for name in names], sys.stdout)
+patterns, way, names = json.load(sys.stdin)
+found = [getattr(re.compile(pattern), way) for pattern in patterns]
+json.dump([next((i for i, match in enumerate(found) if match(name)), None) for name in names], sys.stdout)
 """
 
 
@@ -63,9 +65,19 @@ def first_matches(keys: Sequence[str], names: Iterable[str], where: str) -> Mapp
         if time.monotonic() > deadline:
             raise _too_slow(where, "give fewer of them")
     involved = [key for key in keys if key not in plain]
-    for name, key in _first_involved(involved, names, where).items():
-        found[name] = min(key, found.get(name, key), key=order.__getitem__)
+    framed = [rf"(.*\.)?({key})$" for key in involved]
+    for name, place in _in_a_child(framed, "match", names, where, shown=involved).items():
+        found[name] = min(involved[place], found.get(name, involved[place]), key=order.__getitem__)
     return found
+
+
+def full_matches(pattern: str, names: Iterable[str], where: str) -> frozenset[str]:
+    r"""The names that a pattern matches from end to end; the parameters and errors are those of :func:`first_matches`.
+
+    >>> sorted(full_matches(r".*\.[qv]_proj", ["h.0.q_proj", "h.0.v_proj", "h.0.mlp", "q_proj"], "config"))
+    ['h.0.q_proj', 'h.0.v_proj']
+    """
+    return frozenset(_in_a_child([pattern], "fullmatch", list(names), where, shown=[pattern]))
 
 
 def pattern_keys(names: Iterable[str]) -> Mapping[str, str]:
@@ -135,15 +147,18 @@ class _Plain:
         return re.compile(rf"(.*\.)?({self._key})$")
 
 
-def _first_involved(keys: Sequence[str], names: Sequence[str], where: str) -> dict[str, str]:
-    if not keys or not names:
+def _in_a_child(
+    patterns: Sequence[str], way: str, names: Sequence[str], where: str, *, shown: Sequence[str]
+) -> dict[str, int]:
+    """Name → place of the first pattern that matches it in this way; of patterns that are ``shown`` as they were."""
+    if not patterns or not names:
         return {}
     import subprocess  # rarely needed, and slow to load
 
     try:
         child = subprocess.run(  # noqa: S603 (our own text, in our own interpreter; the strangers' is its data)
             [sys.executable, "-I", "-c", CHILD],
-            input=json.dumps([keys, names]),
+            input=json.dumps([patterns, way, names]),
             capture_output=True,
             check=True,
             encoding="utf-8",
@@ -152,9 +167,9 @@ def _first_involved(keys: Sequence[str], names: Sequence[str], where: str) -> di
     except subprocess.TimeoutExpired:
         raise _too_slow(where, "write them without nested repetition") from None
     except subprocess.CalledProcessError:
-        raise AdapterError(where, f"no valid regular expression among: {', '.join(keys)}") from None
+        raise AdapterError(where, f"no valid regular expression among: {', '.join(shown)}") from None
     places = json.loads(child.stdout)
-    return {name: keys[place] for name, place in zip(names, places, strict=True) if place is not None}
+    return {name: place for name, place in zip(names, places, strict=True) if place is not None}
 
 
 def _too_slow(where: str, do: str) -> AdapterError:

@@ -186,7 +186,7 @@ def modules(store: Store, config: PeftConfig, pairs: Sequence[Pair]) -> tuple[li
     AdapterError
         Factors and configuration contradict each other.
     """
-    parameters = parameters_of(pairs, config.target_modules, config.target_parameters)
+    parameters = parameters_of(pairs, config.target_modules, config.target_parameters, str(config.path))
     paths = {one: _pattern_path(one, parameters.get(one)) for one in pairs}
     rank_keys = first_matches(list(config.rank_pattern), paths.values(), f"{config.path}: rank_pattern")
     alpha_keys = first_matches(list(config.alpha_pattern), paths.values(), f"{config.path}: alpha_pattern")

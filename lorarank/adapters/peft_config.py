@@ -60,6 +60,7 @@ VARIANTS: Mapping[str, str] = {
     "use_mora": "MoRA stores one square matrix for both factors",
     "lora_use_mixer": "MoSLoRA trains a matrix between lora_A and lora_B",
     "kasa_config": "KaSA puts a learnt diagonal between the factors and cuts the base weight",
+    "arrow_config": "an Arrow router chooses among other adapters by the input, and never applies factors of its own",
 }
 """Fields that turn LoRA into something else when they are set, and why."""
 
@@ -86,8 +87,8 @@ class PeftConfig:
     r, alpha : for the modules that no pattern names.
     rank_pattern, alpha_pattern : regular expression → r or alpha; see :mod:`lorarank.adapters.patterns`.
     rslora : whether scaling is alpha/√r rather than alpha/r.
-    target_modules, target_parameters : suffixes of module paths and of parameter paths; a single regular expression in
-        ``target_modules`` counts as none, since only parameters are told from modules by it.
+    target_modules : suffixes of module paths, or one regular expression for whole ones.
+    target_parameters : suffixes of parameter paths.
     enable_lora : which parts of a fused projection have factors, in the layout of PEFT before 0.3.
     base_model : path or hub id.
     notes : sentences for the reader of the numbers.
@@ -100,7 +101,7 @@ class PeftConfig:
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
     rslora: bool
-    target_modules: tuple[str, ...]
+    target_modules: tuple[str, ...] | str
     target_parameters: tuple[str, ...]
     enable_lora: tuple[bool, ...]
     base_model: str | None
@@ -162,7 +163,9 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> PeftConfig:
     for name, reason in VARIANTS.items():
         # ipex-llm says it by its mode of training (intel/ipex-llm python/llm/src/ipex_llm/transformers/qlora.py)
         if raw.get(name) or name == f"use_{raw.get('training_mode')}":
-            raise AdapterError(f"{path}: {name}", reason, why="its update is not scaling·lora_B·lora_A")
+            raise AdapterError(
+                f"{path}: {name}", reason, why="its update is not scaling·lora_B·lora_A", do=OTHER_METHOD
+            )
     if raw.get("r") is None:
         raise AdapterError(path, "r is missing", do="take the adapter_config.json that was saved with the weights")
     alpha = raw.get("lora_alpha", DEFAULT_ALPHA)
@@ -176,7 +179,7 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> PeftConfig:
         )
     if "lora_alpha" not in raw:
         notes.append(f"The configuration names no lora_alpha; PEFT's default of {DEFAULT_ALPHA} holds.")
-    base = raw.get("base_model_name_or_path")
+    base, targets = raw.get("base_model_name_or_path"), raw.get("target_modules")
     return PeftConfig(
         path=path,
         r=_rank(raw["r"], f"{path}: r"),
@@ -189,7 +192,7 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> PeftConfig:
             for key, value in _table(raw, "alpha_pattern", path)
         },
         rslora=_flag(raw, "use_rslora", path),
-        target_modules=_names(raw, "target_modules"),
+        target_modules=targets if isinstance(targets, str) else _names(raw, "target_modules"),
         target_parameters=_names(raw, "target_parameters"),
         enable_lora=_parts(raw.get("enable_lora")),
         base_model=base if isinstance(base, str) and base else None,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lorarank.adapters.adapter import Stored
+from lorarank.adapters.patterns import full_matches
 from lorarank.adapters.peft_keys import Pair, without_wrappers
 from lorarank.adapters.tensors import Store, read_finite
 
@@ -34,14 +35,21 @@ class Parameter(NamedTuple):
 
 
 def parameters_of(
-    pairs: Iterable[Pair], target_modules: Sequence[str], target_parameters: Sequence[str]
+    pairs: Iterable[Pair], target_modules: Sequence[str] | str, target_parameters: Sequence[str], where: str = ""
 ) -> Mapping[Pair, Parameter]:
     """The pairs that belong to targeted parameters, and to which.
 
     Parameters
     ----------
     pairs : of the whole adapter.
-    target_modules, target_parameters : of the configuration; suffixes of module paths and of parameter paths.
+    target_modules : of the configuration; suffixes of module paths, or a regular expression.
+    target_parameters : likewise; suffixes of parameter paths.
+    where : the configuration, for messages.
+
+    Raises
+    ------
+    AdapterError
+        The regular expression is none, or takes too long to match.
 
     >>> pairs = [Pair("mlp.experts", False, "a", "b"), Pair("mlp.experts.base_layer", False, "c", "d")]
     >>> found = parameters_of(pairs, [], ["experts.down_proj", "experts.gate_up_proj"])
@@ -54,10 +62,16 @@ def parameters_of(
     for pair in pairs:
         if not pair.embedding:
             wrapped.setdefault(without_wrappers(pair.module), []).append(pair)
+    targeted = {module: _targeted(module, target_parameters, len(levels)) for module, levels in wrapped.items()}
+    doubtful = [module for module, names in targeted.items() if names]
+    if isinstance(target_modules, str):
+        whole = full_matches(target_modules, doubtful, f"{where}: target_modules")
+    else:
+        whole = frozenset(module for module in doubtful if any(_ends(module, target) for target in target_modules))
     found: dict[Pair, Parameter] = {}
     for module, levels in wrapped.items():
-        names = _targeted(module, target_parameters, len(levels))
-        if not names or any(_ends(module, target) for target in target_modules):
+        names = targeted[module]
+        if not names or module in whole:
             continue
         levels.sort(key=lambda pair: -pair.module.count(".base_layer"))  # innermost first
         if len(names) == len(levels) and (len(names) == 1 or set(names) <= set(REGISTERED)):

@@ -23,6 +23,7 @@ class Replacement:
     dtypes : what ``lora_A`` and ``lora_B`` are stored as, e.g. ``("bfloat16", "bfloat16")``.
     read : gives ``lora_A`` (r, in) and ``lora_B`` (out, r), float64, computed at that moment.
     plain : whether two ordinary factors are asked for, even where nothing of it changes.
+    baked : whether its scaling was to be multiplied into the factors, even where that was 1.
 
     >>> module = LoraModule("q", "linear", 2, 3, 2, 0.5, "float32", 10, ("a", "b"), read=lambda: (None, None))
     >>> Replacement(module, 1, 0.5, ("float32", "float32"), lambda: (np.ones((1, 3)), np.ones((2, 1)))).changed
@@ -35,6 +36,7 @@ class Replacement:
     dtypes: tuple[str, str]
     read: Callable[[], Factors] = field(repr=False, compare=False)
     plain: bool = False
+    baked: bool = False
 
     @property
     def changed(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorarank.adapters.adapter import LoraModule
+from lorarank.adapters.network_alpha import by_network_alpha, network_alpha, told_again
 from lorarank.adapters.peft_config import FILE_NAME, SWIFT, alpha_for, scaling, usable_alpha
 from lorarank.adapters.tensors import Store
 from lorarank.adapters.untrusted import parse_object, read_json, read_yaml
@@ -97,6 +98,9 @@ def scaled(modules: Sequence[LoraModule], store: Store, unscaled: str) -> tuple[
     """
     if all(module.alpha is not None for module in modules):
         return list(modules), []
+    by_entry = by_network_alpha(modules, store)
+    if by_entry is not None:
+        return by_entry[0], [by_entry[1]]
     of_parts = _of_parts(modules, store)
     if of_parts is not None:
         return of_parts, [f"No alpha is stored with the factors: the scalings are those of {OF_PARTS} in the file."]
@@ -129,6 +133,8 @@ def retold(store: Store, changed: Sequence[tuple[LoraModule, int, float]]) -> di
     modules = [module for module, _, _ in without]
     if not modules:
         return None
+    if network_alpha(store) is not None:
+        return told_again(store, [(r, by) for _, r, by in without])
     if _of_parts(modules, store) is not None:
         told = dict(_told(store, OF_PARTS))
         for start, kind in KINDS:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.layout import CODES, Block, Slot
+from lorarank.adapters.network_alpha import ENTRY, network_alpha
 from lorarank.adapters.safetensors_file import SafetensorsFile
 from lorarank.adapters.store import Shards
 from lorarank.adapters.tensors import Store
@@ -38,9 +39,11 @@ def copied(adapter: Adapter, key: str, name: str | None = None) -> Block:
 
 
 def kept_metadata(adapter: Adapter) -> dict[str, str]:
-    """The metadata of the file that an adapter was read from, without hashes: those are of other numbers."""
+    """The metadata of the file that an adapter was read from, without hashes and without an alpha that counts: those
+    are of other numbers."""
     stored = adapter.store.metadata if isinstance(adapter.store, SafetensorsFile) else {}
-    return {"format": "pt"} | {key: text for key, text in stored.items() if key not in HASHES}
+    gone = HASHES if adapter.store is None or network_alpha(adapter.store) is None else (*HASHES, ENTRY)
+    return {"format": "pt"} | {key: text for key, text in stored.items() if key not in gone}
 
 
 def _reader(store: Store, key: str, where: str) -> Callable[[], list[bytes]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from lorarank.adapters import write_diffusers, write_kohya, write_peft, write_stored
 from lorarank.adapters.adapter import Adapter
@@ -24,6 +25,29 @@ STORED = write_stored.FORMATS
 
 BAKED = frozenset({"diffusers"})
 """Formats that hold no scaling of their own."""
+
+
+LEAVE = "leave --to out"
+"""What errors advise where another format cannot hold an adapter."""
+
+
+@contextmanager
+def as_it_was(to: str | None) -> Iterator[None]:
+    """Where no other format is asked for, errors do not advise to ask for none.
+
+    >>> with as_it_was(None):
+    ...     raise AdapterError("in", "no place for it", do="leave --to out, or write --to peft")
+    Traceback (most recent call last):
+        ...
+    lorarank.errors.AdapterError: in: no place for it. Write --to peft.
+    """
+    try:
+        yield
+    except AdapterError as error:
+        if to is not None or not error.do.startswith(LEAVE):
+            raise
+        rest = error.do.removeprefix(LEAVE).removeprefix(", or ") or "leave this adapter as it is"
+        raise AdapterError(error.where, error.what, why=error.why, do=rest) from None
 
 
 def lay_out(adapter: Adapter, replacements: Sequence[Replacement], form: str) -> Layout:

@@ -4,12 +4,17 @@ Keys are ``lora_unet_<path>.lora_down.weight``, ``.lora_up.weight`` and ``.alpha
 ``lora_te_`` before a text encoder's, ``lora_te1_`` and ``lora_te2_`` where there are two (``LoRANetwork`` in
 networks/lora.py of kohya-ss/sd-scripts). Of Flux.1 the layers are those of its own code, which
 :mod:`lorarank.adapters.write_flux` joins, and T5 is ``lora_te3_`` (networks/lora_flux.py). The product is multiplied by
-alpha / r, and an alpha of 0 counts as r there, so that a scaling of 0 cannot be written as such. A module without an
-alpha has alpha = r (``create_network_from_weights``): where every scaling is 1 none is written.
+alpha / r, and an alpha of 0 counts as r there, so that a scaling of 0 cannot be written as such.
 
-diffusers reads the same keys (``_convert_non_diffusers_lora_to_diffusers``, diffusers.loaders.lora_conversion_utils),
-but up to 0.42 at least does not find the alpha of an attention's projection again (``_get_alpha_name``), so that alphas
-that differ are lost there; hence a note.
+Every module gets an alpha, which is r where the scaling is 1: for one without, networks/lora.py takes r
+(``create_network_from_weights``), but sd-scripts' code for Flux, SD3 and Lumina, musubi-tuner's, LyCORIS 4.1 and what
+diffusers 0.42 has for Wan and for OneTrainer's Flux (``_convert_musubi_wan_lora_to_diffusers``,
+``_convert_mixture_state_dict_to_diffusers``) find none and stop.
+
+Of a UNet and CLIP diffusers reads the same keys (``_convert_non_diffusers_lora_to_diffusers``,
+diffusers.loaders.lora_conversion_utils), but up to 0.42 at least does not find the alpha of an attention's projection
+again (``_get_alpha_name``), so that alphas that differ are lost there; hence a note. Where ranks differ and every
+scaling is 1, no alpha at all is what it reads rightly, and so do the tools for those models.
 """
 
 from __future__ import annotations
@@ -43,6 +48,16 @@ UNET, TEXT = "lora_unet", "lora_te"
 STEM = re.compile(r"lora_(?:prior_)?(?:unet|te[123]?)_[^.]+")
 """What the names of a module's tensors begin with in this layout, up to their first dot; ``prior`` is Stable
 Cascade's."""
+
+OF_UNET = re.compile(r"lora_unet_(?:down_blocks|mid_block|up_blocks|input_blocks|middle_block|output_blocks)_")
+OF_CLIP = re.compile(r"lora_te[12]?_")
+"""What names of modules of a UNet begin with, in diffusers' code and in Stability AI's, and those of CLIP beside it."""
+
+KINDS = frozenset({"linear", "conv2d"})
+"""What sd-scripts has modules for."""
+
+STORED_KINDS = KINDS | {"conv1d", "conv3d"}
+"""The same and what else there is in files in this layout, of LyCORIS above all, which stays as it is there."""
 
 MIXED = (
     "Alphas differ between modules: kohya's tools and ComfyUI take each as it is, but diffusers loses those of "
@@ -80,7 +95,8 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
                 why="kohya's tools join them when they save",
                 do="save it with them",
             )
-        if module.kind not in ("linear", "conv2d") or not is_plain(adapter, module):
+        kinds = STORED_KINDS if ours and not one.plain else KINDS
+        if module.kind not in kinds or not is_plain(adapter, module):
             raise AdapterError(
                 f"{adapter.source}: {module.name}",
                 f"kohya's layout has no place for this kind ({module.kind})",
@@ -91,15 +107,16 @@ def layout(adapter: Adapter, replacements: Sequence[Replacement]) -> Layout:
     prefixes = _prefixes(adapter, [one.module for one in replacements])
     named = [(f"{UNET}_{name}", one) for name, one in layers.items()]
     named += [(_stem(adapter, one.module) or _named(adapter, one.module, prefixes), one) for one in others]
-    scaled = any(one.scaling != 1 for _, one in named)
-    blocks = [block for stem, one in named for block in _blocks(adapter, one, stem, scaled)]
-    alphas = {alpha_for(one.r, one.scaling, rslora=False) for _, one in named} if scaled else {None}
+    of_unet = any(OF_UNET.match(stem) for stem, _ in named) or all(OF_CLIP.match(stem) for stem, _ in named)
+    with_alpha = _has_alphas(adapter, [one for _, one in named], of_unet)
+    blocks = [block for stem, one in named for block in _blocks(adapter, one, stem, with_alpha)]
+    alphas = {alpha_for(one.r, one.scaling, rslora=False) for _, one in named} if with_alpha else {None}
     joined = len(layers) < len(of_flux)
     return Layout(
         weights=WEIGHTS,
         blocks=(*blocks, *(copied(adapter, key) for key in adapter.carried)),
         metadata=_metadata(adapter, [one for _, one in named]),
-        notes=(write_flux.JOINED,) if joined else (MIXED,) if len(alphas) > 1 and not layers else (),
+        notes=(write_flux.JOINED,) if joined else (MIXED,) if len(alphas) > 1 and of_unet else (),
         parameters=sum(slot.size for block in blocks for slot in block.slots[:2]) if joined else None,
     )
 
@@ -162,21 +179,35 @@ def _named(adapter: Adapter, module: LoraModule, prefixes: Mapping[str, str]) ->
     return f"{prefixes[part]}_{path.replace('.', '_')}"
 
 
-def _blocks(adapter: Adapter, one: Replacement, stem: str, scaled: bool) -> list[Block]:
+def _has_alphas(adapter: Adapter, replacements: Sequence[Replacement], of_unet: bool) -> bool:
+    """Whether modules get an alpha: all but where diffusers needs a UNet's to have none, or the file had none."""
+    if any(one.scaling != 1 for one in replacements):
+        return True
+    ours = adapter.format == "kohya"
+    stored = ours and any(module.alpha is not None for module in adapter.modules)
+    if not of_unet or len({one.r for one in replacements}) == 1:
+        return stored or not ours
+    # LyCORIS needs them; and diffusers has not read those of several ranks rightly before
+    by_lycoris = "lycoris" in kept_metadata(adapter).get("ss_network_module", "")
+    mixed = len({module.r for module in adapter.modules}) > 1
+    return stored and (by_lycoris or mixed) and not any(one.baked for one in replacements)
+
+
+def _blocks(adapter: Adapter, one: Replacement, stem: str, with_alpha: bool) -> list[Block]:
     """The tensors of a module: of a convolution in Tucker form the stored ones, where nothing changes in it."""
     between = core_key(adapter, one.module)
     if between is None or one.changed or one.plain or stem != _stem(adapter, one.module):
-        return [_block(adapter, one, stem, scaled)]
+        return [_block(adapter, one, stem, with_alpha)]
     alpha = [] if one.module.alpha is None else [one.module.alpha]
     return [copied(adapter, key) for key in (*one.module.keys, between, *alpha)]
 
 
-def _block(adapter: Adapter, one: Replacement, stem: str, scaled: bool) -> Block:
+def _block(adapter: Adapter, one: Replacement, stem: str, with_alpha: bool) -> Block:
     tail = kernel(adapter, one.module)
     slots = (
         Slot(f"{stem}.lora_down.weight", one.dtypes[0], (one.r, *tail)),
         Slot(f"{stem}.lora_up.weight", one.dtypes[1], (one.module.out_features, one.r, *(1,) * (len(tail) - 1))),
-        *([Slot(f"{stem}.alpha", "float32", ())] if scaled else []),
+        *([Slot(f"{stem}.alpha", "float32", ())] if with_alpha else []),
     )
     return Block(slots, partial(_loaded, slots, one))
 

@@ -10,7 +10,7 @@ from lorarank import adapters, runs
 from lorarank.adapters import Adapter
 from lorarank.adapters.names import by_path
 from lorarank.adapters.names.base import open_base
-from lorarank.adapters.write import STORED
+from lorarank.adapters.write import STORED, as_it_was
 from lorarank.adapters.write_kohya import has_other_names
 from lorarank.choices import FORMATS
 from lorarank.errors import OptionError
@@ -61,7 +61,8 @@ def open_source(source: Source, options: ConvertOptions) -> Opened:
         raise OptionError("--base", f"the adapter keeps its format, {form}, and names", do="leave it out, or add --to")
     base = None if options.base is None else open_base(options.base)
     named = own and form != "diffusers"  # whose files hold names of the models' first code too
-    adapter = stored if named else by_path(stored, base, form)
+    with as_it_was(options.to):
+        adapter = stored if named else by_path(stored, base, form)
     if form == stored.format == "kohya" and not own:
         adapter = dataclasses.replace(adapter, format="diffusers")  # by its names
     return Opened(str(source), adapter, run, form, stored.format, stored.parameters)

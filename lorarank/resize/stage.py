@@ -16,7 +16,7 @@ from lorarank.adapters.adapter import Factors
 from lorarank.adapters.layout import Layout, vacant, write
 from lorarank.adapters.replacement import Replacement, shared_by, stored_dtypes
 from lorarank.adapters.tensors import BLOCKED, SMALL_FLOATS
-from lorarank.adapters.write import BAKED, lay_out
+from lorarank.adapters.write import BAKED, as_it_was, lay_out
 from lorarank.adapters.write_peft import shared_ranks, staying
 from lorarank.adapters.write_stored import COMPLETE
 from lorarank.errors import NumericsError
@@ -117,7 +117,8 @@ def _laid_out(
         for module, rank in zip(opened.adapter.modules, ranks, strict=True)
         if rank > 0
     ]
-    layout = lay_out(opened.adapter, pieces, opened.form)
+    with as_it_was(options.to):
+        layout = lay_out(opened.adapter, pieces, opened.form)
     return pieces, dataclasses.replace(layout, metadata={**layout.metadata, "lorarank": __version__})
 
 
@@ -130,7 +131,7 @@ def _replacement(
     dtypes = (options.dtype or WIDER.get(first, first), options.dtype or WIDER.get(second, second))
     scaling = 1.0 if baked else module.scaling
     read = partial(_factors, module, rank, grams, baked)
-    return Replacement(module, rank, scaling, dtypes, read, plain=options.to is not None)
+    return Replacement(module, rank, scaling, dtypes, read, plain=options.to is not None, baked=options.bake_alpha)
 
 
 def _factors(module: LoraModule, rank: int, grams: Callable[[LoraModule], Grams], baked: bool) -> Factors:

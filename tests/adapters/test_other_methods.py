@@ -94,6 +94,8 @@ def test_a_bare_file_of_another_method(method: str, tmp_path: Path) -> None:
         ("base_model.model.layers.0.self_attn.adaption_prompt", "virtual tokens"),
         ("prompt_embeddings", "virtual tokens"),
         ("mid_block.attn1.processor.to_q_lora.q_layer.weight", "a T-LoRA"),
+        ("lycoris_blocks_0_attn_to_q.lambda_layer", "a T-LoRA"),
+        ("base_model.model.layers.0.shadow_update_gate.default.0.weight", "a SHADOW"),
         ("0.temporal_q.weight", "LayerDiffuse's shared attention"),
         ("ip_adapter.1.to_k_ip.weight", "an IP-Adapter"),
         ("double_blocks.0.processor.ip_adapter_double_stream_k_proj.bias", "an IP-Adapter"),

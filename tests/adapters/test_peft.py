@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 
 from lorarank import adapters
 from lorarank.adapters.patterns import first_matches
+from lorarank.adapters.peft_experts import parameters_of
+from lorarank.adapters.peft_keys import Pair
 from lorarank.errors import AdapterError, NumericsError, SourceError
 
 Make = Callable[..., Path]
@@ -225,6 +227,21 @@ def test_a_targeted_module_is_no_parameter(make_folder: Make) -> None:
     assert {module.kind for module in opened.modules} == {"linear"}
 
 
+@pytest.mark.parametrize("targets", [r".*\.(q|v)_proj", ["q_proj", "v_proj"]])
+def test_modules_that_a_regular_expression_targets_are_no_parameters(
+    targets: str | list[str], make_folder: Make
+) -> None:
+    """A bare name of a parameter fits any module: PEFT wraps those that ``re.fullmatch`` finds as modules."""
+    linear = {f"attn.{name}.lora_{side}.weight": np.ones((4, 4), np.float32) for name in "qv" for side in "AB"}
+    linear = {key.replace(".lora", "_proj.lora"): tensor for key, tensor in linear.items()}
+    config = {"r": 2, "lora_alpha": 2, "target_modules": targets, "target_parameters": ["down_proj"]}
+    config |= {"rank_pattern": {"q_proj": 4, "v_proj": 4}, "alpha_pattern": {"q_proj": 12, "down_proj": 9}}
+    experts = {key: tensor for key, tensor in EXPERTS.items() if "base_layer" not in key}
+    found = {m.name: (m.kind, m.scaling) for m in adapters.open(make_folder(linear | experts, config)).modules}
+    stack = {f"mlp.experts.{expert}.down_proj": ("parameter", 4.5) for expert in range(3)}
+    assert found == {"attn.q_proj": ("linear", 3), "attn.v_proj": ("linear", 0.5)} | stack
+
+
 def test_an_adapter_is_a_value_that_travels(make_folder: Make) -> None:
     opened = adapters.open(make_folder())
     again = pickle.loads(pickle.dumps(opened))
@@ -311,7 +328,7 @@ def test_folders_that_are_no_adapter_say_what_they_hold(case: str, tmp_path: Pat
         ("base_model.model.k.lora_E", "AdaLoRA"),
         ("w_a_000", r"w_a_000: none of its 1 factors has a partner w_b; the update needs both"),
         ("lora_A_0", r"lora_A_0: none of its 1 factors has a partner lora_B"),
-        ("lora_unet_x.diff", r"differences of whole weights alone \(1\); nothing in it has a rank"),
+        ("lora_unet_x.diff", r"differences of whole weights alone \(1\); nothing in it has a rank\. Name an adapter"),
         ("embedding", r"its 1 tensors have names of no known adapter \(embedding\)"),
         ("model.norm.weight", r"\(model.norm.weight\)\. .* a full fine-tune is for --base\."),
     ],
@@ -328,10 +345,14 @@ def test_other_methods_of_peft_are_declined_by_name(kind: Any, make_folder: Make
         adapters.open(make_folder(config={"peft_type": kind}))
 
 
-@pytest.mark.parametrize("field", ["use_qalora", "use_bdlora", "kasa_config"])
+@pytest.mark.parametrize("field", ["use_qalora", "use_bdlora", "kasa_config", "arrow_config"])
 def test_variants_with_another_update_are_declined(field: str, make_folder: Make) -> None:
-    with pytest.raises(AdapterError, match=rf"{field}: .*its update is not"):
-        adapters.open(make_folder(config={field: {"x": 1}}))
+    folder = make_folder(config={field: {"x": 1}})
+    with pytest.raises(AdapterError, match=rf"{field}: .*its update is not .* Name an adapter that was trained with"):
+        adapters.open(folder)
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {field: None}))
+    assert adapters.open(folder).modules
 
 
 @pytest.mark.parametrize(
@@ -379,6 +400,14 @@ def test_a_pattern_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("lorarank.adapters.patterns.SECONDS", 0.5)
     with pytest.raises(AdapterError, match=r"take more than 0\.5 s"):
         first_matches([r"(a+)+b"], ["a" * 60], "config")
+    with pytest.raises(AdapterError, match=r"config: target_modules: its patterns take more than 0\.5 s"):
+        parameters_of([Pair("a" * 60, False, "A", "B")], r"(a+)+b", ["down_proj"], "config")
+
+
+def test_a_regular_expression_in_target_modules_that_is_none(make_folder: Make) -> None:
+    config = {"target_modules": "(", "target_parameters": ["down_proj"]}
+    with pytest.raises(AdapterError, match=r"adapter_config\.json: target_modules: no valid regular expression"):
+        adapters.open(make_folder(config=config))
 
 
 def test_configuration_is_kept_as_it_is(make_folder: Make) -> None:

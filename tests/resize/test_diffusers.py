@@ -4,8 +4,10 @@ models, made here from their configurations. ΔW is what PEFT's layers inside th
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers.loaders import lora_conversion_utils
+from diffusers.loaders import lora_conversion_utils, lora_pipeline
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lorarank import adapters
 from lorarank.adapters.names.underscored import dotted
 from lorarank.errors import AdapterError, OptionError
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
@@ -178,6 +182,72 @@ def test_a_pipeline_loads_what_is_written_for_diffusers(
     same(deltas(model), {name: dense(delta, 2) for name, delta in expected.items()})
 
 
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["transformer.layers.0.self_attn.to_q", "transformer.layers.0.cross_attn.to_k", "transformer.layers.0.mlp.up"],
+        ["transformer_ref.transformer_blocks.0.attn.to_q", "transformer_ref.proj_out"],
+        [
+            "transformer.transformer_blocks.0.attn1.to_q",
+            "connectors.video_connector.transformer_1d_blocks.0.attn1.to_q",
+        ],
+        ["text_conditioner.blocks.0.self_attn.q_proj"],
+    ],
+    ids=["ACE-Step", "MiniMax-H3", "LTX-2", "Anima"],
+)
+@pytest.mark.parametrize("configured", [False, True])
+def test_parts_of_pipelines_stay_what_they_are(configured: bool, modules: list[str], tmp_path: Path) -> None:
+    """``load_lora_adapter`` of a part takes what begins with its name, which PEFT's names are without."""
+    generator, path = torch.Generator().manual_seed(1), tmp_path / "pytorch_lora_weights.safetensors"
+    tensors = {f"{m}.lora_{side}.weight": torch.rand(4, 4, generator=generator) for m in modules for side in "AB"}
+    parts = {module.partition(".")[0] for module in modules}
+    config = {f"{part}.{key}": value for part in parts for key, value in (("r", 4), ("lora_alpha", 8))}
+    save_file(tensors, path, metadata={"lora_adapter_metadata": json.dumps(config)} if configured else None)
+    opened = adapters.open(path)
+    assert (opened.format, {module.scaling for module in opened.modules}) == ("diffusers", {2 if configured else 1})
+    resize(path, tmp_path / "out", ResizeOptions(rank=2))
+    written = load_file(tmp_path / "out" / path.name)
+    assert written.keys() == tensors.keys()
+    for m in modules:
+        A, B = (
+            {f: x[f"{m}.lora_{side}.weight"].double() for f, x in (("old", tensors), ("new", written))} for side in "AB"
+        )
+        expected = dense((2 if configured else 1) * (B["old"] @ A["old"]).numpy(), 2)
+        np.testing.assert_allclose(B["new"] @ A["new"], expected, atol=1e-5)
+    if len(parts) == 1:
+        convert(path, tmp_path / "peft", ConvertOptions(to="peft"))
+        named = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+        assert f"base_model.model.{modules[0].partition('.')[2]}.lora_A.weight" in named
+
+
+def wan() -> nn.Module:
+    size = {"num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 4, "out_channels": 4, "text_dim": 8}
+    return diffusers.WanTransformer3DModel(**size, freq_dim=8, ffn_dim=12, num_layers=1, rope_max_seq_len=8)
+
+
+def lumina() -> nn.Module:
+    size = {"sample_size": 4, "in_channels": 4, "hidden_size": 24, "num_attention_heads": 3, "num_kv_heads": 1}
+    axes = {"axes_dim_rope": (4, 2, 2), "axes_lens": (8, 8, 8)}
+    return diffusers.Lumina2Transformer2DModel(**size, **axes, num_layers=1, num_refiner_layers=1, cap_feat_dim=8)
+
+
+def cogvideo() -> nn.Module:
+    size = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4, "out_channels": 4, "time_embed_dim": 4}
+    more = {"text_embed_dim": 8, "num_layers": 1, "sample_width": 2, "sample_height": 2, "sample_frames": 5}
+    return diffusers.CogVideoXTransformer3DModel(**size, **more, patch_size=2, max_text_seq_length=4)
+
+
+@pytest.mark.parametrize("make", [wan, lumina, flux, cogvideo])
+def test_all_layers_of_transformers_from_peft(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    names = [name for name, module in make().named_modules() if isinstance(module, nn.Linear)]
+    trained = randomised(get_peft_model(make(), LoraConfig(r=2, lora_alpha=3, target_modules=names)))
+    trained.save_pretrained(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out", ConvertOptions(to="diffusers"))
+    model = make()
+    model.load_lora_adapter(load_file(tmp_path / "out" / "pytorch_lora_weights.safetensors"), prefix="transformer")
+    same(deltas(model), deltas(trained))
+
+
 def test_a_pipeline_loads_a_cut_of_what_a_pipeline_saved(tmp_path: Path) -> None:
     """A UNet and its text encoder in one file of diffusers' own making, with alphas in its metadata."""
     models = {"unet": unet(), "text_encoder": text_encoder()}
@@ -227,6 +297,61 @@ def test_what_the_note_on_alphas_that_differ_says(
     assert wrong == (set() if baked else {name for name in expected if name.endswith("to_q")})
 
 
+def test_ranks_that_differ_at_a_scaling_of_one_are_read_without_an_alpha(
+    saved: Callable[..., tuple[Path, Deltas]], tmp_path: Path
+) -> None:
+    before, expected = saved("unet", r=4, lora_alpha=4, rank_pattern={"to_q": 2}, alpha_pattern={"to_q": 2})
+    done = convert(before, tmp_path / "lora.safetensors", ConvertOptions(to="kohya"))
+    assert not any("--bake-alpha" in note for note in done.notes)
+    model = unet()
+    pipeline("unet", model).load_lora_weights(tmp_path / "lora.safetensors")
+    same(deltas(model), expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "converter"),
+    [
+        (
+            [f"lora_unet_blocks_0_{one}_attn_{name}" for one in ("self", "cross") for name in "qkvo"]
+            + ["lora_unet_blocks_0_ffn_0", "lora_unet_blocks_0_ffn_2"],
+            "_convert_musubi_wan_lora_to_diffusers",
+        ),
+        (
+            [f"lora_transformer_single_transformer_blocks_0_attn_to_{name}" for name in "qkv"],
+            "_convert_kohya_flux_lora_to_diffusers",
+        ),
+    ],
+)
+@pytest.mark.parametrize("alpha", [4.0, 6.0])
+def test_alphas_that_loaders_need_are_kept(names: list[str], converter: str, alpha: float, tmp_path: Path) -> None:
+    """What diffusers has for Wan and for OneTrainer's Flux stops at a module without an alpha, also where it is r."""
+    kohya(dict.fromkeys(names, (8, 8)), tmp_path / "in.safetensors", alpha)
+    done = resize(tmp_path / "in.safetensors", tmp_path / "a.safetensors", ResizeOptions(rank=2, bake_alpha=alpha != 4))
+    assert not any("--bake-alpha" in note for note in done.notes)
+    before, after = (load_file(tmp_path / name) for name in ("in.safetensors", "a.safetensors"))
+    assert after.keys() == before.keys()
+    assert {float(tensor) for key, tensor in after.items() if key.endswith("alpha")} == {2}
+    taken = getattr(lora_conversion_utils, converter)(after)
+    assert sum("lora_B" in key for key in taken) == len(names)
+
+
+@pytest.mark.parametrize("module", ["", "lycoris.kohya"])
+def test_a_file_of_several_ranks_keeps_alphas_where_its_tool_needs_them(module: str, tmp_path: Path) -> None:
+    """sd-scripts takes r for a missing alpha, and diffusers needs it to be missing; LyCORIS stops there."""
+    path, query = tmp_path / "in.safetensors", "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    kohya({query: (8, 8), "lora_unet_mid_block_resnets_0_conv1": (8, 8, 3, 3)}, path, 4.0, ss_network_module=module)
+    tensors = load_file(path)
+    tensors[f"{query}.lora_down.weight"][1:] = 0
+    save_file(tensors, path, metadata={"ss_network_module": module})
+    done = resize(path, tmp_path / "a.safetensors", ResizeOptions(energy=0.999999, per_module=True))
+    assert len(done.r) == 2
+    assert any(key.endswith("alpha") for key in load_file(tmp_path / "a.safetensors")) is bool(module)
+    convert(tmp_path / "a.safetensors", tmp_path / "again.safetensors", ConvertOptions(dtype="float16"))
+    assert load_file(tmp_path / "again.safetensors").keys() == load_file(tmp_path / "a.safetensors").keys()
+    convert(tmp_path / "a.safetensors", tmp_path / "baked.safetensors", ConvertOptions(bake_alpha=True))
+    assert not any(key.endswith("alpha") for key in load_file(tmp_path / "baked.safetensors"))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_rounding_is_all_that_a_dtype_costs(
     dtype: str, saved: Callable[..., tuple[Path, Deltas]], tmp_path: Path
@@ -249,15 +374,15 @@ def test_a_pipeline_loads_what_is_written_for_kohya(
     same(deltas(model), {name: dense(delta, 2) for name, delta in expected.items()})
 
 
-def kohya(modules: dict[str, tuple[int, ...]], path: Path) -> None:
-    """A file of kohya's at r = 4 and alpha 6: name of each module → shape of its weight."""
+def kohya(modules: dict[str, tuple[int, ...]], path: Path, alpha: float = 6.0, **metadata: str) -> None:
+    """A file of kohya's at r = 4: name of each module → shape of its weight."""
     generator, tensors = torch.Generator().manual_seed(1), {}
     for name, (out, *tail) in modules.items():
         ones = (1,) * (len(tail) - 1)
         tensors[f"{name}.lora_down.weight"] = torch.rand((4, *tail), generator=generator) - 0.3
         tensors[f"{name}.lora_up.weight"] = torch.rand((out, 4, *ones), generator=generator) - 0.3
-        tensors[f"{name}.alpha"] = torch.tensor(6.0)
-    save_file(tensors, path)
+        tensors[f"{name}.alpha"] = torch.tensor(alpha)
+    save_file(tensors, path, metadata=metadata)
 
 
 SGM = {
@@ -410,8 +535,9 @@ def test_what_was_one_layer_of_flux_is_one_again(tmp_path: Path) -> None:
     save_file(own, tmp_path / "b.safetensors")
     convert(tmp_path / "b.safetensors", tmp_path / "out.safetensors", ConvertOptions(to="kohya"))
     again = load_file(tmp_path / "out.safetensors")
-    assert again.keys() == {key for key in stored if not key.endswith("alpha")}
-    assert all(torch.equal(tensor, stored[key]) for key, tensor in again.items())
+    assert again.keys() == stored.keys()
+    assert all(torch.equal(tensor, stored[key]) for key, tensor in again.items() if not key.endswith("alpha"))
+    assert {float(tensor) for key, tensor in again.items() if key.endswith("alpha")} == {4}  # r, as the scaling was 1
 
 
 def test_a_budget_counts_the_zeros_of_joined_layers(saved: Callable[..., tuple[Path, Deltas]], tmp_path: Path) -> None:
@@ -452,3 +578,58 @@ def test_what_has_not_the_shapes_of_flux_is_not_taken_for_it(name: str, tmp_path
     kohya({f"lora_unet_{name}": (8 * 32, 32)}, tmp_path / "lora.safetensors")
     with pytest.raises(AdapterError, match=f"{name}.*none of a UNet, of a transformer that is known here or of CLIP"):
         convert(tmp_path / "lora.safetensors", tmp_path / "out", ConvertOptions(to="diffusers"))
+
+
+def minimax_h3(path: Path) -> Deltas:
+    """What diffusers makes of a file of MiniMax-H3's, whose metadata may hold an alpha for all modules."""
+    loader = lora_pipeline.MiniMaxH3LoraLoaderMixin
+    tensors, metadata = loader.lora_state_dict(str(path), return_lora_metadata=True)
+    found = {}
+    for key, A in tensors.items():
+        if ".lora_A." in key:
+            alpha = (metadata or {}).get("transformer.lora_alpha", len(A))
+            found[key] = (alpha / len(A) * tensors[key.replace("lora_A", "lora_B")] @ A).double().numpy()
+    return found
+
+
+@pytest.mark.parametrize("names", [("lora_A", "lora_B"), ("lora_down", "lora_up")])
+@pytest.mark.parametrize("prefix", ["diffusion_model.", ""])
+def test_the_alpha_in_the_metadata_of_minimax_h3_counts(prefix: str, names: tuple[str, str], tmp_path: Path) -> None:
+    path, generator = tmp_path / "in.safetensors", torch.Generator().manual_seed(1)
+    shapes = {"attn.out_proj": (8, 8), "mlp.fc2": (8, 12), "adaln_proj.linear": (12, 8)}
+    tensors = {
+        f"{prefix}blocks.0.{module}.{name}.weight": torch.rand(shape, generator=generator) - 0.3
+        for module, (out, into) in shapes.items()
+        for name, shape in zip(names, ((4, into), (out, 4)), strict=True)
+    }
+    save_file(tensors, path, metadata={"alpha": "12"})
+    before = minimax_h3(path)
+    opened = adapters.open(path)
+    assert [module.scaling for module in opened.modules] == [3] * 3
+    assert "alpha of 12 in the file's metadata" in opened.notes[-1]
+    for rank, baked in ((2, False), (2, True), (4, False), (4, True)):
+        after = tmp_path / f"{rank}-{baked}.safetensors"
+        resize(path, after, ResizeOptions(rank=rank, bake_alpha=baked))
+        same(minimax_h3(after), {name: dense(delta, rank) for name, delta in before.items()})
+    tensors[f"{prefix}blocks.0.attn.out_proj.{names[0]}.weight"][1:] = 0
+    save_file(tensors, path, metadata={"alpha": "12"})
+    each = ResizeOptions(energy=0.9999999, per_module=True)
+    if names[0] == "lora_A":
+        with pytest.raises(AdapterError, match=r"one alpha for all modules, .*\. Add --bake-alpha"):
+            resize(path, tmp_path / "each.safetensors", each)
+        each = replace(each, bake_alpha=True)
+    assert len(resize(path, tmp_path / "each.safetensors", each).r) > 1
+    same(minimax_h3(tmp_path / "each.safetensors"), minimax_h3(path))
+
+
+@pytest.mark.parametrize(
+    ("module", "alpha"),
+    [("blocks.0.self_attn.q", "12"), ("blocks.0.attn.out_proj", "of its own"), ("blocks.0.mlp.fc1", "12")],
+)
+def test_an_alpha_in_the_metadata_of_other_models_does_not_count(module: str, alpha: str, tmp_path: Path) -> None:
+    tensors = {f"diffusion_model.{module}.lora_{side}.weight": torch.ones(4, 4) for side in "AB"}
+    save_file(tensors, tmp_path / "in.safetensors", metadata={"alpha": alpha})
+    assert adapters.open(tmp_path / "in.safetensors").modules[0].scaling == 1
+    convert(tmp_path / "in.safetensors", tmp_path / "out.safetensors", ConvertOptions(dtype="float16"))
+    with safe_open(tmp_path / "out.safetensors", "np") as file:
+        assert file.metadata()["alpha"] == alpha

@@ -292,6 +292,39 @@ def test_a_language_model_called_transformer_is_no_part_of_a_pipeline(
         convert(tmp_path / "lora.safetensors", tmp_path / "other", ConvertOptions(to="diffusers"))
 
 
+def of_mlx(folder: Path, modules: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:
+    """An adapter of MLX-LM's at scale 2: name of each module → (out, in); ΔW of each."""
+    folder.mkdir()
+    tensors = {f"{name}.lora_a": normal(into, 4) for name, (_, into) in modules.items()}
+    tensors |= {f"{name}.lora_b": normal(4, out) for name, (out, _) in modules.items()}
+    save_file(tensors, folder / "adapters.safetensors")
+    config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 2.0, "dropout": 0.0}}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return {name: 2.0 * (tensors[f"{name}.lora_a"] @ tensors[f"{name}.lora_b"]).T for name in modules}
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
+def test_peft_finds_the_gpt2_of_mlx(deltas_of: Loaded, tmp_path: Path) -> None:
+    shapes = {"attn.c_attn": (48, 16), "attn.c_proj": (16, 16), "mlp.c_fc": (64, 16), "mlp.c_proj": (16, 64)}
+    before = of_mlx(tmp_path / "in", {f"model.h.{i}.{name}": shape for i in (0, 1) for name, shape in shapes.items()})
+    convert(tmp_path / "in", tmp_path / "out", ConvertOptions(to="peft"))
+    after = deltas_of("gpt2", tmp_path / "out")
+    assert after.keys() == {name.replace("model.", "transformer.") for name in before}
+    for name, delta in before.items():  # Conv1D, whose weight is (in, out)
+        np.testing.assert_allclose(after[name.replace("model.", "transformer.")], delta.T, atol=1e-5, err_msg=name)
+    resize(tmp_path / "in", tmp_path / "kept", ResizeOptions(rank=2))
+    assert "model.h.0.attn.c_attn.lora_a" in load_file(tmp_path / "kept" / "adapters.safetensors")
+
+
+def test_a_language_model_within_another_is_doubted(tmp_path: Path) -> None:
+    of_mlx(tmp_path / "in", {"language_model.model.layers.0.self_attn.q_proj": (8, 8)})
+    done = convert(tmp_path / "in", tmp_path / "out", ConvertOptions(to="peft"))
+    assert any("in transformers since 4.52" in note for note in done.notes)
+    assert not any(
+        "transformers" in note for note in resize(tmp_path / "in", tmp_path / "kept", ResizeOptions(rank=2)).notes
+    )
+
+
 @pytest.mark.parametrize("form", ["mlx", "diffusers"])
 def test_magnitudes_of_dora_are_those_of_peft(
     form: str, saved: Callable[..., Path], loaded: Callable[[str, Path], nn.Module], tmp_path: Path

@@ -397,3 +397,54 @@ def test_a_scaling_told_for_one_r_is_for_one(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "lora.safetensors", metadata)
     with pytest.raises(AdapterError, match=r"for one r\. Leave --per-module out"):
         resize(tmp_path / "lora.safetensors", tmp_path / "out", ResizeOptions(params=220, per_module=True))
+
+
+@pytest.mark.parametrize("kernel", [(3,), (1, 2, 2)])
+def test_convolutions_that_sd_scripts_does_not_have_stay_in_a_file_that_stays(
+    kernel: tuple[int, ...], tmp_path: Path
+) -> None:
+    """LyCORIS has them in kohya's layout too: the cut one is still alpha / r · up · down."""
+    down, up = normal(4, 5, *kernel), normal(7, 4, *(1,) * len(kernel))
+    stem, path = "lycoris_patch_embedding", tmp_path / "in.safetensors"
+    factors = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}
+    save_file({**factors, f"{stem}.alpha": np.array(2, np.float32)}, path)
+    resize(path, tmp_path / "out.safetensors", ResizeOptions(rank=2))
+    tensors = load_file(tmp_path / "out.safetensors")
+    assert tensors[f"{stem}.lora_down.weight"].shape == (2, 5, *kernel)
+    assert tensors[f"{stem}.lora_up.weight"].shape == (7, 2, *(1,) * len(kernel))
+    U, s, Vt = np.linalg.svd(0.5 * up.reshape(7, 4).astype(np.float64) @ down.reshape(4, -1), full_matrices=False)
+    found = tensors[f"{stem}.alpha"] / 2 * tensors[f"{stem}.lora_up.weight"].reshape(7, 2)
+    found = found @ tensors[f"{stem}.lora_down.weight"].reshape(2, -1)
+    np.testing.assert_allclose(found, U[:, :2] * s[:2] @ Vt[:2], atol=1e-5)
+    with pytest.raises(AdapterError, match=r"no place for this kind .*\. Leave --to out, or write --to peft"):
+        convert(of_unet(path, tmp_path), tmp_path / "other.safetensors", ConvertOptions(to="kohya"))
+
+
+def of_unet(path: Path, folder: Path) -> Path:
+    """The same under a name of sd-scripts'."""
+    tensors = {key.replace("lycoris_", "lora_unet_"): tensor for key, tensor in load_file(path).items()}
+    save_file(tensors, folder / "unet.safetensors")
+    return folder / "unet.safetensors"
+
+
+def test_what_diffusers_passes_over_stays_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """OneTrainer's magnitudes of columns: it reads them there again, and diffusers the factors alone."""
+    name = "transformer.transformer_blocks.0.attn.to_k"
+    tensors = {f"{name}.lora_A.weight": normal(4, 8), f"{name}.lora_B.weight": normal(8, 4)}
+    magnitudes = {f"{name}.dora_scale": normal(1, 8)}
+    save_file(tensors | magnitudes, tmp_path / "in.safetensors")
+    resize(tmp_path / "in.safetensors", tmp_path / "out.safetensors", ResizeOptions(rank=2))
+    written = load_file(tmp_path / "out.safetensors")
+    np.testing.assert_array_equal(written[f"{name}.dora_scale"], magnitudes[f"{name}.dora_scale"])
+    with pytest.raises(AdapterError, match=r"for each column.*\. Leave --to out"):
+        convert(tmp_path / "in.safetensors", tmp_path / "peft", ConvertOptions(to="peft"))
+
+
+def test_no_format_is_to_be_left_out_where_none_was_given(tmp_path: Path) -> None:
+    name = "transformer.single_blocks.0.linear2"  # which diffusers calls otherwise
+    tensors = {f"{name}.lora_A.weight": normal(4, 40), f"{name}.lora_B.weight": normal(8, 4)}
+    save_file({**tensors, f"{name}.dora_scale": normal(1, 40)}, tmp_path / "in.safetensors")
+    with pytest.raises(AdapterError, match=r"diffusers has no place for it\. Load it with diffusers, which knows"):
+        resize(tmp_path / "in.safetensors", tmp_path / "out", ResizeOptions(rank=2))
+    with pytest.raises(AdapterError, match=r"diffusers has no place for it\. Leave --to out"):
+        resize(tmp_path / "in.safetensors", tmp_path / "out", ResizeOptions(rank=2, to="diffusers"))

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.components import COMFY, component, named_part
-from lorarank.adapters.names import diffusion, flux, language
+from lorarank.adapters.names import diffusion, flux, language, mlx
 from lorarank.adapters.names.base import Base
 from lorarank.adapters.names.pieces import Piece
 from lorarank.adapters.names.underscored import by_underscores, dotted
@@ -78,6 +78,8 @@ def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> A
     comfy = any(module.name.startswith(COMFY) for module in adapter.modules)
     bare = adapter.format == "pairs" and all(FACTOR.fullmatch(module.keys[0]) for module in adapter.modules)
     if (adapter.format in BY_PATH or bare) and not (comfy or flattened):  # bare factors of PEFT have its paths too
+        if adapter.format == "mlx":
+            return _of_mlx(adapter)
         of_pipeline = form != "peft" and (bare or adapter.format in OF_PIPELINES)
         renamed = _renamed(adapter, _own_names(adapter)) if of_pipeline else None
         return adapter if renamed is None else _doubted(adapter, renamed, base)
@@ -91,6 +93,12 @@ def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> A
     if renamed is None:
         raise _unknown(adapter, next(module for module in adapter.modules if rename(module) is None), base, flattened)
     return _doubted(adapter, renamed, base)
+
+
+def _of_mlx(adapter: Adapter) -> Adapter:
+    modules = tuple(replace(module, name=mlx.path(module.name)) for module in adapter.modules)
+    doubts = (mlx.DOUBT,) if mlx.is_doubtful(module.name for module in modules) else ()
+    return replace(adapter, modules=modules, notes=(*adapter.notes, *doubts))
 
 
 def _doubted(adapter: Adapter, renamed: Adapter, base: Base | None) -> Adapter:
