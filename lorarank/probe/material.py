@@ -54,7 +54,8 @@ class Material:
     """Everything read before the weights.
 
     ``parts`` are each replicate's token documents. ``batch_tokens`` and ``heldout_tokens`` (at most so many are
-    measured, of ``heldout_documents``) go with a ``budget`` of training tokens; see :meth:`sized`.
+    measured, of ``heldout_documents``) go with a ``budget`` of training tokens; see :meth:`sized`. ``begin`` is the
+    id that the tokenizer begins every document with.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Material:
     skipped: tuple[str, ...]
     truncated: int
     row_length: int
+    begin: int | None
     notes: tuple[str, ...] = ()
     budget: int = 0
     batch_tokens: int = 0
@@ -183,6 +185,7 @@ def gather(options: ProbeOptions) -> Material:
         skipped,
         sum(tokens.truncated for tokens in token_sets),
         row_length,
+        measured.begin,
         notes,
     )
     return read.sized(options.token_budget, options)
