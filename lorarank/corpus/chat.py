@@ -2,14 +2,16 @@
 
 A template that marks them ({% generation %}) is believed. Most do not; then the text rendered up to a turn, with the
 generation prompt, is compared with the whole: the turn begins where that ends, which is where the model will begin to
-write when it is used, and it ends with all that the template puts behind it, the end-of-turn token included.
+write when it is used, and it ends with all that the template puts behind it, the end-of-turn token included. Trained on
+is what the whole shows of a turn: many templates leave the thoughts of earlier turns out.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,17 @@ from lorarank.corpus.encoding import BATCH, Encoded, common_prefix, encode
 from lorarank.errors import CorpusError
 
 MARKED = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+
+TAGS = "<["
+"""What thoughts, tools and roles are opened with."""
+
+BEGUN_TAG = re.compile(r"[<\[][^<>\[\]\s]*")
+
+LAST_WORD = re.compile(r"[^\s>]+>*\Z")
+"""A thought that the generation prompt begins may end right before it."""
+
+MARK = "-lorarank-mark-"
+"""Stands where a template is asked what follows. The text without it is compared, so data that holds it is refused."""
 
 Span = tuple[int, int]
 """Characters [begin, end) of one assistant turn in the rendered conversation."""
@@ -128,45 +141,124 @@ def _by_prefix(documents: Sequence[Document], tokenizer: Any, template: dict[str
     spans: list[list[Span]] = [[] for _ in documents]
     for (at, i), prompt, through in zip(turns, before, after, strict=True):
         document, text = documents[at], whole[at]
-        begin = len(prompt)
-        if not text.startswith(prompt):
-            # the generation prompt may open a thought that the whole leaves out; what stands before it must agree
-            [bare] = _render(tokenizer, [document], [document.messages[:i]], template)
-            begin = common_prefix(prompt, text) if text.startswith(bare) else -1
-        said = plain_text(document.messages[i]).strip()
-        end = _turn_end(text, begin, through, said, tokenizer.eos_token) if begin >= 0 else -1
-        if end < 0:
+        turn = _Turn(tokenizer, template, document, i, text)
+        begin, end = turn.begin(prompt), turn.end(through)
+        if begin is None or end is None:
             raise CorpusError(
                 f"row {document.row}",
                 f"the chat template renders turn {i + 1} differently within the conversation and on its own",
                 why="so the assistant's tokens cannot be told from the others",
                 do="use a chat template with {% generation %} marks, or write one exchange a row",
             )
-        _require(said, text[begin:end], document)
+        if all(m["role"] != "assistant" for m in document.messages[i + 1 :]):  # thoughts of others may be left out
+            _require(plain_text(document.messages[i]).strip(), text[begin:end], document)
         spans[at].append((begin, end))
     return _targets(tokenizer, whole, spans)
 
 
-def _turn_end(text: str, begin: int, through: str, said: str, eos: str | None) -> int:
-    """Where the assistant turn that starts at ``begin`` ends in ``text``; -1 where that cannot be told.
+@dataclass(frozen=True)
+class _Turn:
+    """Assistant turn ``at`` of a ``document``, and where it is in the ``text`` of the whole conversation.
 
-    ``through`` is the conversation rendered up to and with the turn. Usually the text begins with it. Some templates
-    close a conversation with an end-of-sequence token, and some show thoughts in the last turn only; there the turn is
-    what was ``said`` and the same closing words.
+    Usually the text begins with what the turns up to this one are on their own. Where it does not, since a template
+    shows thoughts after the last question only or closes the last turn otherwise, the same conversation with a mark
+    in it tells where words end.
     """
-    for rendered in (through, through.removesuffix(eos or "")):
-        if text.startswith(rendered):
-            return len(rendered)
-    at = through.rfind(said)
-    spoken = len(text) - len(text[begin:].lstrip())
-    if not said or at < 0 or not text.startswith(through[at:], spoken):
-        return -1
-    return spoken + len(through) - at
+
+    tokenizer: Any
+    template: dict[str, Any]
+    document: Document
+    at: int
+    text: str
+
+    def begin(self, prompt: str) -> int | None:
+        """The first character; ``prompt`` is the conversation up to the turn and the words that ask for it."""
+        if self.text.startswith(prompt):
+            return len(prompt)
+        # the generation prompt may open a thought that the whole leaves out; what stands before it must agree
+        bare = self._rendered(self.document.messages[: self.at])
+        if self.text.startswith(bare):
+            return _shared(prompt, self.text)
+        whole = self._parted(self.at - 1, self.text)
+        before = self._parted(self.at - 1, bare, self.at)
+        asked = self._parted(self.at - 1, prompt, self.at, prompt=True)
+        if whole is None or before is None or asked is None:
+            return None
+        shared = _shared(asked[1], whole[1])
+        told = shared >= len(before[1]) and (shared == len(asked[1]) or asked[1][shared] in TAGS)
+        return len(whole[0]) + shared if told else None
+
+    def end(self, through: str) -> int | None:
+        """Behind the last character; ``through`` is the conversation up to the turn and with it."""
+        if self.text.startswith(through):
+            return len(through)
+        eos = self.tokenizer.eos_token or ""
+        open_end = through.removesuffix(eos)
+        whole, last = self._parted(self.at, self.text), self._parted(self.at, through, self.at + 1)
+        if whole is None or last is None:
+            silent = not plain_text(self.document.messages[self.at]).strip()
+            return len(open_end) if silent and self.text.startswith(open_end) else None
+        closing = last[1].removesuffix(eos)
+        closings = itertools.chain(last[1:], [closing] if closing else self._closings())
+        found = next((words for words in closings if whole[1].startswith(words)), None)
+        return None if found is None else len(whole[0]) + len(found)
+
+    def _closings(self) -> Iterator[str]:
+        """What stands behind the words of the turns before that are not the assistant's, the nearest first."""
+        for at in reversed(range(self.at)):
+            if self.document.messages[at]["role"] != "assistant":
+                parted = self._parted(at, self._rendered(self.document.messages[: at + 1]), at + 1)
+                if parted is not None:
+                    yield parted[1]
+
+    def _parted(self, at: int, text: str, stop: int | None = None, *, prompt: bool = False) -> tuple[str, str] | None:
+        """``text``, which is the turns up to ``stop``, cut behind the words of turn ``at``; ``None`` where these do not
+        stand in it as they are."""
+        turns = list(self.document.messages[:stop])
+        if at < 0 or (marked := _marked_turn(turns[at])) is None:
+            return None
+        found = self._rendered([*turns[:at], marked, *turns[at + 1 :]], prompt=prompt)
+        head, mark, tail = found.partition(MARK)
+        tail = tail.replace(MARK, "")  # a tool that answers may be named again
+        return (head, tail) if mark and head + tail == text else None
+
+    def _rendered(self, turns: Sequence[Message], *, prompt: bool = False) -> str:
+        return _render(self.tokenizer, [self.document], [turns], self.template, prompt=prompt)[0]
+
+
+def _shared(prompt: str, text: str) -> int:
+    """How many characters both begin with, but for a tag that is only begun: <think> and <table> share none."""
+    shared = common_prefix(prompt, text)
+    if shared == len(prompt):
+        return shared
+    begun = max(prompt.rfind(tag, 0, shared) for tag in TAGS)
+    return begun if begun >= 0 and BEGUN_TAG.fullmatch(prompt, begun, shared) else shared
+
+
+def _marked_turn(message: Message) -> Message | None:
+    """A turn with :data:`MARK` behind the name of the last tool that it calls, or else behind its last word."""
+    if calls := message.get("tool_calls"):
+        *others, call = calls
+        function = call.get("function", call)
+        named = {**function, "name": f"{function.get('name')}{MARK}"}
+        return {**message, "tool_calls": [*others, {**call, "function": named} if "function" in call else named]}
+    content = message.get("content")
+    if isinstance(content, list) and content:
+        *blocks, block = content
+        return {**message, "content": [*blocks, {**block, "text": _with_mark(block["text"])}]}
+    return {**message, "content": _with_mark(content)} if content else None
+
+
+def _with_mark(text: str) -> str:
+    """:data:`MARK` before the space at the end, which templates may strip."""
+    words = text.rstrip()
+    return words + MARK + text[len(words) :]
 
 
 def _require(said: str, rendered: str, document: Document) -> None:
     """Templates of vision models leave out content that is not in blocks: better to say so than to train on nothing."""
-    if said and said.split()[-1] not in rendered:
+    word = LAST_WORD.search(said)
+    if word and word[0] not in rendered:
         raise CorpusError(
             f"row {document.row}",
             "the chat template leaves out what the assistant says",
