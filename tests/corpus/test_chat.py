@@ -221,6 +221,14 @@ def test_templates_that_cannot_be_used(make_tokenizer, template, document, where
     assert what in str(caught.value)
 
 
+def test_what_is_in_blocks_already_is_not_told_to_be(make_tokenizer):
+    turns = ({"role": "user", "content": "hi"}, {"role": "assistant", "content": [{"type": "text", "text": "one"}]})
+    document = Document("k", "messages", "", "", turns, 1)
+    leaves_out = CHATML.replace("{{ m['content'] }}", "{{ m['content'] if m['content'] is string }}")
+    with pytest.raises(CorpusError, match=r"leaves out what the assistant says\. Use another template\.$"):
+        tokenize([document], make_tokenizer(None, leaves_out), max_length=100)
+
+
 def test_the_first_conversation_a_template_refuses_is_named(make_tokenizer):
     template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
     documents = [chat("u:hi", "a:one", row=1), chat("s:x", "u:hi", "a:one", row=2), chat("s:y", "u:hi", "a:b", row=3)]
