@@ -62,9 +62,7 @@ def trains(options: type, output: str) -> Callable[[Command], Command]:
         ),
         click.option("--load-in-4bit", is_flag=True, help="QLoRA base: nf4, double quantisation, bf16 compute."),
         click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time."),
-        click.option(
-            "--seed", default=default["seed"], show_default=True, help="Seed of parts, order and initialisation."
-        ),
+        click.option("--seed", default=default["seed"], show_default=True, help="Seed of order and initialisation."),
         click.option("--device", default=default["device"], show_default=True, help="auto, cpu, cuda, cuda:1, mps …"),
         click.option(
             "--checkpoint-seconds",
