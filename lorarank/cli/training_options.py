@@ -54,9 +54,7 @@ def trains(options: type[ProbeOptions | SweepOptions], output: str) -> Callable[
         ),
         click.option("--load-in-4bit", is_flag=True, help="QLoRA base: nf4, double quantisation, bf16 compute."),
         click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time."),
-        click.option(
-            "--seed", default=options.seed, show_default=True, help="Seed of parts, order and initialisation."
-        ),
+        click.option("--seed", default=options.seed, show_default=True, help="Seed of order and initialisation."),
         click.option("--device", default=options.device, show_default=True, help="auto, cpu, cuda, cuda:1, mps …"),
         click.option(
             "--checkpoint-seconds",

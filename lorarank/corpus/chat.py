@@ -2,7 +2,8 @@
 
 A template that marks them ({% generation %}) is believed. Most do not; then the text rendered up to a turn, with the
 generation prompt, is compared with the whole: the turn begins where that ends, which is where the model will begin to
-write when it is used, and it ends with all that the template puts behind it, the end-of-turn token included.
+write when it is used, and it ends with all that the template puts behind it, the end-of-turn token included. Trained on
+is what the whole shows of a turn: many templates leave the thoughts of earlier turns out.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ import numpy as np
 
 from lorarank.corpus.documents import Document, Message, plain_text
 from lorarank.corpus.encoding import BATCH, Encoded, common_prefix, encode
+from lorarank.corpus.template import apply, render, template_of
+from lorarank.corpus.turns import Turn
 from lorarank.errors import CorpusError
 
 MARKED = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+
+LAST_WORD = re.compile(r"[^\s>]+>*\Z")
+"""A thought that the generation prompt begins may end right before it."""
 
 Span = tuple[int, int]
 """Characters [begin, end) of one assistant turn in the rendered conversation."""
@@ -34,7 +40,7 @@ def tokenize_chats(documents: Sequence[Document], tokenizer: Any) -> list[Encode
     """
     if not documents:
         return []
-    marked = MARKED.search(_template(tokenizer)) is not None and getattr(tokenizer, "is_fast", False)
+    marked = MARKED.search(template_of(tokenizer)) is not None and getattr(tokenizer, "is_fast", False)
     results: list[Encoded] = []
     for (kind, template), run in itertools.groupby(documents, key=lambda document: (document.kind, document.template)):
         alike = list(run)
@@ -49,70 +55,19 @@ def tokenize_chats(documents: Sequence[Document], tokenizer: Any) -> list[Encode
     return results
 
 
-def _template(tokenizer: Any) -> str:
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    if not template:
-        raise CorpusError(
-            getattr(tokenizer, "name_or_path", "") or "tokenizer",
-            "it has no chat template, so messages have no text",
-            do="use the instruction-tuned model, or write the data as prompt and completion, or as text",
-        )
-    return str(template)
-
-
-def _apply(
-    tokenizer: Any, documents: Sequence[Document], turns: Sequence[Sequence[Message]], options: dict[str, Any]
-) -> Any:
-    """The chat template on ``turns`` of the ``documents``; when it fails, the error names the first that does."""
-    try:
-        return tokenizer.apply_chat_template([list(t) for t in turns], **options)
-    except Exception as error:  # templates are programs: they raise what they like
-        rows = (
-            document.row for document, some in zip(documents, turns, strict=True) if _fails(tokenizer, some, options)
-        )
-        raise CorpusError(
-            f"row {next(rows, documents[0].row)}",
-            f"the chat template does not accept this conversation ({error})",
-            do="fix or leave out the row",
-        ) from error
-
-
-def _fails(tokenizer: Any, turns: Sequence[Message], options: dict[str, Any]) -> bool:
-    try:
-        tokenizer.apply_chat_template([list(turns)], **options)
-    except Exception:  # as above
-        return True
-    return False
-
-
-def _render(
-    tokenizer: Any,
-    documents: Sequence[Document],
-    turns: Sequence[Sequence[Message]],
-    template: dict[str, Any],
-    *,
-    prompt: bool = False,
-) -> list[str]:
-    """Text of each conversation; ``prompt`` adds the words after which the assistant writes."""
-    options = {**template, "tokenize": False, "add_generation_prompt": prompt}
-    return list(_apply(tokenizer, documents, turns, options)) if turns else []
-
-
 def _answers(documents: Sequence[Document], tokenizer: Any, template: dict[str, Any]) -> list[Encoded]:
     """A conversational prompt and its completion: everything after the generation prompt is a target, as in TRL."""
-    asked = _render(tokenizer, documents, [d.messages[: d.context] for d in documents], template, prompt=True)
-    whole = _render(tokenizer, documents, [d.messages for d in documents], template)
+    asked = render(tokenizer, documents, [d.messages[: d.context] for d in documents], template, prompt=True)
+    whole = render(tokenizer, documents, [d.messages for d in documents], template)
     for document, text in zip(documents, whole, strict=True):
-        _require(plain_text(document.messages[-1]).strip(), text, document)
+        _require(document.messages[-1], text, document)
     prompts, texts = (encode(tokenizer, some, special=False) for some in (asked, whole))
     return [Encoded.of(ids, common_prefix(alone, ids)) for alone, ids in zip(prompts, texts, strict=True)]
 
 
 def _marked(documents: Sequence[Document], tokenizer: Any, template: dict[str, Any]) -> list[Encoded]:
     options = {**template, "tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
-    out = _apply(tokenizer, documents, [d.messages for d in documents], options)
+    out = apply(tokenizer, documents, [d.messages for d in documents], options)
     return [
         Encoded(np.array(ids, np.int32), np.array(mask, np.bool_))
         for ids, mask in zip(out["input_ids"], out["assistant_masks"], strict=True)
@@ -120,57 +75,39 @@ def _marked(documents: Sequence[Document], tokenizer: Any, template: dict[str, A
 
 
 def _by_prefix(documents: Sequence[Document], tokenizer: Any, template: dict[str, Any]) -> list[Encoded]:
-    whole = _render(tokenizer, documents, [d.messages for d in documents], template)
+    whole = render(tokenizer, documents, [d.messages for d in documents], template)
     turns = [(at, i) for at, d in enumerate(documents) for i, m in enumerate(d.messages) if m["role"] == "assistant"]
     of_turn = [documents[at] for at, _ in turns]
-    before = _render(tokenizer, of_turn, [documents[at].messages[:i] for at, i in turns], template, prompt=True)
-    after = _render(tokenizer, of_turn, [documents[at].messages[: i + 1] for at, i in turns], template)
+    before = render(tokenizer, of_turn, [documents[at].messages[:i] for at, i in turns], template, prompt=True)
+    after = render(tokenizer, of_turn, [documents[at].messages[: i + 1] for at, i in turns], template)
     spans: list[list[Span]] = [[] for _ in documents]
     for (at, i), prompt, through in zip(turns, before, after, strict=True):
         document, text = documents[at], whole[at]
-        begin = len(prompt)
-        if not text.startswith(prompt):
-            # the generation prompt may open a thought that the whole leaves out; what stands before it must agree
-            [bare] = _render(tokenizer, [document], [document.messages[:i]], template)
-            begin = common_prefix(prompt, text) if text.startswith(bare) else -1
-        said = plain_text(document.messages[i]).strip()
-        end = _turn_end(text, begin, through, said, tokenizer.eos_token) if begin >= 0 else -1
-        if end < 0:
+        turn = Turn(tokenizer, template, document, i, text)
+        begin, end = turn.begin(prompt), turn.end(through)
+        if begin is None or end is None:
             raise CorpusError(
                 f"row {document.row}",
                 f"the chat template renders turn {i + 1} differently within the conversation and on its own",
                 why="so the assistant's tokens cannot be told from the others",
                 do="use a chat template with {% generation %} marks, or write one exchange a row",
             )
-        _require(said, text[begin:end], document)
+        if all(m["role"] != "assistant" for m in document.messages[i + 1 :]):  # thoughts of others may be left out
+            _require(document.messages[i], text[begin:end], document)
         spans[at].append((begin, end))
     return _targets(tokenizer, whole, spans)
 
 
-def _turn_end(text: str, begin: int, through: str, said: str, eos: str | None) -> int:
-    """Where the assistant turn that starts at ``begin`` ends in ``text``; -1 where that cannot be told.
-
-    ``through`` is the conversation rendered up to and with the turn. Usually the text begins with it. Some templates
-    close a conversation with an end-of-sequence token, and some show thoughts in the last turn only; there the turn is
-    what was ``said`` and the same closing words.
-    """
-    for rendered in (through, through.removesuffix(eos or "")):
-        if text.startswith(rendered):
-            return len(rendered)
-    at = through.rfind(said)
-    spoken = len(text) - len(text[begin:].lstrip())
-    if not said or at < 0 or not text.startswith(through[at:], spoken):
-        return -1
-    return spoken + len(through) - at
-
-
-def _require(said: str, rendered: str, document: Document) -> None:
+def _require(message: Message, rendered: str, document: Document) -> None:
     """Templates of vision models leave out content that is not in blocks: better to say so than to train on nothing."""
-    if said and said.split()[-1] not in rendered:
+    word = LAST_WORD.search(plain_text(message).strip())
+    if word and word[0] not in rendered:
         raise CorpusError(
             f"row {document.row}",
             "the chat template leaves out what the assistant says",
-            do='write content as [{"type": "text", "text": …}], or use another template',
+            do="use another template"
+            if isinstance(message["content"], list)
+            else 'write content as [{"type": "text", "text": …}], or use another template',
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank.corpus.rows import Rows
-from lorarank.corpus.tokens import TokenDocument
+from lorarank.corpus.tokens import TokenDocument, prompt_within
 
 NEIGHBOURS = 16
 """So many following documents are looked through for one with another prompt."""
@@ -50,7 +50,9 @@ def frequency_losses(train: Rows, heldout: Rows, *, documents: int, vocabulary: 
     return sums
 
 
-def with_other_prompts(pieces: Sequence[TokenDocument], *, row_length: int) -> tuple[TokenDocument, ...] | None:
+def with_other_prompts(
+    pieces: Sequence[TokenDocument], *, row_length: int, begin: int | None = None
+) -> tuple[TokenDocument, ...] | None:
     """Every completion behind the prompt of one of the documents that follow, the next that has another one.
 
     Documents without such a neighbour, and those with several turns of targets, stay as they are.
@@ -59,6 +61,7 @@ def with_other_prompts(pieces: Sequence[TokenDocument], *, row_length: int) -> t
     ----------
     pieces : tokenised documents that have prompts.
     row_length : most tokens; too long a prompt is cut from the left.
+    begin : the id that the tokenizer begins every document with, if any; a prompt that is cut keeps it.
 
     Returns
     -------
@@ -70,16 +73,19 @@ def with_other_prompts(pieces: Sequence[TokenDocument], *, row_length: int) -> t
     [[2, 2, 7], [1, 1, 8]]
     """
     dealt, changed = [], 0
-    begins = [_prompt_length(piece) for piece in pieces]
-    for at, (piece, begin) in enumerate(zip(pieces, begins, strict=True)):
+    lengths = [_prompt_length(piece) for piece in pieces]
+    for at, (piece, length) in enumerate(zip(pieces, lengths, strict=True)):
         other = None
-        if begin:
-            prompt = piece.input_ids[:begin]
+        if length:
+            prompt = piece.input_ids[:length]
             following = itertools.islice(itertools.cycle(range(len(pieces))), at + 1, at + 1 + NEIGHBOURS)
-            others = (pieces[one].input_ids[: begins[one]] for one in following if begins[one])
+            others = (pieces[one].input_ids[: lengths[one]] for one in following if lengths[one])
             other = next((one for one in others if not np.array_equal(one, prompt)), None)
         changed += other is not None
-        dealt.append(piece if other is None else _behind(other, piece, begin, row_length))
+        if other is not None:
+            room = row_length - (piece.input_ids.size - length)
+            piece = _behind(other[prompt_within(other, room, begin)], piece, length)
+        dealt.append(piece)
     return tuple(dealt) if changed >= LEAST_SHARE * len(pieces) else None
 
 
@@ -90,10 +96,10 @@ def _prompt_length(piece: TokenDocument) -> int:
     return begin if mask[begin : begin + int(mask.sum())].all() else 0
 
 
-def _behind(prompt: NDArray[np.int32], piece: TokenDocument, begin: int, row_length: int) -> TokenDocument:
-    kept = prompt[max(0, prompt.size - (row_length - (piece.input_ids.size - begin))) :]
+def _behind(prompt: NDArray[np.int32], piece: TokenDocument, length: int) -> TokenDocument:
+    """The piece with ``prompt`` in the place of its first ``length`` tokens."""
     return TokenDocument(
         piece.key,
-        np.concatenate([kept, piece.input_ids[begin:]]),
-        np.concatenate([np.zeros(kept.size, dtype=np.bool_), piece.loss_mask[begin:]]),
+        np.concatenate([prompt, piece.input_ids[length:]]),
+        np.concatenate([np.zeros(prompt.size, dtype=np.bool_), piece.loss_mask[length:]]),
     )

@@ -37,11 +37,13 @@ class TokenSet:
     documents : each at most ``max_length`` long and with at least one target.
     truncated : documents that were longer: texts came apart into pieces, the others lost tokens.
     dropped : documents that had no target, or kept none.
+    begin : the id that the tokenizer begins every document with, if any.
     """
 
     documents: tuple[TokenDocument, ...]
     truncated: int
     dropped: int
+    begin: int | None
 
 
 def tokenize(documents: Sequence[Document], tokenizer: Any, *, max_length: int) -> TokenSet:
@@ -97,7 +99,18 @@ def tokenize(documents: Sequence[Document], tokenizer: Any, *, max_length: int) 
         dropped += len(pieces) == before
     if not pieces:
         raise CorpusError("data", f"none of {len(documents)} documents has a token to predict", do="give longer texts")
-    return TokenSet(tuple(pieces), truncated, dropped)
+    return TokenSet(tuple(pieces), truncated, dropped, frame.begin)
+
+
+def prompt_within(prompt: NDArray[np.int32], room: int, begin: int | None) -> NDArray[np.intp]:
+    """Which tokens of a prompt stay where there is ``room`` for so many: it is cut from the left, but for ``begin``.
+
+    >>> prompt_within(np.array([1, 5, 6, 7], np.int32), 3, begin=1).tolist()
+    [0, 2, 3]
+    """
+    room = min(prompt.size, room)
+    head = min(int(begin in prompt[:1]), room)
+    return np.delete(np.arange(prompt.size), slice(head, prompt.size - (room - head)))
 
 
 def total_tokens(documents: Iterable[TokenDocument]) -> int:
@@ -199,7 +212,6 @@ def _fit(kind: str, whole: Encoded, most: int, begin: int | None) -> list[Piece]
         # the first assistant turn: as far as the targets go on without a gap
         stop = start + int(np.argmin(np.append(mask[start:], False)))
     # whatever the completion leaves goes to the end of the prompt, of which one token stays in any case
-    room = min(start, max(most - (stop - start), 1))
-    head = min(head, room)
-    kept = np.r_[:head, start - (room - head) : start, start:stop][:most]
+    prompt = prompt_within(ids[:start], max(most - (stop - start), 1), begin)
+    kept = np.r_[prompt, start:stop][:most]
     return [(ids[kept], mask[kept])]

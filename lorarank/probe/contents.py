@@ -9,9 +9,12 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorarank.errors import ModelError
-from lorarank.probe.material import Material
+
+if TYPE_CHECKING:  # it loads torch, and a sweep asks what changed without
+    from lorarank.probe.material import Material
 
 TOKENS = "tokens"
 """Key of the data as tokens, beside the names of files."""

@@ -33,7 +33,8 @@ def other_prompts(probe: UnfinishedProbe) -> dict[str, Any] | None:
     material = probe.material
     if material.kind == "text":
         return None
-    dealt = with_other_prompts(material.heldout_part(PARTS_SHARE), row_length=material.row_length)
+    part = material.heldout_part(PARTS_SHARE)
+    dealt = with_other_prompts(part, row_length=material.row_length, begin=material.begin)
     if dealt is None:
         return None
 

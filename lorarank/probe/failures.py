@@ -16,6 +16,9 @@ from lorarank.probe.material import Material
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
+DISK_FULL_WORDS = ("PytorchStreamWriter", "unexpected pos", "No space left", "file write failed", "I/O error")
+"""What libraries that write files say where they tell no number; the second is torch.save, of a file cut short."""
+
 
 @contextmanager
 def resources(material: Material, output: Path, *, again: str) -> Iterator[None]:
@@ -55,5 +58,4 @@ def _disk_is_full(error: BaseException) -> bool:
     """Whether an error of a library that writes files means that there is no room: each says so in its own way."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True
-    text = str(error)
-    return any(sign in text for sign in ("PytorchStreamWriter", "No space left", "file write failed", "I/O error"))
+    return any(words in str(error) for words in DISK_FULL_WORDS)

@@ -192,7 +192,8 @@ def _add(grams: dict[str, torch.Tensor], name: str, values: torch.Tensor) -> Non
 
 LEAK_SHARE = 0.1
 """Documents in one row count as kept apart when what the first one changes is under this share of what it changes where
-nothing keeps them apart. Rounding alone stays far below; a model without the mask gives 1."""
+nothing keeps them apart. Rounding alone was .045 at most, in SmolLM2-135M in bfloat16; without the mask it is 1.
+What less goes over :func:`lorarank.probe.causality.looks_back` sees."""
 
 
 @torch.no_grad()

@@ -53,8 +53,9 @@ class Heldout:
 class Material:
     """Everything read before the weights.
 
-    ``parts`` are each replicate's token documents. ``batch_tokens`` and ``heldout_tokens`` (at most so many are
-    measured, of ``heldout_documents``) go with a ``budget`` of training tokens; see :meth:`sized`.
+    ``parts`` are each replicate's token documents, of ``documents`` together; ``begin`` is the id that the tokenizer
+    begins every document with. ``batch_tokens`` and ``heldout_tokens`` (at most so many are measured, of
+    ``heldout_documents``) go with a ``budget`` of training tokens; see :meth:`sized`.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Material:
     skipped: tuple[str, ...]
     truncated: int
     row_length: int
+    begin: int | None
     notes: tuple[str, ...] = ()
     budget: int = 0
     batch_tokens: int = 0
@@ -162,12 +164,15 @@ def gather(options: ProbeOptions) -> Material:
         train = corpus.without(found.documents, heldout)
         if not train:
             raise CorpusError(options.data, f"every document is also in {options.val}", do="give other held-out data")
+        if both := len(found.documents) - len(train):
+            notes += (f"{both} documents to train on are also in the held-out data and are left out.",)
     divided = corpus.parts(train, options.replicates)
     row_length = options.row_length or _row_length(train, tokenizer, config)
     token_sets = [corpus.tokenize(part, tokenizer, max_length=row_length) for part in divided]
     measured = corpus.tokenize(heldout, tokenizer, max_length=row_length)
-    if dropped := sum(tokens.dropped for tokens in (*token_sets, measured)):
-        notes += (f"{dropped} documents have no token to predict and are left out.",)
+    dropped = sum(tokens.dropped for tokens in token_sets)
+    if without_target := dropped + measured.dropped:
+        notes += (f"{without_target} documents have no token to predict and are left out.",)
     unique, unique_targets = corpus.unique_tokens([piece for part in token_sets for piece in part.documents])
     read = Material(
         folder,
@@ -175,13 +180,14 @@ def gather(options: ProbeOptions) -> Material:
         found.kind,
         fingerprint,
         tuple(tokens.documents for tokens in token_sets),
-        len(train),
+        len(train) - dropped,
         measured.documents,
         unique,
         unique_targets,
         skipped,
         sum(tokens.truncated for tokens in token_sets),
         row_length,
+        measured.begin,
         notes,
     )
     return read.sized(options.token_budget, options)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ from lorarank.probe.options import ProbeOptions
 
 ADAPTER = "default"
 """PEFT's name for the one adapter on the model."""
+
+TODAY = datetime.date(2024, 7, 26)
+"""What chat templates that write today's date are told: the date that Llama's have where no clock is."""
+
+ASKS_THE_DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -56,11 +63,29 @@ def load_dtype(options: ProbeOptions, device: torch.device) -> torch.dtype:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in ``folder``; code that comes with a model is never run."""
+    """The tokenizer in ``folder``; code that comes with a model is never run.
+
+    Its chat template has the same date on every day, so that what is gone on with tomorrow has the tokens of today.
+    """
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise ModelError(folder, f"its tokenizer cannot be loaded ({first_line(error)})") from None
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        tokenizer.chat_template = {name: dated(text) for name, text in template.items()}
+    elif template:
+        tokenizer.chat_template = dated(template)
+    return tokenizer
+
+
+def dated(template: str) -> str:
+    """A chat template that says :data:`TODAY` where it would have asked for the date.
+
+    >>> dated('{%- set date = strftime_now("%d %b %Y") %}')
+    "{%- set date = '26 Jul 2024' %}"
+    """
+    return ASKS_THE_DATE.sub(lambda call: repr(TODAY.strftime(call[2])), template)
 
 
 def load_config(folder: Path) -> Any:

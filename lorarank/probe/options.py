@@ -83,7 +83,7 @@ class ProbeOptions:
     row_length : tokens per row, the longest document kept whole; ``None`` chooses from the data.
     load_in_4bit : QLoRA: nf4, double quantisation, bf16 compute (needs bitsandbytes).
     gradient_checkpointing : recompute activations in the backward pass: slower, less memory.
-    seed : of the split into parts, the order, and the initialisation.
+    seed : of the order and the initialisation.
     device : ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …
     report_to : loggers of transformers' Trainer, for example ``tensorboard``.
     checkpoint_seconds : least time between two checkpoints.

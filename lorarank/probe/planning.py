@@ -26,7 +26,7 @@ from lorarank.probe.options import (
     tokens_within,
 )
 from lorarank.probe.rate import AROUND, CHECK_STEPS, TRIALS, trial_steps
-from lorarank.probe.stages import agreed, check_output, planned_tokens
+from lorarank.probe.stages import agreed, check_output, check_same, planned_tokens
 from lorarank.probe.training import schedule_for
 
 EFFICIENCY = 0.5
@@ -94,7 +94,10 @@ def make_plan(options: ProbeOptions) -> Plan:
         Whatever would stop the probe before training does so here.
     """
     resumed = check_output(options)
-    return prepared(options, planned_tokens(options) if resumed else None)[1]
+    material, plan = prepared(options, planned_tokens(options) if resumed else None)
+    if resumed:
+        check_same(options, material)
+    return plan
 
 
 def prepared(options: ProbeOptions, budget: int | None = None) -> tuple[Material, Plan]:

@@ -97,18 +97,14 @@ class Stages:
         RunError
             The folder is not empty, is finished, or was begun with other options or data, or another model.
         """
-        resumed = check_output(options)
         folder = options.output / PROGRESS
-        identity = json.loads(json.dumps({**options.identity, "fingerprint": material.fingerprint}))
-        if resumed:
-            before = json.loads((folder / f"{OPTIONS}.json").read_text(encoding="utf-8"))
-            _check_same(options.output, before, identity)
-            if CONTENTS in before:  # not so in a run that was begun before they were taken
-                _check_contents(options.output, before[CONTENTS], contents(material))
+        if check_output(options):
+            check_same(options, material)
         elif writes:
             found = contents(material)
             made(folder)
-            write_json(folder / f"{OPTIONS}.json", {**identity, CONTENTS: found, "planned_tokens": material.budget})
+            begun = {**_identity(options, material), CONTENTS: found, "planned_tokens": material.budget}
+            write_json(folder / f"{OPTIONS}.json", begun)
         return cls(folder, writes)
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
@@ -139,7 +135,27 @@ class Stages:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _check_same(run: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same(options: ProbeOptions, material: Material) -> None:
+    """Refuse to go on with the run in ``options.output`` where anything that its numbers depend on is another.
+
+    Raises
+    ------
+    RunError
+        The options, the data, or the model behind the same name changed.
+    """
+    before = json.loads((options.output / PROGRESS / f"{OPTIONS}.json").read_text(encoding="utf-8"))
+    _check_options(options.output, before, _identity(options, material))
+    if CONTENTS in before:  # not so in a run that was begun before they were taken
+        _check_contents(options.output, before[CONTENTS], contents(material))
+
+
+def _identity(options: ProbeOptions, material: Material) -> dict[str, Any]:
+    """The options and the data as they come back from JSON."""
+    found: dict[str, Any] = json.loads(json.dumps({**options.identity, "fingerprint": material.fingerprint}))
+    return found
+
+
+def _check_options(run: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on with other options or data."""
     for name in now:
         if before.get(name) != now[name]:

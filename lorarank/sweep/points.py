@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from lorarank.errors import RunError
 from lorarank.files import disk_error
 from lorarank.json_files import SCHEMA, read_json, write_json
+from lorarank.probe.contents import changed
 from lorarank.probe.progress import Progress, Report
 from lorarank.sweep.outcome import Trained
 
@@ -84,7 +85,8 @@ class Points:
     folder : of the sweep; points lie in a folder below it.
     report : called as the work goes on.
     fan : trains points side by side instead of on ``bench``, where given.
-    announce : called with a sentence on every kept point that cannot be read and is trained again.
+    announce : called with a sentence on every kept point that cannot be read and is trained again, and with one on
+        what changed where kept points are trained again for that.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Points:
         self.identity, self.contents = json.dumps(bench.identity(), sort_keys=True), bench.contents()
         self.found: dict[Spot, StoredPoint] = {}
         self.trained = 0
+        self.said: set[str] = set()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -139,7 +142,7 @@ class Points:
         return self.folder / f"r{spot.rank:03}-{name}.json"
 
     def _is_kept(self, spot: Spot) -> bool:
-        """Whether a point is there; one that cannot be read is not."""
+        """Whether a point is there; one that cannot be read, or is another model's or data's, is not."""
         if spot not in self.found and self._path(spot).is_file():
             try:
                 stored = read_json(self._path(spot), StoredPoint)
@@ -147,8 +150,14 @@ class Points:
                 again = "trained" if spot.rank else "measured"
                 self.announce(f"{error.where}: {error.what}. This point ({spot}) is {again} again.")
             else:
-                if stored.contents in (None, self.contents):  # else it is another model's, and will be trained over
+                what = None if stored.contents is None else changed(stored.contents, self.contents)
+                if what is None:
                     self.found[spot] = stored
+                elif what not in self.said:  # once for all points
+                    self.said.add(what)
+                    self.announce(
+                        f"{self.folder}: {what} changed since points in it were trained. They are trained again."
+                    )
         return spot in self.found
 
     def _keep(self, spot: Spot, losses: Any) -> None:

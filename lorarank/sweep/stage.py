@@ -67,7 +67,7 @@ def sweep(
     options : what to sweep, over which ranks.
     report : called as the work goes on.
     announce : called with a sentence on what is other than asked for: ranks that no matrix has room for, modules that
-        are left out, points that cannot be read.
+        are left out, kept points that are trained again.
     command : the command line to record.
 
     Returns

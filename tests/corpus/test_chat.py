@@ -23,6 +23,18 @@ THINKS_LAST = (
     "{{ m['content'] }}<|im_end|>\n{% endfor %}" + PROMPT
 )
 OPENS_A_THOUGHT = CHATML.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>\n{% endif %}")
+SHOWS_NEW_THOUGHTS = (
+    "{% set seen = namespace(asked=0) %}"
+    "{% for m in messages %}{% if m['role'] == 'user' %}{% set seen.asked = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{{ m['content'] if loop.index0 > seen.asked else m['content'].split('</think>')[-1] }}"
+    "{% for call in m['tool_calls'] or [] %}<call>{{ call.function.name }}</call>{% endfor %}<|im_end|>\n{% endfor %}"
+)
+ASKS_FOR_A_THOUGHT = PROMPT.replace("assistant\n", "assistant\n<think>")
+CLOSES_THE_LAST = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+    "{% if loop.last and m['role'] == 'assistant' %}{{ eos_token }}{% else %}<|im_end|>{% endif %}{% endfor %}" + PROMPT
+)
 PLAIN = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}" + (
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
@@ -31,9 +43,16 @@ LEAVES_OUT = CHATML.replace("{{ m['content'] }}", "{% for b in m['content'] %}{{
 
 
 def chat(*turns, key="k", row=1, context=0, template=None):
-    """``chat("u:hi", "a:hello")``."""
-    roles = {"s": "system", "u": "user", "a": "assistant"}
-    messages = tuple({"role": roles[turn[0]], "content": turn[2:]} for turn in turns)
+    """``chat("u:hi", "a:hello")``; ``c:look`` is a call of the tool ``look`` after a thought, ``t:`` its answer."""
+    roles = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+
+    def message(turn):
+        if turn[0] == "c":
+            call = {"type": "function", "function": {"name": turn[2:], "arguments": {}}}
+            return {"role": "assistant", "content": "<think>hm</think>", "tool_calls": [call]}
+        return {"role": roles[turn[0]], "content": turn[2:]}
+
+    messages = tuple(map(message, turns))
     return Document(key, "completion" if context else "messages", "", "", messages, row, context, template or {})
 
 
@@ -80,6 +99,36 @@ def test_assistant_turns_are_targets(make_tokenizer, around, template, turns, ex
             ("u:hi", "a:one", "u:more", "a:two"),
             ["one<|im_end|>\n", "<think>\n\n</think>\n\ntwo<|im_end|>\n"],
         ),
+        (
+            THINKS_LAST,
+            ("u:n?", "a:n", "u:end?", "a:end", "u:d?", "a:d"),
+            ["n<|im_end|>\n", "end<|im_end|>\n", "<think>\n\n</think>\n\nd<|im_end|>\n"],
+        ),
+        (
+            SHOWS_NEW_THOUGHTS + PROMPT,
+            ("u:hi", "a:<think>hm</think>one", "u:more", "a:<think>ha</think>two"),
+            ["one<|im_end|>\n", "<think>ha</think>two<|im_end|>\n"],
+        ),
+        (
+            SHOWS_NEW_THOUGHTS + ASKS_FOR_A_THOUGHT,
+            ("u:hi", "a:<think>hm</think><table>", "u:more", "a:<think>ha</think>two"),
+            ["<table><|im_end|>\n", "ha</think>two<|im_end|>\n"],
+        ),
+        *(
+            (
+                SHOWS_NEW_THOUGHTS + prompt,
+                ("u:hi", "c:look", "t:3", "a:<think>ha</think>two", "u:more", "c:wait", "t:4", "a:five"),
+                [
+                    "<call>look</call><|im_end|>\n",
+                    "two<|im_end|>\n",
+                    thought + "hm</think><call>wait</call><|im_end|>\n",
+                    "five<|im_end|>\n",
+                ],
+            )
+            for prompt, thought in ((PROMPT, "<think>"), (ASKS_FOR_A_THOUGHT, ""))
+        ),
+        (CLOSES_THE_LAST, ("u:hi", "a:one", "u:more", "a:two"), ["one<|im_end|>", "two<eos>"]),
+        (CLOSES_THE_LAST, ("u:hi", "a:one", "u:more"), ["one<|im_end|>"]),
         (OPENS_A_THOUGHT, ("u:hi", "a:one"), ["one<|im_end|>\n"]),
         (OPENS_A_THOUGHT, ("u:hi", "a:<think>\nhm"), ["hm<|im_end|>\n"]),
         (PLAIN, ("u:hi", "a:nine eggs", "u:more", "a:two"), [" nine eggs\n", " two\n"]),
@@ -170,6 +219,14 @@ def test_templates_that_cannot_be_used(make_tokenizer, template, document, where
         tokenize([document], make_tokenizer(None, template), max_length=100)
     assert caught.value.where == where
     assert what in str(caught.value)
+
+
+def test_what_is_in_blocks_already_is_not_told_to_be(make_tokenizer):
+    turns = ({"role": "user", "content": "hi"}, {"role": "assistant", "content": [{"type": "text", "text": "one"}]})
+    document = Document("k", "messages", "", "", turns, 1)
+    leaves_out = CHATML.replace("{{ m['content'] }}", "{{ m['content'] if m['content'] is string }}")
+    with pytest.raises(CorpusError, match=r"leaves out what the assistant says\. Use another template\.$"):
+        tokenize([document], make_tokenizer(None, leaves_out), max_length=100)
 
 
 def test_the_first_conversation_a_template_refuses_is_named(make_tokenizer):

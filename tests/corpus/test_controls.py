@@ -54,6 +54,14 @@ def test_a_long_prompt_is_cut_from_the_left() -> None:
     assert [piece.input_ids.tolist() for piece in dealt] == [[5, 7], [3, 4, 8, 8, 8]]
 
 
+def test_a_prompt_that_is_cut_keeps_the_token_that_begins_documents() -> None:
+    pieces = [document("a", [0, 2, 3, 4], [7]), document("b", [0, 5], [8, 8, 8])]
+    for row_length, kept in ((5, [0, 4]), (4, [0])):
+        dealt = with_other_prompts(pieces, row_length=row_length, begin=0)
+        assert dealt is not None
+        assert [piece.input_ids.tolist() for piece in dealt] == [[0, 5, 7], [*kept, 8, 8, 8]]
+
+
 def test_one_prompt_for_all_says_nothing() -> None:
     assert with_other_prompts([document(key, [1, 2], [ord(key)]) for key in "abcd"], row_length=8) is None
     turns = TokenDocument("t", np.arange(6, dtype=np.int32), np.array([False, True, False, True, False, False]))

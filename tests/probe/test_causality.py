@@ -24,6 +24,11 @@ CAUSAL = {
     "bloom": lambda: transformers.BloomConfig(vocab_size=97, hidden_size=32, n_layer=1, n_head=2),
     "bert": lambda: transformers.BertConfig(**BERT, is_decoder=True),
 }
+HYBRID = {
+    "lfm2": lambda: transformers.Lfm2Config(
+        **{**BERT, "num_hidden_layers": 2}, num_key_value_heads=1, layer_types=["conv", "full_attention"]
+    ),
+}
 AHEAD = {
     "bert": lambda: transformers.BertConfig(**BERT),
     "roberta": lambda: transformers.RobertaConfig(**BERT, pad_token_id=1),
@@ -44,6 +49,13 @@ def test_a_causal_model_does_not_look_ahead(name: str, dtype: torch.dtype) -> No
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not model.get_input_embeddings()._forward_hooks
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "packed"), [("gpt2", True), ("mixtral", True), ("bloom", False), ("lfm2", False)])
+def test_only_a_model_that_keeps_documents_apart_is_packed(name: str, packed: bool, dtype: torch.dtype) -> None:
+    """In a hybrid of random weights what goes over from one document to the next is less than rounding to bfloat16."""
+    assert packing(built({**CAUSAL, **HYBRID}[name]()), dtype, "base") == packed
 
 
 @pytest.mark.parametrize("name", AHEAD)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,15 +98,39 @@ def test_tokenizer_and_template_are_told_by_what_they_make_of_the_data(
     assert tokens(tiny_data) != text
 
 
+def test_the_tokens_are_the_same_on_every_day(
+    model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text("".join(json.dumps({"messages": conversation(words)}) + "\n" for words in range(1, 60)))
+    (model / "chat_template.jinja").write_text("{{ 'cat ' * strftime_now('%d') | int }}" + TEMPLATE)
+
+    def tokens(day: int) -> str:
+        today = SimpleNamespace(now=lambda: datetime.datetime(2026, 11, day))
+        monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", today)
+        return contents.contents(gather(options(model, chats, tmp_path / "run")))["tokens"]
+
+    assert tokens(1) == tokens(2)
+
+
 def points(folder: Path) -> dict[str, list[float]]:
     """Losses of every point."""
     return {path.name: json.loads(path.read_text())["sums"] for path in folder.glob("points/*.json")}
 
 
-@pytest.mark.parametrize("change", [zero_the_middle, normalise_away])
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [(zero_the_middle, "model.safetensors"), (normalise_away, "the tokenizer or the chat template")],
+)
 def test_a_sweep_trains_again_where_the_model_is_another(
-    model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+    model: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], None],
+    what: str,
 ) -> None:
+    said: list[str] = []
     monkeypatch.setattr(point, "ENDS", 16)  # the tiny model has no middle otherwise
 
     def swept(output: str) -> dict[str, list[float]]:
@@ -118,13 +144,16 @@ def test_a_sweep_trains_again_where_the_model_is_another(
             batch_tokens=128,
             device="cpu",
         )
-        sweep(given)
+        sweep(given, announce=said.append)
         return points(tmp_path / output)
 
     before = swept("one")
     assert swept("one") == before
+    assert said == []
     change(model)
     after = swept("one")
+    folder = tmp_path / "one" / "points"
+    assert said == [f"{folder}: {what} changed since points in it were trained. They are trained again."]
     assert after.keys() == before.keys()
     assert all(after[name] != before[name] for name in before)
     assert after == swept("fresh")

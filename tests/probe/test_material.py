@@ -64,9 +64,10 @@ def test_answers_of_two_shapes_share_no_row_and_are_told_of(chatty: Path, tiny_d
     given = options(chatty, tiny_data, val, tmp_path)
     material = gather(given)
     assert material.documents == len(rows) - 20
-    (note,) = material.notes
-    assert note.startswith("Held-out data is messages, and that to train on prompt and completion: ")
-    assert note in plan(given).notes
+    shapes, both = material.notes
+    assert shapes.startswith("Held-out data is messages, and that to train on prompt and completion: ")
+    assert both == "20 documents to train on are also in the held-out data and are left out."
+    assert {shapes, both} <= set(plan(given).notes)
 
 
 def test_documents_without_a_token_to_predict_are_told_of(
@@ -80,6 +81,7 @@ def test_documents_without_a_token_to_predict_are_told_of(
     val = write(tmp_path / "val.jsonl", [{"text": text} for text in [*texts[:20], "dog"]])
     material = gather(options(tiny_model, data, val, tmp_path))
     assert material.notes == ("2 documents have no token to predict and are left out.",)
+    assert material.documents == len(texts) - 20
 
 
 @pytest.mark.parametrize(

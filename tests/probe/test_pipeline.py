@@ -416,6 +416,16 @@ def test_resuming_asks_for_the_same_run(finished: runs.Run, tiny_model: Path, ti
         probe(other, report=interrupt)
     with pytest.raises(RunError, match=r"--rank changed since the run was begun \(then 8, now 4\)"):
         probe(dataclasses.replace(other, rank=4, resume=True))
+    assert plan(dataclasses.replace(other, resume=True)).rank == 8
+    with pytest.raises(RunError, match=r"--rank changed since the run was begun \(then 8, now 4\)"):
+        plan(dataclasses.replace(other, rank=4, resume=True))
+    (tmp_path / "data.jsonl").write_bytes(tiny_data.read_bytes())
+    data = dataclasses.replace(other, data=str(tmp_path / "data.jsonl"), output=tmp_path / "another")
+    with pytest.raises(KeyboardInterrupt):
+        probe(data, report=interrupt)
+    (tmp_path / "data.jsonl").write_bytes(b"".join(tiny_data.read_bytes().splitlines(keepends=True)[1:]))
+    with pytest.raises(RunError, match=r"the data changed since the run was begun"):
+        plan(dataclasses.replace(data, resume=True))
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,10 @@ def test_ray_without_an_address_leaves_the_model_its_place(tmp_path: Path, monke
             RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"),
             "Make room, then give the same command again",
         ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 649088 vs 648976"),
+            "the disk is full or not writable",
+        ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), "--row-length"),
         (MemoryError(), "out of memory even with one row"),

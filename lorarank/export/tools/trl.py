@@ -38,6 +38,7 @@ def write(settings: Settings) -> tuple[Script, tuple[str, ...]]:
     after = (
         f"SFTTrainer({named}, args=args, train_dataset=YOUR_DATA, peft_config=peft_config).train()",
         "Loss where the probe had it: for prompt + completion data by itself, for messages with "
-        "assistant_only_loss=True in SFTConfig.",
+        "assistant_only_loss=True in SFTConfig, if the chat template has {% generation %} marks or TRL has them "
+        "for it.",
     )
     return Script(tuple(imports), tuple(calls), after if settings.kind == "run" else after[:1]), tuple(notes)
