@@ -148,7 +148,7 @@ def needing(command: str, *packages: str, extra: str) -> Iterator[None]:
     Parameters
     ----------
     command : what needs it.
-    packages : that may be missing, the one that matters most first.
+    packages : that it is about, first the one to name where an error names none.
     extra : what brings them.
 
     Raises
@@ -168,7 +168,7 @@ def needing(command: str, *packages: str, extra: str) -> Iterator[None]:
         package = (getattr(error, "name", None) or "").partition(".")[0]
         if isinstance(error, LorarankError) or package == __package__:
             raise
-        if isinstance(error, ModuleNotFoundError) and package in packages:
+        if isinstance(error, ModuleNotFoundError) and package:  # one of them, or what one of them needs
             raise MissingExtraError(command, package, extra) from None
-        broken = package if package in packages else packages[0]
-        raise MissingExtraError(command, broken, extra, wrong=f"cannot be imported: {first_line(error)}") from None
+        wrong = f"cannot be imported: {first_line(error).rstrip('.')}"
+        raise MissingExtraError(command, package or packages[0], extra, wrong=wrong) from None

@@ -27,8 +27,8 @@ ASKED = {
 def settle(options: Any) -> None:
     """Bring every field that a frozen options dataclass is given to its type, or say which cannot be.
 
-    A path will do for text and text for a path, a list for a tuple, and numpy's numbers for Python's. Nothing else is
-    guessed at: 1e3 is no whole number, and one learning rate no list of them.
+    A path will do for text and text for a path, a list for a tuple, and what numpy has for numbers, truths and lists.
+    Nothing else is guessed at: 1e3 is no whole number, and one learning rate no list of them.
 
     Raises
     ------
@@ -67,6 +67,8 @@ def _plain(kind: Any) -> tuple[Any, bool]:
 
 def _settled(value: Any, kind: Any) -> Any:
     """``value`` as ``kind``; ``None`` where it is neither that nor close to it."""
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("ndarray", "bool", "bool_"):
+        value = value.tolist()
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             return None

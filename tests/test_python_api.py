@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import lorarank
@@ -142,6 +143,14 @@ def test_a_call_with_another_type_is_one_line(
     with pytest.raises(OptionError) as caught:
         getattr(lorarank, name)(*arguments, **options)
     assert str(caught.value) == says
+
+
+def test_numbers_truths_and_arrays_of_numpy_are_as_good_as_pythons() -> None:
+    settled = OPTIONS["resize"](rank=np.int64(8), pad=np.bool_(True), bake_alpha=np.False_)
+    assert (type(settled.rank), settled.pad, settled.bake_alpha) == (int, True, False)
+    assert OPTIONS["audit"](energy=np.array([0.9, 0.99], np.float64)).energy == (0.9, 0.99)
+    with pytest.raises(OptionError, match="it must be a list, each a number"):
+        OPTIONS["audit"](energy=np.float32(0.9))
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))

@@ -165,14 +165,14 @@ def gather(options: ProbeOptions) -> Material:
         if not train:
             raise CorpusError(options.data, f"every document is also in {options.val}", do="give other held-out data")
         if both := len(found.documents) - len(train):
-            notes += (f"{both} documents to train on are also in the held-out data and are left out.",)
+            notes += (f"Documents left out of training because they are held out too: {both:,}.",)
     divided = corpus.parts(train, options.replicates)
     row_length = options.row_length or _row_length(train, tokenizer, config)
     token_sets = [corpus.tokenize(part, tokenizer, max_length=row_length) for part in divided]
     measured = corpus.tokenize(heldout, tokenizer, max_length=row_length)
     dropped = sum(tokens.dropped for tokens in token_sets)
     if without_target := dropped + measured.dropped:
-        notes += (f"{without_target} documents have no token to predict and are left out.",)
+        notes += (f"Documents left out because they have no token to predict: {without_target:,}.",)
     unique, unique_targets = corpus.unique_tokens([piece for part in token_sets for piece in part.documents])
     read = Material(
         folder,

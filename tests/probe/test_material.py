@@ -66,7 +66,7 @@ def test_answers_of_two_shapes_share_no_row_and_are_told_of(chatty: Path, tiny_d
     assert material.documents == len(rows) - 20
     shapes, both = material.notes
     assert shapes.startswith("Held-out data is messages, and that to train on prompt and completion: ")
-    assert both == "20 documents to train on are also in the held-out data and are left out."
+    assert both == "Documents left out of training because they are held out too: 20."
     assert {shapes, both} <= set(plan(given).notes)
 
 
@@ -80,7 +80,7 @@ def test_documents_without_a_token_to_predict_are_told_of(
     data = write(tmp_path / "data.jsonl", [{"text": text} for text in [*texts[20:], "cat"]])
     val = write(tmp_path / "val.jsonl", [{"text": text} for text in [*texts[:20], "dog"]])
     material = gather(options(tiny_model, data, val, tmp_path))
-    assert material.notes == ("2 documents have no token to predict and are left out.",)
+    assert material.notes == ("Documents left out because they have no token to predict: 2.",)
     assert material.documents == len(texts) - 20
 
 
