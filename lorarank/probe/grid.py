@@ -27,6 +27,12 @@ def rate_of(notch: float) -> float:
     return float(f"{FIRST_RATE * FACTOR**notch:.3g}")
 
 
+UNTESTED_RATE = rate_of(-SETTLED)
+"""What a probe trains at that is too short for a search: what a search would settle at whose first trial is the best.
+At :data:`FIRST_RATE` itself Gemma 3 270M, tuned at a third of it, was refused on PubMedQA; at this it is answered
+(data/evidence/short-probes.json)."""
+
+
 def notch_of(rate: float) -> int:
     """The whole notch nearest to a learning rate: the inverse of :func:`rate_of`.
 

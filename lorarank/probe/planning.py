@@ -12,7 +12,7 @@ from lorarank.corpus import total_tokens
 from lorarank.module_names import module_type
 from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
-from lorarank.probe.grid import FIRST_RATE
+from lorarank.probe.grid import UNTESTED_RATE
 from lorarank.probe.limits import check_limits
 from lorarank.probe.loggers import check_loggers
 from lorarank.probe.material import Material, gather
@@ -185,7 +185,8 @@ def _notes(material: Material, *, searches: bool) -> tuple[str, ...]:
     if material.truncated:
         notes.append(f"{material.truncated} documents are longer than {material.row_length} tokens and are cut.")
     if not searches:
-        notes.append(f"Too few steps to search for a learning rate: {FIRST_RATE:g}, untested; see --lr and --tokens.")
+        rate = f"{UNTESTED_RATE:g}, untested"
+        notes.append(f"Too few steps to search for a learning rate: {rate}; see --lr and --tokens.")
     notes += [f"Skipped {sentence}." for sentence in material.skipped[:3]]
     if len(material.skipped) > 3:
         notes.append(f"Skipped {len(material.skipped) - 3} more rows.")

@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from lorarank.corpus import Rows
 from lorarank.probe import model as models
-from lorarank.probe.grid import FACTOR, FIRST_RATE, SETTLED, bracket, rate_of
+from lorarank.probe.grid import FACTOR, SETTLED, UNTESTED_RATE, bracket, rate_of
 from lorarank.probe.heldout import evaluate
 from lorarank.probe.options import SEARCH_SHARE, SHORT_SEARCH_SHARE, ProbeOptions
 from lorarank.probe.training import TrainingRun, train
@@ -56,11 +56,11 @@ def search(
 
     Every trial starts from the adapter as it is on ``model``, trains on the first rows of ``run``'s schedule and is
     judged on the rows that follow; the adapter is put back afterwards. The rate is a little below the best trial's, see
-    :data:`~lorarank.probe.grid.SETTLED`. ``tick`` is called after each trial. A probe too
-    short for a search trains at :data:`FIRST_RATE`, and its one trial has 0 steps.
+    :data:`~lorarank.probe.grid.SETTLED`. ``tick`` is called after each trial. A probe too short for a search trains at
+    :data:`~lorarank.probe.grid.UNTESTED_RATE`, and its one trial has 0 steps.
     """
     if trial_steps(run.schedule.steps) < 1:
-        return FIRST_RATE, (LearningRateTrial(FIRST_RATE, 0, math.nan),)
+        return UNTESTED_RATE, (LearningRateTrial(UNTESTED_RATE, 0, math.nan),)
     found: dict[int, LearningRateTrial] = {}
     tried = _judge(model, run, options, scratch)
 

@@ -19,7 +19,7 @@ from lorarank.estimate.doubts import contradicted, level, prompts_used, unsettle
 from lorarank.estimate.recommendation import Interval
 from lorarank.json_files import write_json
 from lorarank.probe import ProbeOptions, probe
-from lorarank.runs import Companion, Loss, Truncation, TruncationPoint
+from lorarank.runs import Companion, Loss, Run, Truncation, TruncationPoint
 
 TOLD_ANEW = ("With the prompt of another row", "The answer turns on", "The interval is", "The keep rank")
 """How doubts begin that are worked out from what was kept."""
@@ -105,14 +105,18 @@ def answered(options: ProbeOptions, task: str | None = None) -> dict[str, Any]:
     shutil.rmtree(options.output, ignore_errors=True)
     begun = time.monotonic()
     try:
-        run = probe(options)
-        answer = recommend(run.folder, EstimateOptions(task=task))
+        found = said(probe(options), task)
     except LorarankError as error:
-        return {"error": str(error), "seconds": round(time.monotonic() - begun, 1)}
+        found = {"error": str(error)}
     finally:
         if (options.output / "manifest.json").is_file():
             shutil.rmtree(options.output / "adapter", ignore_errors=True)
-    training = run.manifest.training
+    return {**found, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def said(run: Run, task: str | None = None) -> dict[str, Any]:
+    """What `estimate` says of a run, and what it stands on."""
+    answer, training = recommend(run.folder, EstimateOptions(task=task)), run.manifest.training
     return {
         "r": answer.r,
         "interval": None if answer.interval is None else [answer.interval.low, answer.interval.high],
@@ -133,5 +137,4 @@ def answered(options: ProbeOptions, task: str | None = None) -> dict[str, Any]:
         "learning_rate": training.learning_rate,
         "steps": training.steps,
         "tokens": training.trained_tokens,
-        "seconds": round(time.monotonic() - begun, 1),
     }

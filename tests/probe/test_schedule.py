@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import PeftModel
 
 import lorarank
 from lorarank.corpus import Rows
 from lorarank.errors import OptionError
-from lorarank.probe.grid import SETTLED, bracket
+from lorarank.probe.grid import FACTOR, FIRST_RATE, SETTLED, bracket
 from lorarank.probe.options import SEARCH_SHARE, SHORT_SEARCH_SHARE, ProbeOptions, batch_tokens_for
-from lorarank.probe.rate import CHECK_STEPS, TRIALS, trial_steps
-from lorarank.probe.training import schedule_for
+from lorarank.probe.rate import CHECK_STEPS, TRIALS, search, trial_steps
+from lorarank.probe.training import TrainingRun, schedule_for
 
 
 def rows_of(lengths: list[int], width: int) -> Rows:
@@ -56,6 +59,16 @@ def test_the_search_spends_at_most_a_fifth_and_a_third_of_a_short_probe(steps: i
     trial = trial_steps(steps)
     assert (trial > 0) == (share > 0)
     assert TRIALS * (trial + (CHECK_STEPS * forward if trial else 0)) <= share * steps
+
+
+def test_a_probe_too_short_for_a_search_trains_half_a_notch_below_where_one_begins(tmp_path: Path) -> None:
+    rows = rows_of([16] * 8, 16)
+    schedule = schedule_for(rows, rows_per_step=1, tokens=59 * 16, seed=0)
+    run, model = TrainingRun(rows, schedule, FIRST_RATE, 1, torch.float32), create_autospec(PeftModel)
+    options = ProbeOptions("model", "data", tmp_path)
+    rate, (trial,) = search(model, run, options, tmp_path, lambda done, one: pytest.fail(f"{done} {one}"))
+    assert rate == trial.learning_rate == pytest.approx(FIRST_RATE / FACTOR**0.5, rel=1e-3)
+    assert (trial.steps, model.mock_calls) == (0, [])
 
 
 @given(best=st.integers(-3, 3))
