@@ -196,7 +196,7 @@ def invariance() -> str:
 
 
 ADDED = {
-    "heal": "`heal.py` (without the pretrained pairs)",
+    "heal": "`heal.py` (of pretrained pairs those of PubMedQA alone)",
     "activations": "`activations.py`",
     "companions": "`companions.py`",
     "replicated": "`replicates.py`",
