@@ -128,7 +128,9 @@ def seeds() -> list[Seed]:
     routed: dict[str, Any] = {
         f"m.{name}.lora_{side}.weight": x for name in ("gate", "experts") for side, x in (("A", A), ("B", B))
     }
-    routed |= {f"m.empty.lora_{side}.weight": np.ones(0, np.float32) for side in "AB"}
+    routed |= {f"m.experts.w1.lora_{side}.weight": np.ones(0, np.float32) for side in "AB"}
+    matched = {"target_modules": r"m\.gat.", "target_parameters": ["down_proj"]}
+    minimax = {f"diffusion_model.blocks.0.attn.qkv_proj.lora_{side}.weight": x for side, x in (("A", A), ("B", B))}
     return [
         Seed("peft", {"adapter_config.json": plain, "adapter_model.safetensors": save(named, {"format": "pt"})}),
         Seed("peft", {"adapter_config.json": plain, "adapter_model.bin": archive(tensors)}),
@@ -211,6 +213,14 @@ def seeds() -> list[Seed]:
                 "automodel_peft_config.json": b'{"moe_rank_scaling": false}',
             },
         ),
+        Seed(
+            "peft",
+            {
+                "adapter_config.json": json.dumps(config | matched).encode(),
+                "adapter_model.safetensors": save({key: x for key, x in routed.items() if ".gate." in key}),
+            },
+        ),
+        Seed("ai-toolkit", {"h3.safetensors": save(minimax, {"alpha": "16"})}, "h3.safetensors"),
     ]
 
 
