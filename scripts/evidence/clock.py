@@ -24,7 +24,7 @@ from conditions import Kept
 
 from lorarank.estimate import recommend
 from lorarank.probe import ProbeOptions, probe
-from lorarank.sweep import SweepOptions, read, sweep
+from lorarank.sweep import read, sweep
 
 
 def timed(pair: pairs.Pair, options: ProbeOptions) -> dict[str, object]:
@@ -38,15 +38,7 @@ def timed(pair: pairs.Pair, options: ProbeOptions) -> dict[str, object]:
     seconds = time.monotonic() - begun
     ends = (kept.outcome.ranks[0], kept.outcome.ranks[-1])
     found = sweep(
-        SweepOptions(
-            options.model,
-            options.data,
-            swept,
-            val=options.val,
-            ranks=tuple(one.rank for one in ends),
-            lrs=(ends[0].learning_rate,),
-            tokens=pair.tokens,
-        ),
+        pairs.sweep_options(pair, options, swept, ranks=tuple(one.rank for one in ends), lrs=(ends[0].learning_rate,)),
         report=pairs.say(pair.name),
     )
     of_a_point = found.seconds / found.points

@@ -312,6 +312,11 @@ def complete(folder: Path, pair: Pair) -> bool:
     return ranks == set(pair.ranks) and seeded(*points_of(folder, found), answer, pair.seeds)
 
 
+def sweep_options(pair: Pair, options: ProbeOptions, swept: Path, **more: Any) -> SweepOptions:
+    """The options of a sweep over the data of the pair's probe, its points as long as the pair's."""
+    return SweepOptions(options.model, options.data, swept, val=options.val, tokens=pair.tokens, **more)
+
+
 def work_on(pair: Pair, options: ProbeOptions) -> None:
     """The sweep, then the probe, then the record."""
     kept = KEPT / pair.name
@@ -323,15 +328,7 @@ def work_on(pair: Pair, options: ProbeOptions) -> None:
     swept = options.output.with_name(f"{pair.name}-sweep")
     with unpacked(kept, swept):
         found = sweep(
-            SweepOptions(
-                options.model,
-                options.data,
-                swept,
-                val=options.val,
-                ranks=pair.ranks,
-                seeds=pair.seeds,
-                tokens=pair.tokens,
-            ),
+            sweep_options(pair, options, swept, ranks=pair.ranks, seeds=pair.seeds),
             report=report,
             command=("scripts/evidence/pairs.py", "--only", pair.name),
         )
