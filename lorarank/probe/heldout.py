@@ -182,7 +182,9 @@ class _Watch:
     def _tokens(self, values: torch.Tensor) -> torch.Tensor:
         """(tokens, r) of the real tokens, float32; experts may have flattened or routed the batch."""
         values = values.float().reshape(-1, values.shape[-1])
-        return values[self.real.reshape(-1)] if len(values) == self.real.numel() else values
+        if len(values) != self.real.numel():
+            return values
+        return values[self.real.reshape(-1).to(values.device)]  # a base in 4 bits may lie on several GPUs
 
 
 def _add(grams: dict[str, torch.Tensor], name: str, values: torch.Tensor) -> None:

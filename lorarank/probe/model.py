@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from lorarank.errors import ModelError, OptionError, first_line, needing
 from lorarank.probe.options import ProbeOptions
+from lorarank.probe.placement import map_of_4_bits
 
 ADAPTER = "default"
 """PEFT's name for the one adapter on the model."""
@@ -50,7 +51,9 @@ def choose_device(wanted: str) -> torch.device:
 def choose_precision(device: torch.device) -> torch.dtype:
     """The base's dtype: bf16 on GPUs and CPUs that compute in it, else fp32. The factors are fp32 always."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # torch itself says yes of GPUs before Ampere (T4, V100), which emulate bf16 and are slow at it
+        native = torch.version.hip or torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if native else torch.float32
     if device.type == "cpu":
         native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         return torch.bfloat16 if native or getattr(torch.cpu, "_is_amx_tile_supported", bool)() else torch.float32
@@ -120,7 +123,7 @@ def load_base(folder: Path, options: ProbeOptions, device: torch.device, dtype: 
     if options.load_in_4bit:
         with needing("--load-in-4bit", "bitsandbytes", extra="4bit"):
             import bitsandbytes  # noqa: F401  (transformers' own message is a paragraph)
-        arguments["device_map"] = "auto" if options.device == "auto" and device.type == "cuda" else {"": str(device)}
+        arguments["device_map"] = map_of_4_bits(folder, device, options.device)
         arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",

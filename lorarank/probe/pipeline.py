@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from accelerate import PartialState
 
 from lorarank import runs
+from lorarank.errors import OptionError
 from lorarank.locks import sole_writer
 from lorarank.probe import model as models
 from lorarank.probe import record
@@ -23,7 +24,14 @@ from lorarank.probe.unfinished import UnfinishedProbe
 def run(options: ProbeOptions, *, report: Report, announce: Callable[[Plan], None], command: Sequence[str]) -> runs.Run:
     """Do the probe and return the finished run; see :func:`lorarank.probe.probe`."""
     resumed = check_output(options)
-    state = PartialState(cpu=models.choose_device(options.device).type == "cpu")
+    device = models.choose_device(options.device)
+    state = PartialState(cpu=device.type == "cpu")
+    if state.num_processes > 1 and options.device != "auto" and device.index is not None:
+        raise OptionError(
+            f"--device {options.device}",
+            f"{state.num_processes} processes train together, each on a GPU of its own",
+            do=f"leave --device out, or give --device {device.type}",
+        )
     material, plan = prepared(options, planned_tokens(options) if resumed else None)
     announce(plan)
     writes = state.is_main_process

@@ -25,6 +25,7 @@ from lorarank.probe.options import (
     ProbeOptions,
     tokens_within,
 )
+from lorarank.probe.placement import SHARE_OF_16_BITS
 from lorarank.probe.rate import AROUND, CHECK_STEPS, TRIALS, trial_steps
 from lorarank.probe.stages import agreed, check_output, check_same, planned_tokens
 from lorarank.probe.training import schedule_for
@@ -196,7 +197,7 @@ def _notes(material: Material, *, searches: bool) -> tuple[str, ...]:
 def _memory(options: ProbeOptions, material: Material, base: int, trainable: int, dtype: torch.dtype) -> int:
     """About the peak: weights, factors with gradients and Adam's two moments, activations and logits of a batch."""
     config = material.config.get_text_config()
-    weights = base * (0.55 if options.load_in_4bit else dtype.itemsize)
+    weights = base * (2 * SHARE_OF_16_BITS if options.load_in_4bit else dtype.itemsize)
     tokens = material.step_tokens
     # about 34 bytes per hidden unit and layer in 16 bit (Korthikanti et al. 2022, section 4.1), without the scores
     kept = 2 if options.gradient_checkpointing else 34

@@ -42,8 +42,10 @@ def can_narrow(model: Any) -> bool:
 
     Models of transformers do; one with code of its own may not know them, or may shift the labels once more.
     """
-    forward = getattr(model, "get_base_model", lambda: model)().forward
-    parameters = inspect.signature(forward).parameters
+    base = getattr(model, "get_base_model", lambda: model)()
+    if len(set((getattr(base, "hf_device_map", None) or {}).values())) > 1:
+        return False  # what says which positions to keep would be on one GPU, and the positions on another
+    parameters = inspect.signature(base.forward).parameters
     if "logits_to_keep" not in parameters or all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         return False
     words = int(model.config.get_text_config().vocab_size)

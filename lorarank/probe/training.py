@@ -30,6 +30,7 @@ from lorarank.numerics.linalg import singular_values
 from lorarank.probe.heldout import batch_of
 from lorarank.probe.model import ADAPTER, lora_layers
 from lorarank.probe.options import GRADIENT_CLIP, WARMUP_SHARE, ProbeOptions
+from lorarank.probe.placement import arguments_on, world_size
 from lorarank.probe.target_tokens import at_targets, can_narrow
 
 COMPLETE = "complete"
@@ -187,7 +188,8 @@ def train(model: PeftModel, run: TrainingRun, options: ProbeOptions, scratch: Pa
     device = next(model.parameters()).device
     # newer releases call it activation_checkpointing and warn about the name that all of them know
     checkpointing: dict[str, Any] = {"gradient_checkpointing": True} if options.gradient_checkpointing else {}
-    arguments = TrainingArguments(
+    arguments = arguments_on(
+        device,
         output_dir=str(run.folder or scratch),
         max_steps=run.schedule.steps,
         per_device_train_batch_size=run.micro_rows,
@@ -199,7 +201,6 @@ def train(model: PeftModel, run: TrainingRun, options: ProbeOptions, scratch: Pa
         max_grad_norm=GRADIENT_CLIP,
         optim="adamw_torch",
         bf16=run.dtype == torch.bfloat16,
-        use_cpu=device.type == "cpu",
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -249,11 +250,6 @@ def spectra(model: PeftModel) -> dict[str, NDArray[np.float64]]:
         )
         for name, layer in lora_layers(model).items()
     }
-
-
-def world_size() -> int:
-    """Processes that train together (``accelerate launch``)."""
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 class StepLogFile:

@@ -245,13 +245,14 @@ def record(pair: Pair, run: runs.Run, options: ProbeOptions) -> dict[str, object
             for one in measure(adapter, metric=metric, moments=run.moments)
         }
     companion, prompts = run.companion, run.other_prompts
+    gpu = () if manifest.training.device.startswith("cpu") else (manifest.training.device,)
     return {
         "schema": 1,
         "name": pair.name,
         "model": pair.model,
         "task": pair.task,
         "tokens": pair.tokens,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {manifest.base.dtype}",
+        "machine": ", ".join((f"{platform.machine()}, {os.cpu_count()} cores", *gpu, manifest.base.dtype)),
         "probe": {
             "rank": manifest.training.rank,
             "alpha": manifest.training.alpha,

@@ -89,6 +89,14 @@ def test_a_model_that_would_go_wrong_is_not_narrowed() -> None:
     assert not can_narrow(Plain())
 
 
+def test_a_model_on_several_gpus_is_not_narrowed() -> None:
+    model = built("llama")
+    model.hf_device_map = {"model.embed_tokens": 0, "model.layers.0": 0, "lm_head": 0}
+    assert can_narrow(model)
+    model.hf_device_map["model.layers.0"] = 1
+    assert not can_narrow(model)
+
+
 def test_a_batch_without_targets_keeps_no_position() -> None:
     ids = torch.arange(6)[None]
     narrow = at_targets({"input_ids": ids, "labels": torch.full_like(ids, IGNORED)})
