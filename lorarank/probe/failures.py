@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from safetensors import SafetensorError
 
 from lorarank.errors import LorarankError, ResourceError, first_line
@@ -42,7 +43,7 @@ def resources(material: Material, output: Path, *, again: str) -> Iterator[None]
     except LorarankError:
         raise
     except (OSError, RuntimeError, SafetensorError) as error:
-        if "can't allocate memory" in str(error):  # torch's allocator for CPUs
+        if should_reduce_batch_size(error):  # of CPUs and Apple's GPUs torch says it as a RuntimeError
             raise out_of_memory(material, error) from None
         if not _disk_is_full(error):
             raise

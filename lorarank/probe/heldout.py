@@ -49,8 +49,8 @@ class Moments:
         """Module → (gram_A, gram_B), each (r, r) and a mean over its tokens."""
         return {
             name: (
-                (gram / max(self.tokens_A, 1)).cpu().numpy(),
-                (self.gram_B[name] / max(self.tokens_B, 1)).cpu().numpy(),
+                (gram / max(self.tokens_A, 1)).numpy(),
+                (self.gram_B[name] / max(self.tokens_B, 1)).numpy(),
             )
             for name, gram in self.gram_A.items()
         }
@@ -134,7 +134,7 @@ def evaluate(
                     losses.sum().backward()
                     model.zero_grad(set_to_none=True)
                 document = rows.document[index][:, 1:][where.cpu().numpy()]
-                np.add.at(sums, document, losses.detach().double().cpu().numpy())
+                np.add.at(sums, document, losses.detach().cpu().double().numpy())
                 np.add.at(counts, document, 1)
                 seen += int((rows.document[index] >= 0).sum())
                 tick(index.stop)
@@ -188,7 +188,7 @@ class _Watch:
 
 
 def _add(grams: dict[str, torch.Tensor], name: str, values: torch.Tensor) -> None:
-    gram = (values.T @ values).double() if values.device.type != "mps" else (values.T @ values).cpu().double()
+    gram = (values.T @ values).cpu().double()  # in this order: not every device has float64
     grams[name] = grams[name] + gram if name in grams else gram
 
 

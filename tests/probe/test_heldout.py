@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from lorarank import corpus
@@ -57,6 +58,29 @@ def test_losses_are_those_of_each_document_alone(
         alone = losses_alone(adapted, document)
         assert found.counts[at] == len(alone)
         assert found.sums[at] == pytest.approx(float(alone.detach().sum()), rel=1e-5)
+
+
+class WithoutFloat64(TorchFunctionMode):
+    """Values become float64 after they were fetched to the CPU alone: Apple's GPUs have no such type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[torch.Tensor] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.double:
+            assert any(args[0] is one for one in self.fetched), "float64 on the device"
+        result = func(*args, **(kwargs or {}))
+        if func is torch.Tensor.cpu:
+            self.fetched.append(result)
+        return result
+
+
+def test_nothing_is_float64_on_the_device(adapted: PeftModel, documents: tuple[corpus.TokenDocument, ...]) -> None:
+    rows, moments = corpus.pack(documents, row_length=64, seed=3), Moments()
+    with WithoutFloat64() as watched:
+        evaluate(adapted, rows, documents=15, rows_at_once=4, dtype=F32, moments=moments, gradient_tokens=10**9)
+    assert len(watched.fetched) > len(moments.gram_A) > 0  # each on the way forward, and the losses
 
 
 def test_moments_are_those_of_inputs_and_output_gradients(

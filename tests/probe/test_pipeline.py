@@ -456,15 +456,18 @@ def test_a_folder_that_is_no_model_is_one_line(tiny_data: Path, tmp_path: Path) 
         probe(options_for(tmp_path / "model", tiny_data, tmp_path / "run"))
 
 
+@pytest.mark.parametrize("where", ["batches.token_losses", "unfinished.train"])
+@pytest.mark.parametrize(
+    "words",
+    ["DefaultCPUAllocator: can't allocate memory: 99 bytes.", "MPS backend out of memory (MPS allocated: 9 GB)"],
+)
 def test_no_memory_is_one_line(
-    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: str, where: str, tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lorarank.probe import batches
-
     def out_of_memory(*_: object, **more: object) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+        raise RuntimeError(words)
 
-    monkeypatch.setattr(batches, "token_losses", out_of_memory)
+    monkeypatch.setattr(f"lorarank.probe.{where}", out_of_memory)
     with pytest.raises(ResourceError, match=r"out of memory even with one row of 128 tokens.*--row-length"):
         probe(options_for(tiny_model, tiny_data, tmp_path / "run"))
 
