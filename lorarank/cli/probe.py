@@ -11,7 +11,7 @@ from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.progress import staged
 from lorarank.cli.terminal import command_line
 from lorarank.cli.training_options import trains
-from lorarank.cli.voice import note, quiet_libraries
+from lorarank.cli.voice import note, quiet_libraries, speaks
 from lorarank.errors import OptionError
 from lorarank.probe.options import COMPANION_RANK, ProbeOptions
 from lorarank.report.plan import plan_text
@@ -83,6 +83,8 @@ def command(dry_run: bool, kind: str, **given: Any) -> None:
             click.echo(plan_text(probing.plan(options)))
         return
     run = run_probe(options)
+    if not speaks():
+        return
     if kind == "json":
         from lorarank.report.probed import to_json
 

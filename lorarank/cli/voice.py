@@ -57,8 +57,15 @@ def _asked(ctx: click.Context, voice: int) -> None:
         _listen(root)
 
 
+def speaks() -> bool:
+    """Whether this process is to say anything: of those that a launcher started together, the first."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 def quiet() -> bool:
     """Whether nothing but errors is wanted on stderr."""
+    if not speaks():
+        return True
     ctx = click.get_current_context(silent=True)
     return ctx is not None and ctx.find_root().meta.get(KEY, NORMAL) == QUIET
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +16,14 @@ import transformers
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
+import lorarank
+from lorarank import runs
 from lorarank.errors import OptionError
 from lorarank.probe import ProbeOptions, batches, pipeline
 from lorarank.probe.model import choose_precision
 from lorarank.probe.placement import arguments_on, map_of_4_bits
+
+ROOT = Path(lorarank.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +63,29 @@ def test_processes_that_train_together_have_a_gpu_each(
     options = ProbeOptions(str(tiny_model), str(tmp_path / "train.jsonl"), tmp_path / "run", device="cuda:1")
     with pytest.raises(OptionError, match=r"2 processes train together.*give --device cuda\.$"):
         pipeline.run(options, report=print, announce=print, command=())
+
+
+def test_two_processes_find_what_one_finds_and_one_of_them_speaks(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    arguments = ["-m", "lorarank", "probe", str(tiny_model), "--data", str(tiny_data), "--device", "cpu", "--rank", "2"]
+    arguments += ["--tokens", "1000", "--batch-tokens", "256", "--no-companion", "--lr", "0.001"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    found = {}
+    for name, before in (("one", []), ("two", launcher)):
+        done = subprocess.run(
+            [sys.executable, *before, *arguments, "-o", name],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == f"Probe finished. Read it with: lorarank estimate {name}\n"
+        assert done.stderr.count("device     cpu") == 1
+        found[name] = runs.read(tmp_path / name).manifest
+    one, two = found["one"], found["two"]
+    assert two.training.steps == one.training.steps
+    assert two.training.trained_tokens == one.training.trained_tokens
+    assert two.heldout.probes[0].mean == pytest.approx(one.heldout.probes[0].mean, abs=1e-3)
+    assert one.heldout.gains[0].mean > 0.01
 
 
 @pytest.mark.parametrize(
