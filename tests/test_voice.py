@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 import lorarank
 from lorarank.cli import main
 from lorarank.cli.progress import counted
+from lorarank.cli.voice import take_every_sign
 
 pty = pytest.importorskip("pty")
 
@@ -128,3 +130,32 @@ def test_quiet_and_verbose_together_are_refused(make_run: Make) -> None:
         told = run(*arguments)
         assert told.exit_code == 2
         assert "say the opposite" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("encoding", "chosen", "written"),
+    [
+        ("cp1252", "", "ρ = ½ ▁█".encode()),
+        ("cp1252", "cp1252", b"? = \xbd ??"),
+        ("utf-8", "", "ρ = ½ ▁█".encode()),
+        ("utf-16-le", "", "ρ = ½ ▁█".encode("utf-16-le")),
+    ],
+)
+def test_every_sign_can_be_written(encoding: str, chosen: str, written: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", chosen)
+    for name in ("stdout", "stderr"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, name, stream)
+        take_every_sign()
+        stream.write("ρ = ½ ▁█")
+        stream.flush()
+        assert stream.buffer.getvalue() == written  # type: ignore[attr-defined]
+
+
+def test_an_audit_prints_where_the_encoding_is_that_of_windows(make_adapter: Make) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lorarank", "audit", str(make_adapter())], cwd=ROOT, capture_output=True,
+        env={**PLAIN, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "‖ΔW‖".encode("cp1252", "replace") in done.stdout

@@ -79,6 +79,11 @@ TRACEBACK = "LORARANK_TRACEBACK"
 class Door(click.Group):
     """A group that loads its commands when they are called and turns errors into one line and an exit code."""
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        """As click does, with streams that take every sign."""
+        voice.take_every_sign()
+        return super().main(*args, **more)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of their use."""
         return list(COMMANDS)

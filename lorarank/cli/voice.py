@@ -6,6 +6,8 @@ command in one place, and count wherever they stand.
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 import time
@@ -55,6 +57,21 @@ def _asked(ctx: click.Context, voice: int) -> None:
     root.meta[KEY] = voice
     if voice == VERBOSE and before == NORMAL:
         _listen(root)
+
+
+def take_every_sign() -> None:
+    """Let stdout and stderr take what no code page of Windows has: σ, ρ, sparklines.
+
+    Files and pipes get UTF-8, as Python writes from 3.15 on (https://peps.python.org/pep-0686/). A terminal, and who
+    chose an encoding in PYTHONIOENCODING, get a question mark for what is not in theirs.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper) or codecs.lookup(stream.encoding).name.startswith("utf"):
+            continue
+        if stream.isatty() or os.environ.get("PYTHONIOENCODING"):
+            stream.reconfigure(errors="replace")
+        else:
+            stream.reconfigure(encoding="utf-8")
 
 
 def speaks() -> bool:
