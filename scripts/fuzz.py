@@ -538,7 +538,7 @@ def portion(given: tuple[str, int, int, Path]) -> Tally:
 
 def add(output: Path, engine: str, tally: Tally) -> dict[str, Any]:
     """Add a portion to the summary."""
-    whole = json.loads(output.read_text()) if output.is_file() else {"engines": {}, "formats": {}, "findings": []}
+    whole = json.loads(output.read_bytes()) if output.is_file() else {"engines": {}, "formats": {}, "findings": []}
     engines, formats = Counter(whole["engines"]), Counter(whole["formats"])
     engines[engine] += sum(tally.mutations.values())
     formats.update(tally.mutations)

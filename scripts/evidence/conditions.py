@@ -75,7 +75,7 @@ class Kept:
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path = path
         self.header = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", **header}
-        kept: dict[str, dict[str, Any]] = json.loads(path.read_text())["results"] if path.is_file() else {}
+        kept: dict[str, dict[str, Any]] = json.loads(path.read_bytes())["results"] if path.is_file() else {}
         self.results = {name: self._anew(result) for name, result in kept.items()}
 
     @staticmethod

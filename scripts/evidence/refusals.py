@@ -34,7 +34,7 @@ TOKENS, RANK = 65_536, 32
 def shuffled(train: Path, folder: Path) -> Path:
     """The same prompts with one another's completions."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in train.read_text().splitlines()]
+    rows = [json.loads(line) for line in train.read_text(encoding="utf-8").splitlines()]
     completions = [row["completion"] for row in rows]
     random.Random(0).shuffle(completions)
     path = folder / "train.jsonl"
