@@ -236,6 +236,23 @@ def test_a_pair_is_swept_probed_kept_and_healed(scripts: Any, tmp_path: Path, mo
     heals(scripts("heal"), options, tmp_path / "scratch")
 
 
+def test_pairs_can_be_done_anew_elsewhere_by_several_processes(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    pairs = scripts("pairs")
+    kept = pairs.KEPT
+    monkeypatch.setattr(pairs, "KEPT", kept)  # put back at the end
+    asked = pairs.understood(pairs.arguments("").parse_args(["--work", "w", "--kept", str(tmp_path)]))
+    (pair,) = (one for one in pairs.PAIRS if one.name == "demo-guilds")
+    assert pairs.record_of(pair) == tmp_path / "demo-guilds" / "record.json"
+    assert asked.work == Path("w")
+    threads = torch.get_num_threads()
+    pairs.prepare(1, kept)
+    assert pairs.record_of(pair).is_file()
+    torch.set_num_threads(threads)
+
+
 def test_a_pair_that_was_stopped_or_killed_has_all_its_points(scripts: Any, tmp_path: Path) -> None:
     points = scripts("kept_points")
     kept, swept = tmp_path / "demo-calls", tmp_path / "work" / "demo-calls-sweep"

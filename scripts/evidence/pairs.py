@@ -2,8 +2,8 @@
 
 Every pair leaves data/evidence/pairs/NAME/: the sweep (sweep.json, and its points in points.jsonl, so that a stopped
 script goes on where it was on any machine) and record.json, which holds all that the predictors need of the probe.
-Adapters and sweeps under way stay in --work. Run it again to go on; --only takes some of the pairs. rejudge.py judges
-the points that are kept again.
+Adapters and sweeps under way stay in --work. Run it again to go on; --only takes some of the pairs, and --kept FOLDER
+does them anew there, for another machine. rejudge.py judges the points that are kept again.
 
 Where there is a GPU it does several pairs at once: models this small leave it idle while a processor core hands out
 the next step.
@@ -425,6 +425,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--data", type=Path, help="folder of the real datasets")
     parser.add_argument("--only", help="names of pairs, separated by commas")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="where pairs are kept; a new folder: all of them anew")
     return parser
 
 
@@ -436,8 +437,15 @@ def asked(description: str) -> Asked:
 def understood(given: argparse.Namespace) -> Asked:
     """What the command line says of pairs."""
     warnings.simplefilter("ignore")
+    keep_in(given.kept)
     names = given.only.split(",") if given.only else [pair.name for pair in PAIRS]
     return Asked(given.work, dict(one.split("=", 1) for one in given.model), given.data, frozenset(names))
+
+
+def keep_in(folder: Path) -> None:
+    """Take and keep pairs there, in this process."""
+    global KEPT
+    KEPT = folder
 
 
 def at_once() -> int:
@@ -448,9 +456,10 @@ def at_once() -> int:
     return max(1, min(os.cpu_count() or 1, free // A_PAIR))
 
 
-def prepare(jobs: int) -> None:
+def prepare(jobs: int, kept: Path) -> None:
     """Of a process among so many."""
     warnings.simplefilter("ignore")
+    keep_in(kept)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
 
 
@@ -458,7 +467,7 @@ def do_all(wanted: Asked, jobs: int) -> list[bool]:
     """Do the pairs, so many at once, and say of each whether it went well."""
     if jobs == 1:
         return [done(pair, wanted.options(pair)) for pair in wanted]
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), prepare, (jobs,)) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), prepare, (jobs, KEPT)) as pool:
         # what a pair reads is written by this process alone: some have it in common
         running = [pool.submit(done, pair, wanted.options(pair)) for pair in wanted]
         return [one.result() for one in running]
