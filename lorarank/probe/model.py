@@ -130,6 +130,8 @@ def load_base(folder: Path, options: ProbeOptions, device: torch.device, dtype: 
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
+    elif device.type not in ("cpu", "mps"):
+        arguments["device_map"] = {"": str(device)}  # never the whole of it in the memory of the processor
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, **arguments)
     except (torch.OutOfMemoryError, MemoryError):

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ import lorarank
 from lorarank import runs
 from lorarank.errors import OptionError
 from lorarank.probe import ProbeOptions, batches, pipeline
-from lorarank.probe.model import choose_precision
+from lorarank.probe.model import choose_precision, load_base
 from lorarank.probe.placement import arguments_on, map_of_4_bits
 
 ROOT = Path(lorarank.__file__).parents[1]
@@ -103,6 +104,21 @@ def test_a_base_in_4_bits_is_spread_where_one_gpu_is_too_small(
     (tmp_path / "model.safetensors").write_bytes(bytes(1_000))
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 8_000))
     assert map_of_4_bits(tmp_path, torch.device(device), wanted) == expected
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda:1", {"": "cuda:1"}), ("mps", None), ("cpu", None)])
+def test_weights_go_straight_to_the_gpu(
+    device: str, expected: object, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def loaded(_folder: Path, **how: Any) -> Any:
+        asked.append(how.get("device_map"))
+        return mock.MagicMock()
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", loaded)
+    load_base(tiny_model, ProbeOptions("m", "d", Path("o")), torch.device(device), torch.float32)
+    assert asked == [expected]
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
