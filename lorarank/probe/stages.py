@@ -90,7 +90,8 @@ class Stages:
 
     @classmethod
     def open(cls, options: ProbeOptions, material: Material, *, writes: bool) -> Stages:
-        """Begin a run in ``options.output``, or find the one to be resumed there.
+        """Begin a run in ``options.output``, or find the one to be resumed there; of processes that train together one
+        does, and the others take it as they find it: they may be later.
 
         Raises
         ------
@@ -98,9 +99,11 @@ class Stages:
             The folder is not empty, is finished, or was begun with other options or data, or another model.
         """
         folder = options.output / PROGRESS
+        if not writes:
+            return cls(folder, writes)
         if check_output(options):
             check_same(options, material)
-        elif writes:
+        else:
             found = contents(material)
             made(folder)
             begun = {**_identity(options, material), CONTENTS: found, "planned_tokens": material.budget}

@@ -19,10 +19,12 @@ from accelerate.state import AcceleratorState
 
 import lorarank
 from lorarank import runs
-from lorarank.errors import OptionError
+from lorarank.errors import OptionError, RunError
 from lorarank.probe import ProbeOptions, batches, pipeline
+from lorarank.probe.material import gather
 from lorarank.probe.model import choose_precision, load_base
 from lorarank.probe.placement import arguments_on, map_of_4_bits
+from lorarank.probe.stages import Stages
 
 ROOT = Path(lorarank.__file__).parents[1]
 
@@ -87,6 +89,17 @@ def test_two_processes_find_what_one_finds_and_one_of_them_speaks(
     assert two.training.trained_tokens == one.training.trained_tokens
     assert two.heldout.probes[0].mean == pytest.approx(one.heldout.probes[0].mean, abs=1e-3)
     assert one.heldout.gains[0].mean > 0.01
+
+
+def test_a_process_that_is_later_takes_the_run_that_was_begun(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    options = ProbeOptions(str(tiny_model), str(tiny_data), tmp_path / "run", rank=2, tokens=500, device="cpu")
+    material = gather(options)
+    first = Stages.open(options, material, writes=True)
+    with pytest.raises(RunError, match="an unfinished probe is in it"):
+        Stages.open(options, material, writes=True)
+    assert Stages.open(options, material, writes=False).folder == first.folder
 
 
 @pytest.mark.parametrize(
