@@ -16,6 +16,7 @@ from lorarank.probe import model as models
 from lorarank.probe.grid import FACTOR, SETTLED, UNTESTED_RATE, bracket, rate_of
 from lorarank.probe.heldout import evaluate
 from lorarank.probe.options import SEARCH_SHARE, SHORT_SEARCH_SHARE, ProbeOptions
+from lorarank.probe.stages import agreed
 from lorarank.probe.training import TrainingRun, train
 from lorarank.runs import LearningRateTrial
 
@@ -112,7 +113,7 @@ def _judge(
             model, check, documents=int(check.document.max()) + 1, rows_at_once=run.micro_rows, dtype=run.dtype
         )
         models.restore_weights(model, start)
-        mean = float(losses.sums.sum() / max(1, losses.counts.sum()))
+        mean = agreed(float(losses.sums.sum() / max(1, losses.counts.sum())))
         return LearningRateTrial(rate, steps, mean if math.isfinite(mean) else math.inf)
 
     return judge

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorarank.errors import RunError
 from lorarank.files import disk_error
@@ -23,6 +23,8 @@ from lorarank.probe.options import ProbeOptions
 from lorarank.runs import MANIFEST, PROGRESS
 
 OPTIONS, CONTENTS = "options", "contents"
+
+Value = TypeVar("Value")
 
 RESUME = "make room or fix the permissions, then go on with --resume"
 """What to do where the disk takes no more of a probe."""
@@ -74,11 +76,19 @@ def made(folder: Path) -> None:
         raise disk_error(folder, error, do=RESUME) from None
 
 
-def agreed(value: int) -> int:
-    """The first process's value, in all of those that train together: clocks differ."""
+def agreed(value: Value) -> Value:
+    """The first process's value, in all of those that train together: what follows from clocks or losses differs."""
     from accelerate.utils import broadcast_object_list
 
-    return int(broadcast_object_list([value])[0])
+    found: Value = broadcast_object_list([value])[0]
+    return found
+
+
+def everyones(value: Value) -> list[Value]:
+    """The values of all processes that train together, in each of them."""
+    from accelerate.utils import gather_object
+
+    return list(gather_object([value]))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
 from lorarank.probe.planning import Plan
 from lorarank.probe.progress import Progress, Report
-from lorarank.probe.stages import RESUME, Stages, agreed
+from lorarank.probe.stages import RESUME, Stages, agreed, everyones
 from lorarank.probe.training import (
     Schedule,
     StepLog,
@@ -105,8 +105,9 @@ class UnfinishedProbe:
         return self.material.heldout(self.packed, self.material.heldout_part(share))
 
     @cached_property
-    def micro_rows(self) -> int:
-        """Rows in one forward and backward pass: a whole step where memory allows, else half as many, and so on."""
+    def batch(self) -> dict[str, float]:
+        """``rows`` in one forward and backward pass: a whole step where the memory of every process allows, else half
+        as many, and so on; ``seconds`` of a whole step."""
         rows = self.material.rows(0, self.options.seed, self.packed)
         world = PartialState().num_processes
         most, left = divmod(self.material.rows_per_step, world)
@@ -118,19 +119,25 @@ class UnfinishedProbe:
             )
 
         def fits() -> dict[str, float]:
-            return largest_batch(self.model, self.material, rows, most, self.dtype)
+            all_found = everyones(largest_batch(self.model, self.material, rows, most, self.dtype))
+            return {"rows": min(one["rows"] for one in all_found), "seconds": max(one["seconds"] for one in all_found)}
 
-        return int(self.stages.once("batch", fits)["rows"])
+        found: dict[str, float] = self.stages.once("batch", fits)
+        return found
+
+    @property
+    def micro_rows(self) -> int:
+        """Rows in one forward and backward pass."""
+        return int(self.batch["rows"])
 
     @cached_property
     def tokens(self) -> int:
         """Training tokens per replicate: asked for, or what fits the minutes at the measured speed."""
         if self.options.minutes is None:
             return self.options.token_budget
-        _ = self.micro_rows
+        step = self.batch["seconds"]
 
         def fitting() -> int:
-            step = float(self.stages.once("batch", dict)["seconds"])
             per_token = step / self.material.step_tokens
             # forward alone is a third of a step; the held-out set is what the plan made it
             evaluation = self.plan.evaluations * self.heldout.tokens * per_token / 3
