@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -308,3 +310,73 @@ def test_nothing_is_named_where_nothing_is_near(typed: list[str]) -> None:
     result = run(*typed)
     assert result.exit_code == 2
     assert "Did you mean" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["audit", "-o", ".csv"],
+        ["audit", "-o", ".parquet"],
+        ["report", "-o", ".html"],
+        ["plot", "-o", ""],
+        ["resize", "--rank", "2", "-o", ""],
+        ["export", "--to", "peft", "-o", ""],
+    ],
+)
+def test_an_output_that_no_disk_takes_is_one_line(arguments: list[str], make_run: Make, tmp_path: Path) -> None:
+    """Its name is too long, or the way there is closed: Python raises where it only asks what is there."""
+    *others, ending = arguments
+    output = tmp_path / ("a" * 256 + ending)
+    result = run(others[0], make_run(), *others[1:], output)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert "File name too long" in result.stderr
+
+
+def test_what_the_system_refuses_is_one_line(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is met, also where no more is known of it; anything else that is unexpected is a bug of ours."""
+    source, looked, codes = make_run(), Path.is_file, [errno.EACCES]
+
+    def refuse(path: Path) -> bool:
+        if path.name == runs.MANIFEST:
+            raise OSError(codes[-1], "refused", str(path))
+        return looked(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    for code in (errno.EACCES, errno.ESTALE, errno.ENOTCONN):
+        codes.append(code)
+        result = run("report", source, "-o", source.parent / "report.html")
+        line = f"{source / runs.MANIFEST}: refused. Check the path, its permissions and its disk.\n"
+        assert (result.exit_code, result.stderr) == (2, f"Error: {line}")
+    codes.append(errno.EBADF)
+    result = run("report", source, "-o", source.parent / "report.html")
+    assert (result.exit_code, "This is a bug" in result.stderr) == (1, True)
+
+
+def test_a_folder_that_may_not_be_entered_is_one_line(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names in it may be seen, and not what they stand for; root, who runs tests in containers, enters all."""
+    folder, real = make_adapter(), os.stat
+
+    def refuse(path: Any, *arguments: Any, **more: Any) -> os.stat_result:
+        if str(path).startswith(f"{folder}/"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for arguments in (["audit"], ["inspect"], ["diagnose"], ["audit", "--base", folder]):
+        result = run(*arguments, folder)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.stderr
+        assert result.stderr.startswith(f"Error: {folder}: cannot be looked at (Permission denied).")
+
+
+def test_a_reader_that_has_gone_is_no_bug_on_windows(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing to its pipe is an invalid argument there."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    source = make_adapter()
+    assert run("audit", source).exit_code == 0  # and all is imported
+    monkeypatch.setattr(click, "echo", refuse)
+    monkeypatch.setattr(sys, "platform", "win32")
+    result = CliRunner().invoke(main, ["audit", str(source)])
+    assert (result.exit_code, result.stderr) == (1, "")

@@ -48,11 +48,15 @@ class TableFile:
         """
         if path.suffix not in KINDS:
             raise OptionError(f"-o {path}", "its name says no format", do=f"let it end in {', '.join(KINDS)}")
-        if path.exists() and not path.is_file():
+        self.path, self.columns = path, layout.columns
+        try:
+            is_other = path.exists() and not path.is_file()
+        except OSError as error:
+            raise self._unwritable(error) from None
+        if is_other:
             raise OptionError(f"-o {path}", "it exists and is no regular file", do="choose another name")
         if path.suffix == ".parquet":
             _pyarrow()
-        self.path, self.columns = path, layout.columns
         self._lines = path.with_name(path.name + JOURNAL) if path.suffix == ".parquet" else path
         try:
             self._file: IO[bytes] = self._lines.open("ab")

@@ -11,13 +11,17 @@ import io
 import os
 import sys
 import time
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import click
 
 from lorarank import __version__
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+"""Numbers of a process's streams."""
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 KEY = "lorarank.voice"
@@ -57,6 +61,23 @@ def _asked(ctx: click.Context, voice: int) -> None:
     root.meta[KEY] = voice
     if voice == VERBOSE and before == NORMAL:
         _listen(root)
+
+
+def open_streams() -> None:
+    """Let a stream lead nowhere that was closed when the process began (``>&-``), or never was, as without a console
+    on Windows. Its number is taken too: the next file that is opened would get what libraries say on it."""
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(number)
+    sys.stdin = sys.stdin or _stream(STDIN, "r")
+    sys.stdout = sys.stdout or _stream(STDOUT, "w")
+    sys.stderr = sys.stderr or _stream(STDERR, "w")
+
+
+def _stream(number: int, mode: str) -> TextIO:
+    return typing.cast(TextIO, open(number, mode, encoding="utf-8", closefd=False))
 
 
 def take_every_sign() -> None:

@@ -35,7 +35,16 @@ def check_output(options: ProbeOptions) -> bool:
     ------
     RunError
         The folder is not empty, is finished, or holds an unfinished run that is not to be resumed.
+    ResourceError
+        It cannot be looked into.
     """
+    try:
+        return _has_begun(options)
+    except OSError as error:
+        raise disk_error(options.output, error, why="", do="give another folder with -o") from None
+
+
+def _has_begun(options: ProbeOptions) -> bool:
     run = options.output
     if run.exists() and not run.is_dir():
         raise RunError(run, "it is a file", do="give a new folder with -o")
