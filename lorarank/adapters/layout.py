@@ -178,7 +178,7 @@ def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) 
             _write_tensors(folder / layout.weights, layout)
             for name, text in texts.items():
                 if not single:
-                    (folder / name).write_text(text, encoding="utf-8")
+                    (folder / name).write_bytes(text.encode())
             if output.is_dir():
                 vacant(output)  # another may have been faster
                 _moved_in(folder, (*texts, layout.weights))

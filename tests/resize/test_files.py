@@ -102,6 +102,14 @@ def test_a_move_into_an_empty_folder_that_fails_leaves_nothing(
     assert not list(folder.iterdir())
 
 
+def test_every_file_is_written_as_bytes(make_adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text would have other ends of lines on Windows."""
+    before = make_adapter()
+    monkeypatch.setattr(Path, "write_text", None)
+    resize(before, tmp_path / "out", ResizeOptions(rank=2))
+    assert all(b"\r" not in (tmp_path / "out" / name).read_bytes() for name in ("adapter_config.json", "resize.json"))
+
+
 def test_a_name_as_long_as_can_be_is_one(make_adapter: Make, tmp_path: Path) -> None:
     """In letters of three bytes and in those of one; temporary names are not longer."""
     before = make_adapter()
