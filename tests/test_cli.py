@@ -380,3 +380,25 @@ def test_a_reader_that_has_gone_is_no_bug_on_windows(make_adapter: Make, monkeyp
     monkeypatch.setattr(sys, "platform", "win32")
     result = CliRunner().invoke(main, ["audit", str(source)])
     assert (result.exit_code, result.stderr) == (1, "")
+
+
+def test_home_is_known_where_something_is_written(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells hand ``--output=~/run`` over as it is; a folder called ``~`` is the last thing anybody wants."""
+    source = make_run()
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for command, *others, output in (
+        ("report", "~/report.html"),
+        ("plot", "~/figures"),
+        ("resize", "--rank", "2", "~/cut"),
+        ("export", "--to", "peft", "~/peft.py"),
+        ("audit", "~/table.csv"),
+    ):
+        result = run(command, source, *others, f"--output={output}")
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "home" / Path(output).name).exists()
+    assert not (tmp_path / "~").exists()
