@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lorarank
+import lorarank.cli
 from lorarank import runs
 from lorarank.cli import COMMANDS, THREADS, TRACEBACK, main
 from lorarank.errors import RunError
@@ -402,3 +404,32 @@ def test_home_is_known_where_something_is_written(
         assert result.exit_code == 0, result.output
         assert (tmp_path / "home" / Path(output).name).exists()
     assert not (tmp_path / "~").exists()
+
+
+def test_a_name_with_brackets_is_that_file_on_windows(
+    make_adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its shells leave patterns to the program, and click takes such a name for one, which another file matches."""
+
+    class Windows:
+        name = "nt"
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+    for module in (click.core, lorarank.cli):
+        monkeypatch.setattr(module, "os", Windows())
+    monkeypatch.chdir(tmp_path)
+    made = make_adapter("made")
+    for name in ("style v", "style [v2]"):
+        shutil.copytree(made, name)
+    for typed, audited in (
+        ("style [v2]", ["style [v2]"]),
+        ("sty* [[]*", ["style [v2]"]),
+        ("sty*", ["style [v2]", "style v"]),
+    ):
+        monkeypatch.setattr(sys, "argv", ["lorarank", "audit", typed, "--json"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        assert [one["source"] for one in json.loads(capsys.readouterr().out)["audits"]] == audited

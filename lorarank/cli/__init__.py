@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -97,12 +98,14 @@ TRACEBACK = "LORARANK_TRACEBACK"
 class Door(click.Group):
     """A group that loads its commands when they are called and turns errors into one line and an exit code."""
 
-    def main(self, *args: Any, **more: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *others: Any, **more: Any) -> Any:
         """As click does, with streams that are open and take every sign; what the system refuses is a line."""
+        if args is None and os.name == "nt":
+            args = _matched(sys.argv[1:])
         voice.open_streams()
         voice.take_every_sign()
         try:
-            return super().main(*args, **more)
+            return super().main(args, *others, **more)
         except OSError as error:
             if os.environ.get(TRACEBACK) or error.errno not in REFUSALS:
                 raise
@@ -177,6 +180,24 @@ class Door(click.Group):
                 err=True,
             )
             ctx.exit(EXIT_BUG)
+
+
+def _matched(words: Sequence[str]) -> list[str]:
+    """Words of a command line with the names that match in the place of patterns, which shells of Windows leave.
+
+    click would take the name ``style [v2].safetensors`` for a pattern too, and open ``style v.safetensors``. What
+    ``**`` stands for is found by those commands that take it.
+
+    >>> _matched(["audit", "no such file [v2]", "a/**"])
+    ['audit', 'no such file [v2]', 'a/**']
+    """
+    import glob
+
+    def matches(word: str) -> list[str]:
+        is_pattern = glob.has_magic(word) and "**" not in word and not os.path.lexists(word)
+        return sorted(glob.glob(word)) if is_pattern else []  # noqa: PTH207 (Path.glob takes no absolute pattern)
+
+    return [one for word in words for one in matches(word) or [word]]
 
 
 def _as_json(command: click.Command) -> list[click.Option]:
