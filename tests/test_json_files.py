@@ -104,6 +104,14 @@ def test_a_file_system_without_fsync_takes_files(code: int, tmp_path: Path, monk
         assert (tmp_path / "a").read_bytes() == b"whole"
 
 
+def test_a_name_that_is_no_utf_8_comes_back(tmp_path: Path) -> None:
+    name = os.fsdecode("café".encode("latin-1"))
+    write_json(tmp_path / "a.json", {"name": name, "other": "σ"})
+    content = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert "σ" in content
+    assert json.loads(content) == {"name": name, "other": "σ"}
+
+
 def test_what_a_killed_writer_left_goes_when_the_next_one_works_there(tmp_path: Path) -> None:
     """Nothing of anybody else does, nor what a probe in a folder below is writing."""
     ours = (".sweep.json.0123abcd.lorarank-tmp", "points/.r001-0.json.0123abcd.lorarank-tmp")

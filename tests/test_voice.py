@@ -152,6 +152,17 @@ def test_every_sign_can_be_written(encoding: str, chosen: str, written: bytes, m
         assert stream.buffer.getvalue() == written  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+def test_a_name_that_is_no_utf_8_is_told_with_escapes(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    take_every_sign()
+    stream.write(os.fsdecode(b"In caf\xe9.html") + "σ")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"In caf\\udce9.html" + "σ".encode()  # type: ignore[attr-defined]
+
+
 def test_an_audit_prints_where_the_encoding_is_that_of_windows(make_adapter: Make) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lorarank", "audit", str(make_adapter())], cwd=ROOT, capture_output=True,

@@ -84,15 +84,19 @@ def take_every_sign() -> None:
     """Let stdout and stderr take what no code page of Windows has: σ, ρ, sparklines.
 
     Files and pipes get UTF-8, as Python writes from 3.15 on (https://peps.python.org/pep-0686/). A terminal, and who
-    chose an encoding in PYTHONIOENCODING, get a question mark for what is not in theirs.
+    chose an encoding in PYTHONIOENCODING, get a question mark for what is not in theirs. Names of files that are no
+    UTF-8 are in no encoding, and are told with escapes.
     """
     for stream in (sys.stdout, sys.stderr):
-        if not isinstance(stream, io.TextIOWrapper) or codecs.lookup(stream.encoding).name.startswith("utf"):
+        if not isinstance(stream, io.TextIOWrapper):
             continue
-        if stream.isatty() or os.environ.get("PYTHONIOENCODING"):
+        if codecs.lookup(stream.encoding).name.startswith("utf"):
+            if stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
+        elif stream.isatty() or os.environ.get("PYTHONIOENCODING"):
             stream.reconfigure(errors="replace")
         else:
-            stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def speaks() -> bool:
