@@ -52,7 +52,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write a dataclass or plain value as JSON with sorted keys, atomically."""
     plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
     text = json.dumps(_without_nan(plain), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    # names of files that are no UTF-8 come as halves of surrogates, of which this makes JSON's own escapes
+    write_bytes(path, (text + "\n").encode(errors="backslashreplace"))
 
 
 def _without_nan(value: Any) -> Any:

@@ -143,7 +143,10 @@ def on_disk(source: Source) -> Path | None:
         raise SourceError("source", "nothing is named", do=f"name {FORMS}")
     try:
         path = Path(at_home(str(source)))
-        if path.is_dir() or path.is_file():
+        if path.is_dir():
+            os.stat(f"{path}/.")  # noqa: PTH116 (refused where its names may be seen, and not what they stand for)
+            return path
+        if path.is_file():
             return path
         exists = path.exists()
     except OSError as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lorarank
+import lorarank.cli
 from lorarank import runs
 from lorarank.cli import COMMANDS, THREADS, TRACEBACK, main
 from lorarank.errors import RunError
@@ -308,3 +312,124 @@ def test_nothing_is_named_where_nothing_is_near(typed: list[str]) -> None:
     result = run(*typed)
     assert result.exit_code == 2
     assert "Did you mean" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["audit", "-o", ".csv"],
+        ["audit", "-o", ".parquet"],
+        ["report", "-o", ".html"],
+        ["plot", "-o", ""],
+        ["resize", "--rank", "2", "-o", ""],
+        ["export", "--to", "peft", "-o", ""],
+    ],
+)
+def test_an_output_that_no_disk_takes_is_one_line(arguments: list[str], make_run: Make, tmp_path: Path) -> None:
+    """Its name is too long, or the way there is closed: Python raises where it only asks what is there."""
+    *others, ending = arguments
+    output = tmp_path / ("a" * 256 + ending)
+    result = run(others[0], make_run(), *others[1:], output)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert "File name too long" in result.stderr
+
+
+def test_what_the_system_refuses_is_one_line(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is met, also where no more is known of it; anything else that is unexpected is a bug of ours."""
+    source, looked, codes = make_run(), Path.is_file, [errno.EACCES]
+
+    def refuse(path: Path) -> bool:
+        if path.name == runs.MANIFEST:
+            raise OSError(codes[-1], "refused", str(path))
+        return looked(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    for code in (errno.EACCES, errno.ESTALE, errno.ENOTCONN):
+        codes.append(code)
+        result = run("report", source, "-o", source.parent / "report.html")
+        line = f"{source / runs.MANIFEST}: refused. Check the path, its permissions and its disk.\n"
+        assert (result.exit_code, result.stderr) == (2, f"Error: {line}")
+    codes.append(errno.EBADF)
+    result = run("report", source, "-o", source.parent / "report.html")
+    assert (result.exit_code, "This is a bug" in result.stderr) == (1, True)
+
+
+def test_a_folder_that_may_not_be_entered_is_one_line(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names in it may be seen, and not what they stand for; root, who runs tests in containers, enters all."""
+    folder, real = make_adapter(), os.stat
+
+    def refuse(path: Any, *arguments: Any, **more: Any) -> os.stat_result:
+        if str(path).startswith(f"{folder}/"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for arguments in (["audit"], ["inspect"], ["diagnose"], ["audit", "--base", folder]):
+        result = run(*arguments, folder)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.stderr
+        assert result.stderr.startswith(f"Error: {folder}: cannot be looked at (Permission denied).")
+
+
+def test_a_reader_that_has_gone_is_no_bug_on_windows(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing to its pipe is an invalid argument there."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    source = make_adapter()
+    assert run("audit", source).exit_code == 0  # and all is imported
+    monkeypatch.setattr(click, "echo", refuse)
+    monkeypatch.setattr(sys, "platform", "win32")
+    result = CliRunner().invoke(main, ["audit", str(source)])
+    assert (result.exit_code, result.stderr) == (1, "")
+
+
+def test_home_is_known_where_something_is_written(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells hand ``--output=~/run`` over as it is; a folder called ``~`` is the last thing anybody wants."""
+    source = make_run()
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for command, *others, output in (
+        ("report", "~/report.html"),
+        ("plot", "~/figures"),
+        ("resize", "--rank", "2", "~/cut"),
+        ("export", "--to", "peft", "~/peft.py"),
+        ("audit", "~/table.csv"),
+    ):
+        result = run(command, source, *others, f"--output={output}")
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "home" / Path(output).name).exists()
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_name_with_brackets_is_that_file_on_windows(
+    make_adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its shells leave patterns to the program, and click takes such a name for one, which another file matches."""
+
+    class Windows:
+        name = "nt"
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+    for module in (click.core, lorarank.cli):
+        monkeypatch.setattr(module, "os", Windows())
+    monkeypatch.chdir(tmp_path)
+    made = make_adapter("made")
+    for name in ("style v", "style [v2]"):
+        shutil.copytree(made, name)
+    for typed, audited in (
+        ("style [v2]", ["style [v2]"]),
+        ("sty* [[]*", ["style [v2]"]),
+        ("sty*", ["style [v2]", "style v"]),
+    ):
+        monkeypatch.setattr(sys, "argv", ["lorarank", "audit", typed, "--json"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        assert [one["source"] for one in json.loads(capsys.readouterr().out)["audits"]] == audited

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 import lorarank.sweep as sweeping
 from lorarank import runs
 from lorarank.errors import ResourceError, RunError
-from lorarank.files import replaced
+from lorarank.files import replaced, write, write_bytes
 from lorarank.json_files import read_json, write_json
 from lorarank.locks import sole_writer
 from lorarank.sweep import SWEEP, Sweep
@@ -70,6 +72,44 @@ def test_two_writers_of_one_path_do_not_meet(tmp_path: Path) -> None:
     with pytest.raises(ResourceError), replaced(path):
         raise OSError
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_disk_that_is_read_only_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses to remove, too, what was never there."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("open", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    for writer in (write, write_bytes):
+        with pytest.raises(ResourceError, match=r"cannot be written \(Read-only file system\)"):
+            writer(tmp_path / "a", b"")
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_fsync_takes_files(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has it and fails does not."""
+
+    def refuse(_: int) -> None:
+        raise OSError(code, "refused")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    if code == errno.EIO:
+        with pytest.raises(ResourceError, match="refused"):
+            write_bytes(tmp_path / "a", b"whole")
+        assert not list(tmp_path.iterdir())
+    else:
+        write_bytes(tmp_path / "a", b"whole")
+        assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_a_name_that_is_no_utf_8_comes_back(tmp_path: Path) -> None:
+    name = os.fsdecode("café".encode("latin-1"))
+    write_json(tmp_path / "a.json", {"name": name, "other": "σ"})
+    content = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert "σ" in content
+    assert json.loads(content) == {"name": name, "other": "σ"}
 
 
 def test_what_a_killed_writer_left_goes_when_the_next_one_works_there(tmp_path: Path) -> None:

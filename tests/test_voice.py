@@ -152,6 +152,17 @@ def test_every_sign_can_be_written(encoding: str, chosen: str, written: bytes, m
         assert stream.buffer.getvalue() == written  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+def test_a_name_that_is_no_utf_8_is_told_with_escapes(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    take_every_sign()
+    stream.write(os.fsdecode(b"In caf\xe9.html") + "σ")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"In caf\\udce9.html" + "σ".encode()  # type: ignore[attr-defined]
+
+
 def test_an_audit_prints_where_the_encoding_is_that_of_windows(make_adapter: Make) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lorarank", "audit", str(make_adapter())], cwd=ROOT, capture_output=True,
@@ -159,3 +170,32 @@ def test_an_audit_prints_where_the_encoding_is_that_of_windows(make_adapter: Mak
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert "‖ΔW‖".encode("cp1252", "replace") in done.stdout
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_an_audit_runs_where_streams_are_closed(closed: tuple[int, ...], make_adapter: Make, tmp_path: Path) -> None:
+    """As after ``>&-``; the table, which is opened next, gets nothing that is said on the number of a stream."""
+    code = f"import os, sys\nfor number in {closed}:\n    os.close(number)\nos.execv(sys.executable, sys.argv[1:])"
+    audit = [sys.executable, "-m", "lorarank", "-v", "audit", str(make_adapter()), "-o", str(tmp_path / "table.csv")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *audit], cwd=ROOT, capture_output=True, env={**PLAIN, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0
+    assert bool(done.stdout) == (1 not in closed)
+    assert bool(done.stderr) == (2 not in closed)
+    heading, row = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert heading.startswith("source,")
+    assert row.startswith(str(tmp_path))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's disk that is always full")
+@pytest.mark.parametrize("asked", [["--version"], ["audit"], ["audit", "--json"], ["help", "alpha"]])
+def test_a_full_disk_behind_stdout_is_one_line(asked: list[str], make_adapter: Make) -> None:
+    arguments = [*asked, str(make_adapter())] if "audit" in asked else asked
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lorarank", *arguments], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
+            env={**PLAIN, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    line = b"Error: the output: No space left on device. Check the path, its permissions and its disk.\n"
+    assert (done.returncode, done.stderr) == (2, line)

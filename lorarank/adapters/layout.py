@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from lorarank.adapters.safetensors_file import DTYPES, LENGTH_BYTES
 from lorarank.adapters.tensors import raw_dtype
 from lorarank.errors import NumericsError, OptionError
-from lorarank.files import disk_error
+from lorarank.files import MOST_OF_NAME, TEMPORARY, disk_error, to_disk
 
 CODES: Mapping[str, tuple[str, int]] = {name: (code, bits) for code, (name, bits) in DTYPES.items()}
 """torch's name of a dtype → code in a safetensors header, bits of one number."""
@@ -135,11 +135,16 @@ def vacant(output: Path) -> None:
         It cannot be looked into.
     """
     try:
-        if not os.path.lexists(output) or (output.is_dir() and not any(output.iterdir())):
+        if not os.path.lexists(output) or (output.is_dir() and _is_empty(output)):
             return
     except OSError as error:
         raise disk_error(output, error, why=UNTOUCHED, do=ELSEWHERE) from None
     raise OptionError(f"-o {output}", "it exists and is not an empty folder", do="give a new one; nothing is replaced")
+
+
+def _is_empty(folder: Path) -> bool:
+    """But for what was being written into it, perhaps by one that was killed."""
+    return all(entry.name.endswith(TEMPORARY) for entry in folder.iterdir())
 
 
 def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) -> Path:
@@ -162,7 +167,7 @@ def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) 
         It cannot be written. Nothing is left behind, then or after any other error.
     """
     vacant(output)
-    single = output.suffix == ".safetensors"
+    single = output.suffix == ".safetensors" and not output.is_dir()
     if single and layout.config is not None:
         raise OptionError(f"-o {output}", "this format needs a folder, for adapter_config.json too", do="give a folder")
     texts = dict(extra or {})
@@ -173,8 +178,12 @@ def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) 
             _write_tensors(folder / layout.weights, layout)
             for name, text in texts.items():
                 if not single:
-                    (folder / name).write_text(text, encoding="utf-8")
-            (folder / layout.weights if single else folder).rename(output)
+                    (folder / name).write_bytes(text.encode())
+            if output.is_dir():
+                vacant(output)  # another may have been faster
+                _moved_in(folder, (*texts, layout.weights))
+            else:
+                (folder / layout.weights if single else folder).rename(output)
     except OSError as error:
         raise disk_error(output, error, why=UNTOUCHED, do=ELSEWHERE) from None
     return output if single else output / layout.weights
@@ -182,14 +191,29 @@ def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) 
 
 @contextmanager
 def staged(output: Path) -> Iterator[Path]:
-    """A temporary folder beside ``output``, gone afterwards unless it has been renamed."""
+    """A temporary folder beside ``output``, or in it where that is one, gone afterwards unless it has been renamed."""
+    inside = output.is_dir()
     output.parent.mkdir(parents=True, exist_ok=True)
-    folder = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    mark = f"{secrets.token_hex(4)}{TEMPORARY}"
+    folder = output / f".{mark}" if inside else output.with_name(f".{output.name[:MOST_OF_NAME]}.{mark}")
     folder.mkdir()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _moved_in(folder: Path, names: Sequence[str]) -> None:
+    """Move files one level up, the last one last: an empty folder that is there may be where somebody stands, a link or
+    a mounted disk, and Windows puts no folder in its place; so it stays."""
+    moved: list[Path] = []
+    try:
+        for name in names:
+            moved.append((folder / name).rename(folder.parent / name))  # noqa: PERF401 (some may be)
+    except BaseException:
+        for path in moved:
+            path.unlink()
+        raise
 
 
 def _write_tensors(path: Path, layout: Layout) -> None:
@@ -220,8 +244,7 @@ def _write_tensors(path: Path, layout: Layout) -> None:
             for slot, raw in zip(block.slots, block.load(), strict=True):
                 file.seek(data + starts[slot.key])
                 file.write(_exactly(raw, slot))
-        file.flush()
-        os.fsync(file.fileno())
+        to_disk(file)
 
 
 def _exactly(raw: Raw, slot: Slot) -> bytes | memoryview:

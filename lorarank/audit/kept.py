@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from lorarank.json_files import read_json
 from lorarank.sources import on_disk
 
 SUFFIX = ".json"
-FIRST_KEY = b'"audits"'
+FIRST_KEY = '"audits"'
 """Keys are sorted, so this one is the first of the file."""
 
 MADE_BY = "lorarank audit SOURCE --per-module --format json"
@@ -33,7 +34,9 @@ def is_kept(source: str | Path) -> bool:
         if path is None or path.suffix != SUFFIX or not path.is_file():
             return False
         with path.open("rb") as file:
-            return file.read(64).lstrip(b"{ \r\n\t").startswith(FIRST_KEY)
+            head = file.read(64)
+        # what > writes is UTF-16 in PowerShell; a byte-order mark is no sign of JSON
+        return head.decode(json.detect_encoding(head), "ignore").lstrip("{ \r\n\t").startswith(FIRST_KEY)
     except OSError:  # opening it as an adapter says what is wrong
         return False
 

@@ -48,11 +48,15 @@ class TableFile:
         """
         if path.suffix not in KINDS:
             raise OptionError(f"-o {path}", "its name says no format", do=f"let it end in {', '.join(KINDS)}")
-        if path.exists() and not path.is_file():
+        self.path, self.columns = path, layout.columns
+        try:
+            is_other = path.exists() and not path.is_file()
+        except OSError as error:
+            raise self._unwritable(error) from None
+        if is_other:
             raise OptionError(f"-o {path}", "it exists and is no regular file", do="choose another name")
         if path.suffix == ".parquet":
             _pyarrow()
-        self.path, self.columns = path, layout.columns
         self._lines = path.with_name(path.name + JOURNAL) if path.suffix == ".parquet" else path
         try:
             self._file: IO[bytes] = self._lines.open("ab")
@@ -172,7 +176,8 @@ class TableFile:
         with (
             replaced(self.path) as temporary,
             self._lines.open("rb") as lines,
-            parquet.ParquetWriter(temporary, schema) as writer,
+            temporary.open("wb") as file,  # pyarrow itself opens no names that are no UTF-8
+            parquet.ParquetWriter(file, schema) as writer,
         ):
             while batch := [json.loads(line) for _, line in zip(range(10_000), lines, strict=False)]:
                 writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
@@ -217,7 +222,8 @@ def _typed(row: Mapping[str, Any]) -> dict[str, Value]:
 def _read_parquet(path: Path) -> list[dict[str, Value]]:
     _, parquet = _pyarrow()
     try:
-        rows: list[dict[str, Value]] = parquet.read_table(path).to_pylist()
+        with path.open("rb") as file:
+            rows: list[dict[str, Value]] = parquet.read_table(file).to_pylist()
     except OSError as error:
         raise SourceError(path, f"cannot be read ({error})", do=_ANOTHER) from None
     except ValueError as error:  # pyarrow's own errors are

@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -72,6 +73,24 @@ THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB
 TRIM_THRESHOLD, MMAP_THRESHOLD, KEPT_BYTES = -1, -3, 32 * 2**20
 """glibc's names for two options of its allocator (malloc.h), and the most that the second takes."""
 
+REFUSALS = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.ELOOP,
+        errno.EMFILE,
+        errno.ENAMETOOLONG,
+        errno.ENOSPC,
+        errno.ENOTCONN,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+"""What the system says of files and disks that no program can help; stdout is one too, and has no name."""
+
 TRACEBACK = "LORARANK_TRACEBACK"
 """Environment variable that shows the traceback of an unexpected error."""
 
@@ -79,10 +98,20 @@ TRACEBACK = "LORARANK_TRACEBACK"
 class Door(click.Group):
     """A group that loads its commands when they are called and turns errors into one line and an exit code."""
 
-    def main(self, *args: Any, **more: Any) -> Any:
-        """As click does, with streams that take every sign."""
+    def main(self, args: Sequence[str] | None = None, *others: Any, **more: Any) -> Any:
+        """As click does, with streams that are open and take every sign; what the system refuses is a line."""
+        if args is None and os.name == "nt":
+            args = _matched(sys.argv[1:])
+        voice.open_streams()
         voice.take_every_sign()
-        return super().main(*args, **more)
+        try:
+            return super().main(args, *others, **more)
+        except OSError as error:
+            if os.environ.get(TRACEBACK) or error.errno not in REFUSALS:
+                raise
+            where = "the output" if error.filename is None else printable(error.filename)
+            click.echo(f"Error: {where}: {error.strerror}. Check the path, its permissions and its disk.", err=True)
+            sys.exit(EXIT_BAD_INPUT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of their use."""
@@ -141,14 +170,34 @@ class Door(click.Group):
             click.echo("Error: out of memory. Close other programs, or use a larger machine.", err=True)
             ctx.exit(EXIT_BAD_INPUT)
         except Exception as error:
-            if os.environ.get(TRACEBACK) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+            if os.environ.get(TRACEBACK) or (isinstance(error, OSError) and error.errno in {errno.EPIPE, *REFUSALS}):
                 raise
+            if sys.platform == "win32" and isinstance(error, OSError) and error.errno == errno.EINVAL:
+                raise BrokenPipeError(errno.EPIPE, "the reader has gone") from None  # whose pipe is "invalid" there
             click.echo(
                 f"Error: {type(error).__name__}: {printable(error)}. This is a bug in lorarank {__version__}: please "
                 f"report it with the traceback, which {TRACEBACK}=1 in the environment shows.",
                 err=True,
             )
             ctx.exit(EXIT_BUG)
+
+
+def _matched(words: Sequence[str]) -> list[str]:
+    """Words of a command line with the names that match in the place of patterns, which shells of Windows leave.
+
+    click would take the name ``style [v2].safetensors`` for a pattern too, and open ``style v.safetensors``. What
+    ``**`` stands for is found by those commands that take it.
+
+    >>> _matched(["audit", "no such file [v2]", "a/**"])
+    ['audit', 'no such file [v2]', 'a/**']
+    """
+    import glob
+
+    def matches(word: str) -> list[str]:
+        is_pattern = glob.has_magic(word) and "**" not in word and not os.path.lexists(word)
+        return sorted(glob.glob(word)) if is_pattern else []  # noqa: PTH207 (Path.glob takes no absolute pattern)
+
+    return [one for word in words for one in matches(word) or [word]]
 
 
 def _as_json(command: click.Command) -> list[click.Option]:

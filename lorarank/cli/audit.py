@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorarank.audit.options import AuditOptions, shares
-from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.parameter_types import PLACE, SOURCE, Choice
 from lorarank.cli.ray_option import OnCluster, on_cluster
 from lorarank.cli.terminal import command_line, rendered, sheet
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_OK, AdapterError, OptionError, SourceError
@@ -66,7 +66,7 @@ def _shares(_context: click.Context, _option: click.Parameter, value: str) -> tu
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     help="A row an adapter into this .parquet, .csv or .jsonl as they come; adapters already there are skipped.",
 )
 @click.option("--base", type=SOURCE, help="SOURCE is a full fine-tune of this model: the spectrum of what it changed.")

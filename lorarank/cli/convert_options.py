@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lorarank.choices import FORMATS
-from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.parameter_types import PLACE, SOURCE, Choice
 from lorarank.cli.terminal import rendered
 from lorarank.cli.together import together
 from lorarank.resize.options import DTYPES, ConvertOptions
@@ -24,7 +23,7 @@ converts = together(
         "-o",
         "--output",
         required=True,
-        type=click.Path(path_type=Path),
+        type=PLACE,
         help="Folder, new or empty; or a new .safetensors file.",
     ),
     click.option(

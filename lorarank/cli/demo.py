@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from lorarank.cli.estimate import command as estimate
+from lorarank.cli.parameter_types import PLACE
 from lorarank.cli.probe import run_probe
 from lorarank.errors import SourceError
 from lorarank.probe.options import ProbeOptions
@@ -34,9 +35,7 @@ def demo_folder() -> Path:
 
 @click.command(epilog="Example: lorarank demo")
 @click.pass_context
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Keep the run here [default: a temporary folder]."
-)
+@click.option("-o", "--output", type=PLACE, help="Keep the run here [default: a temporary folder].")
 def command(context: click.Context, output: Path | None) -> None:
     """Probe and estimate on a tiny embedded model and task: about a minute, no download."""
     here = demo_folder()

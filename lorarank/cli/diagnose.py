@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
 
-from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.parameter_types import PLACE, SOURCE, Choice
 from lorarank.cli.terminal import command_line, rendered
 from lorarank.diagnose.options import DiagnoseOptions
 
@@ -22,7 +21,7 @@ FORMATS = ("table", "json", "markdown")
 @click.argument("source", type=SOURCE, metavar="SOURCE")
 @click.option(
     "--sweep",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     default=DiagnoseOptions.sweep,
     metavar="DIR",
     help="Folder of `lorarank sweep` on the same data: what other ranks reached.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.parameter_types import PLACE, SOURCE, Choice
 from lorarank.cli.terminal import command_line
 from lorarank.cli.voice import note
 from lorarank.errors import printable
@@ -40,7 +40,7 @@ from lorarank.export.options import TOOLS, ExportOptions
 @click.option(
     "--qlora", is_flag=True, default=ExportOptions.qlora, help="Base in 4 bits: nf4, double quantisation, bf16 compute."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A new file, instead of standard output.")
+@click.option("-o", "--output", type=PLACE, help="A new file, instead of standard output.")
 @click.option(
     "--format",
     "kind",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.parameter_types import PLACE, SOURCE, Choice
 from lorarank.cli.terminal import command_line, rendered
 from lorarank.resize.options import DTYPES
 
@@ -20,7 +20,7 @@ from lorarank.resize.options import DTYPES
     required=True,
     help="The model it was trained from: a folder, a safetensors file or a hub id.",
 )
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Adapter folder; new or empty.")
+@click.option("-o", "--output", required=True, type=PLACE, help="Adapter folder; new or empty.")
 @click.option("--rank", type=int, required=True, help="Rank of every module; alpha is the same.")
 @click.option("--dtype", type=Choice(DTYPES), default=DTYPES[0], show_default=True, help="Of the factors.")
 @click.option(

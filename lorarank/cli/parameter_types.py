@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
+from lorarank.sources import at_home
 from lorarank.wording import nearest
 
 
@@ -32,4 +34,16 @@ class Source(StringParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
-SOURCE = Source()
+class Place(click.Path):
+    """Where something is to be written, ``~`` being the home folder: in ``--output=~/run`` no shell looks for it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """A path.
+
+        >>> Place().convert("~/run", None, None) == Path.home() / "run"
+        True
+        """
+        return Path(at_home(str(super().convert(value, param, ctx))))
+
+
+SOURCE, PLACE = Source(), Place()

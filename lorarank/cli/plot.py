@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lorarank.choices import METRICS
-from lorarank.cli.parameter_types import SOURCE, Choice
+from lorarank.cli.parameter_types import SOURCE, Choice, Place
 from lorarank.errors import EXIT_BAD_INPUT
 from lorarank.report.options import KINDS, PlotOptions
 
@@ -21,7 +21,7 @@ from lorarank.report.options import KINDS, PlotOptions
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(file_okay=False),
     default="figures",
     show_default=True,
     help="Folder for the pictures; it is made where there is none.",

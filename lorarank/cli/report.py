@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lorarank.cli.estimate_options import estimates
-from lorarank.cli.parameter_types import SOURCE
+from lorarank.cli.parameter_types import PLACE, SOURCE
 from lorarank.cli.terminal import command_line
 from lorarank.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED
 from lorarank.estimate.options import EstimateOptions
@@ -23,7 +23,7 @@ from lorarank.estimate.options import EstimateOptions
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     default="report.html",
     show_default=True,
     help="The file to write: one .html that needs no network, or .md.",

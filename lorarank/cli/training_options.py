@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lorarank.cli.parameter_types import SOURCE
+from lorarank.cli.parameter_types import PLACE, SOURCE
 from lorarank.cli.together import Command, together
 from lorarank.probe.options import DEFAULT_TOKENS
 
@@ -26,7 +25,7 @@ def trains(options: type[ProbeOptions | SweepOptions], output: str) -> Callable[
             required=True,
             help="JSONL, JSON, CSV, Parquet or a hub dataset id: text, prompt + completion, or messages.",
         ),
-        click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help=output),
+        click.option("-o", "--output", required=True, type=PLACE, help=output),
         click.option(
             "--val",
             type=SOURCE,

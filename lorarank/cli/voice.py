@@ -11,13 +11,17 @@ import io
 import os
 import sys
 import time
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import click
 
 from lorarank import __version__
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+"""Numbers of a process's streams."""
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 KEY = "lorarank.voice"
@@ -59,19 +63,40 @@ def _asked(ctx: click.Context, voice: int) -> None:
         _listen(root)
 
 
+def open_streams() -> None:
+    """Let a stream lead nowhere that was closed when the process began (``>&-``), or never was, as without a console
+    on Windows. Its number is taken too: the next file that is opened would get what libraries say on it."""
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(number)
+    sys.stdin = sys.stdin or _stream(STDIN, "r")
+    sys.stdout = sys.stdout or _stream(STDOUT, "w")
+    sys.stderr = sys.stderr or _stream(STDERR, "w")
+
+
+def _stream(number: int, mode: str) -> TextIO:
+    return typing.cast(TextIO, open(number, mode, encoding="utf-8", closefd=False))
+
+
 def take_every_sign() -> None:
     """Let stdout and stderr take what no code page of Windows has: σ, ρ, sparklines.
 
     Files and pipes get UTF-8, as Python writes from 3.15 on (https://peps.python.org/pep-0686/). A terminal, and who
-    chose an encoding in PYTHONIOENCODING, get a question mark for what is not in theirs.
+    chose an encoding in PYTHONIOENCODING, get a question mark for what is not in theirs. Names of files that are no
+    UTF-8 are in no encoding, and are told with escapes.
     """
     for stream in (sys.stdout, sys.stderr):
-        if not isinstance(stream, io.TextIOWrapper) or codecs.lookup(stream.encoding).name.startswith("utf"):
+        if not isinstance(stream, io.TextIOWrapper):
             continue
-        if stream.isatty() or os.environ.get("PYTHONIOENCODING"):
+        if codecs.lookup(stream.encoding).name.startswith("utf"):
+            if stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
+        elif stream.isatty() or os.environ.get("PYTHONIOENCODING"):
             stream.reconfigure(errors="replace")
         else:
-            stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def speaks() -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lorarank.errors import CorpusError, needing
+from lorarank.sources import at_home
 
 FIELD_LIMIT = 1 << 30
 """Longest CSV field in characters; the csv module's own limit of 131,072 is shorter than many documents."""
@@ -45,15 +46,15 @@ class Table:
 def open_table(source: str | Path, split: str) -> Table:
     """The rows of a data file, of the one data file in a folder, or of a hub dataset ``owner/name[@revision]``.
 
-    A path that exists is never taken for a hub id. A folder is read where it holds ``{split}.jsonl`` (or another
-    known suffix) or only one data file.
+    A path that exists, ``~`` being the home folder, is never taken for a hub id. A folder is read where it holds
+    ``{split}.jsonl`` (or another known suffix) or only one data file.
 
     Raises
     ------
     CorpusError : nothing there, an unknown suffix, an empty file, or content that cannot be parsed (naming the line).
     MissingExtraError : Parquet or a hub id without pyarrow or datasets.
     """
-    path = Path(source)
+    path = Path(at_home(str(source)))
     try:
         if path.is_dir():
             path = _file_in(path, split)

@@ -36,9 +36,22 @@ def check_output(options: ProbeOptions) -> bool:
     Raises
     ------
     RunError
-        The folder is not empty, is finished, or holds an unfinished run that is not to be resumed.
+        The folder is not empty, is finished, or holds an unfinished run that is not to be resumed; or its name is none
+        that adapters can be written under.
+    ResourceError
+        It cannot be looked into.
     """
+    try:
+        return _has_begun(options)
+    except OSError as error:
+        raise disk_error(options.output, error, why="", do="give another folder with -o") from None
+
+
+def _has_begun(options: ProbeOptions) -> bool:
     run = options.output
+    if str(run) != str(run).encode(errors="replace").decode():
+        why = "the library that reads and writes adapters opens no such files"
+        raise RunError(run, "its name is no UTF-8", why=why, do="give another folder with -o")
     if run.exists() and not run.is_dir():
         raise RunError(run, "it is a file", do="give a new folder with -o")
     if (run / MANIFEST).is_file():

@@ -136,10 +136,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text().splitlines()]
     parquet = pytest.importorskip("pyarrow.parquet")
-    return list(parquet.read_table(path).to_pylist())
+    with path.open("rb") as file:
+        return list(parquet.read_table(file).to_pylist())
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet", os.fsdecode(b"caf\xe9.parquet")])
 def test_every_source_is_a_row_and_is_done_once(zoo: Path, tmp_path: Path, name: str) -> None:
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")

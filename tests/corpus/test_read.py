@@ -242,6 +242,13 @@ def test_a_folder_stands_for_its_file(tmp_path: Path, write):
         read(tmp_path, split="test")
 
 
+def test_home_is_known(tmp_path: Path, write, monkeypatch):
+    write([{"text": "a"}])
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert one("~/train.jsonl").completion == "a"
+
+
 @pytest.mark.parametrize(
     ("name", "what"),
     [

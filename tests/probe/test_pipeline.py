@@ -449,6 +449,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_that_adapters_cannot_be_read_from_is_refused_before_anything_is_trained(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    options = options_for(tiny_model, tiny_data, tmp_path / os.fsdecode("café".encode("latin-1")))
+    for stage in (plan, probe):
+        with pytest.raises(RunError, match=r"caf\\udce9: its name is no UTF-8"):
+            stage(options)
+    assert not options.output.exists()
+
+
 def test_a_folder_that_is_no_model_is_one_line(tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"model_type": "no-such-thing"}')

@@ -41,6 +41,15 @@ def test_it_comes_back_whole(make_adapter: Make) -> None:
         assert gather(keep(f"{name}.json", [name])) == replace(direct, sources=(f"{name}.json",))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_shell_of_windows_may_have_written_it(encoding: str, make_adapter: Make) -> None:
+    """``lorarank audit ... --json > one.json`` in PowerShell."""
+    make_adapter("one")
+    text = Path(keep("one.json", ["one"])).read_text(encoding="utf-8")
+    Path("one.json").write_text(text.replace("\n", "\r\n"), encoding=encoding, newline="")
+    assert gather("one.json") == replace(gather("one"), sources=("one.json",))
+
+
 def test_several_files_stand_side_by_side(make_adapter: Make) -> None:
     make_adapter("first")
     make_adapter("second", seed=1)

@@ -17,6 +17,7 @@ import pytest
 from lorarank import adapters
 from lorarank.adapters import layout
 from lorarank.errors import NumericsError, OptionError, ResourceError
+from lorarank.files import write_bytes
 from lorarank.report import resized
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
 
@@ -56,10 +57,65 @@ def test_nothing_is_overwritten(place: str, make_adapter: Make, tmp_path: Path) 
     assert fingerprint(tmp_path) == was
 
 
-def test_an_empty_folder_is_a_place(make_adapter: Make, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    resize(make_adapter(), tmp_path / "out", ResizeOptions(rank=2))
-    assert (tmp_path / "out" / "adapter_config.json").is_file()
+@pytest.mark.parametrize("place", ["named", "current", "link", "mounted"])
+def test_an_empty_folder_is_a_place(
+    place: str, make_adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays what it is: nobody can put another folder where one stands, where a disk is mounted, or on Windows."""
+    before, folder = make_adapter(), tmp_path / "out"
+    folder.mkdir()
+    (folder / ".0123abcd.lorarank-tmp").touch()  # of one that was killed
+    output = {"current": Path(), "link": tmp_path / "link"}.get(place, folder)
+    if place == "link":
+        output.symlink_to(folder)
+    if place == "current":
+        monkeypatch.chdir(folder)
+    real = os.rename
+
+    def rename(old: Any, new: Any) -> None:
+        if Path(new).exists():
+            raise OSError(16, "Device or resource busy")
+        real(old, new)
+
+    monkeypatch.setattr(os, "rename", rename)
+    was = folder.stat().st_ino
+    resize(before, output, ResizeOptions(rank=2))
+    names = {"adapter_model.safetensors", "adapter_config.json", "resize.json", ".0123abcd.lorarank-tmp"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert folder.stat().st_ino == was
+
+
+def test_a_move_into_an_empty_folder_that_fails_leaves_nothing(
+    make_adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, folder, real = make_adapter(), tmp_path / "out", os.rename
+    folder.mkdir()
+
+    def rename(old: Any, new: Any) -> None:
+        if Path(new).name == "adapter_model.safetensors":
+            raise OSError(5, "Input/output error")
+        real(old, new)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(ResourceError, match="Input/output error"):
+        resize(before, folder, ResizeOptions(rank=2))
+    assert not list(folder.iterdir())
+
+
+def test_every_file_is_written_as_bytes(make_adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text would have other ends of lines on Windows."""
+    before = make_adapter()
+    monkeypatch.setattr(Path, "write_text", None)
+    resize(before, tmp_path / "out", ResizeOptions(rank=2))
+    assert all(b"\r" not in (tmp_path / "out" / name).read_bytes() for name in ("adapter_config.json", "resize.json"))
+
+
+def test_a_name_as_long_as_can_be_is_one(make_adapter: Make, tmp_path: Path) -> None:
+    """In letters of three bytes and in those of one; temporary names are not longer."""
+    before = make_adapter()
+    for name in ("版" * 85, "a" * 255):
+        resize(before, tmp_path / name, ResizeOptions(rank=2))
+        write_bytes(tmp_path / name / name, b"")
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
