@@ -97,7 +97,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(archives: dict[str, Path])
     assert {f"lorarank/{path}" for path in ESSENTIAL} | {f"lorarank/_demo/{path}" for path in DEMO} <= names
     assert {f"{info}licenses/LICENSE", f"{info}licenses/CITATION.cff"} <= names
     assert not [name for name in names if "evidence" in name.split("/") or "tests" in name.split("/")]
-    for line in ("License-Expression: Apache-2.0", "Author: ", "Keywords: ", "Requires-Python: >=3.10"):
+    for line in ("License-Expression: Apache-2.0", "Author: ", "Keywords: ", "Requires-Python: >=3.11"):
         assert line in head, line
 
 
