@@ -339,7 +339,7 @@ def main() -> None:
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread each",
         "processes_of_ours": min(os.cpu_count() or 1, 4),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     write_json(given.output, result)
     print(json.dumps(result, indent=1))

@@ -130,7 +130,7 @@ result = {
     "median_wall_ratio": statistics.median(entry["wall_ratio"] for entry in rounds),
     "target": "at most 0.01 of a step",
     "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, float32",
-    "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
 }
 write_json(given.output, result)

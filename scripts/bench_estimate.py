@@ -44,7 +44,7 @@ estimate, numpy = ("-m", "lorarank", "estimate", str(given.run)), ("-c", "import
 seconds(*estimate)  # byte code and file cache
 rounds = [(seconds(*estimate), seconds(*numpy)) for _ in range(given.rounds)]
 result = {
-    "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     "machine": f"{platform.machine()}, {os.cpu_count()} threads, one used",
     "modules": len(adapter.modules),
     "rank": run.manifest.training.rank,

@@ -138,7 +138,7 @@ result = {
     "median_ratio": statistics.median(entry["ratio"] for entry in rounds),
     "target": "at most 1.03",
     "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {dtype}",
-    "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
 }
 write_json(given.output, result)

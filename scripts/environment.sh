@@ -7,7 +7,7 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 venv_python=$venv/bin/python
-new_enough='import sys; sys.exit(sys.version_info < (3, 10))'
+new_enough='import sys; sys.exit(sys.version_info < (3, 11))'
 torch_version='from importlib import metadata; print(metadata.version("torch"))'
 
 refuse() {
@@ -18,9 +18,9 @@ refuse() {
 # A virtual environment can be made anew at any time; anything else called .venv is left alone.
 make_venv() {
     local python=${PYTHON:-python3} site=() torch_home
-    command -v "$python" >/dev/null || refuse "$python is not found; install Python 3.10 or newer, or name one in PYTHON"
+    command -v "$python" >/dev/null || refuse "$python is not found; install Python 3.11 or newer, or name one in PYTHON"
     "$python" -c "$new_enough" 2>/dev/null || refuse "$("$python" --version 2>&1) is too old; \
-lorarank needs Python 3.10 or newer: name one with PYTHON=python3.11 scripts/$(basename "$0")"
+lorarank needs Python 3.11 or newer: name one with PYTHON=python3.12 scripts/$(basename "$0")"
     "$python" -c 'import ensurepip, venv' 2>/dev/null || refuse "$python lacks the venv module; \
 on Debian or Ubuntu install the package python3-venv"
     if [ -e "$venv" ]; then

@@ -103,7 +103,7 @@ result: dict[str, Any] = {
     "command": "python scripts/evidence_audits.py ADAPTERS " + " ".join(f"--dense {name}" for name in given.dense),
     "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     "lorarank": __version__,
-    "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     "energy": list(options.energy),
     "adapters": [row_of(source) for source in expand(["."])],
     "dense": {name: dense_of(name) for name in given.dense},

@@ -544,7 +544,7 @@ def add(output: Path, engine: str, tally: Tally) -> dict[str, Any]:
     formats.update(tally.mutations)
     packages = ("numpy", "ml_dtypes", "safetensors", "torch", "hypothesis")
     whole = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "limits": f"{SECONDS:g} seconds and {MEGABYTES} MB beyond the start, a mutation",

@@ -97,7 +97,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(archives: dict[str, Path])
     assert {f"lorarank/{path}" for path in ESSENTIAL} | {f"lorarank/_demo/{path}" for path in DEMO} <= names
     assert {f"{info}licenses/LICENSE", f"{info}licenses/CITATION.cff"} <= names
     assert not [name for name in names if "evidence" in name.split("/") or "tests" in name.split("/")]
-    for line in ("License-Expression: Apache-2.0", "Author: ", "Keywords: ", "Requires-Python: >=3.10"):
+    for line in ("License-Expression: Apache-2.0", "Author: ", "Keywords: ", "Requires-Python: >=3.11"):
         assert line in head, line
 
 
@@ -212,3 +212,27 @@ def test_what_is_imported_is_declared(archives: dict[str, Path]) -> None:
     on_load = {name: imported(tree.body) - required for name, tree in code.items()}
     trains = ("lorarank/probe/", "lorarank/callback/trainer.py", "lorarank/callback/loggers.py")
     assert {name: found for name, found in on_load.items() if found and not name.startswith(trains)} == {}
+
+
+def test_an_extra_that_is_named_brings_what_is_missing(archives: dict[str, Path]) -> None:
+    """``needing("--ray", "ray", extra="ray")``: the wheel has this extra, and these packages are in it."""
+    with zipfile.ZipFile(archives["wheel"]) as wheel:
+        head = message_from_string(wheel.read(f"{NAME}.dist-info/METADATA").decode())
+        trees = [ast.parse(wheel.read(name)) for name in wheel.namelist() if name.endswith(".py")]
+    brings: dict[str, set[str]] = {extra: set() for extra in head.get_all("Provides-Extra") or []}
+    for line in head.get_all("Requires-Dist") or []:
+        if named := re.search("extra == .([^'\"]+)", line):
+            brings[named[1]].add(canonical(line))
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    told = {
+        (package.value, keyword.value.value)
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "needing"
+        for keyword in call.keywords
+        if keyword.arg == "extra" and isinstance(keyword.value, ast.Constant)
+        for package in call.args[1:]
+        if isinstance(package, ast.Constant)
+    }
+    told |= {("pandas", "frame"), ("polars", "polars")}  # of to_frame, which chooses
+    assert {("matplotlib", "plot"), ("torch", "probe")} <= told
+    assert {(package, extra) for package, extra in told if package not in brings[extra]} == set()

@@ -12,7 +12,9 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import prod
+from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,9 @@ from lorarank.adapters.untrusted import MOST_JSON_BYTES, open_regular, parse_obj
 from lorarank.errors import AdapterError
 
 LENGTH_BYTES = 8
+
+TOO_MUCH = 2**64
+"""No number of the header, and no product of a shape's first ones, is as large."""
 
 STAND_INS = {
     b"version ": ("a pointer of Git LFS", "fetch the file itself with: git lfs pull"),
@@ -160,7 +165,7 @@ def _place(key: str, entry: Any, path: Path) -> _Place:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise AdapterError(where, f"the dtype {json.dumps(dtype)[:40]} is unknown")
-    if not _counts(shape) or len(shape) > MOST_DIMENSIONS:
+    if not _counts(shape) or len(shape) > MOST_DIMENSIONS or max(accumulate(shape, mul), default=1) >= TOO_MUCH:
         raise AdapterError(where, f"{json.dumps(shape)[:80]} is no shape")
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise AdapterError(where, f"{json.dumps(offsets)[:80]} is no pair of offsets")
@@ -177,8 +182,8 @@ def _place(key: str, entry: Any, path: Path) -> _Place:
 
 
 def _counts(value: Any) -> bool:
-    """Whether it is a list of whole numbers from 0 up; booleans, which Python counts among them, are none."""
-    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+    """Whether it is a list of whole numbers of 64 bits; booleans, which Python counts among them, are none."""
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < TOO_MUCH for number in value)
 
 
 def _metadata(value: Any, path: Path) -> dict[str, str]:

@@ -117,7 +117,8 @@ def principal_angles(first: Factors, second: Factors, k: int, *, side: Side = "o
     which = 0 if side == "out" else 1
     left, right = (vector_coefficients(u.svd, k, u.exponents_B, u.exponents_A)[which] for u in (one, two))
     cosines = np.linalg.svd(left.T @ cross[which] @ right, compute_uv=False)
-    return np.arccos(np.minimum(cosines, 1.0))
+    angles: Floats = np.arccos(np.minimum(cosines, 1.0))
+    return angles
 
 
 def subspace_agreement(angles: Floats) -> float:

@@ -119,7 +119,7 @@ def frame(found: Records, library: str | None = None) -> Any:
     wanted = [library] if library else sorted(LIBRARIES, key=lambda name: name not in sys.modules)
     there = next((name for name in wanted if importlib.util.find_spec(name) is not None), None)
     if there is None:
-        raise MissingExtraError("to_frame", " or ".join(wanted), library or "frame")
+        raise MissingExtraError("to_frame", " or ".join(wanted), "polars" if library == "polars" else "frame")
     frames = importlib.import_module(there)
     if there == "pandas":
         return frames.DataFrame.from_records(list(found.rows), columns=list(found.names))

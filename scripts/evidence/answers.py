@@ -118,7 +118,7 @@ if __name__ == "__main__":
         level: [one for one in answers.values() if one["confidence"] == level] for level in ("high", "medium", "low")
     }
     content = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": "python scripts/evidence/answers.py --work WORK --model NAME=FOLDER",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "seconds": round(time.monotonic() - begun, 1),

@@ -171,7 +171,7 @@ def main() -> None:
     write_json(
         given.output,
         {
-            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "command": "python scripts/evidence/bakeoff.py",
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "seconds": round(time.monotonic() - begun, 1),

@@ -107,7 +107,7 @@ if __name__ == "__main__":
         write_json(
             given.output,
             {
-                "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                 "command": "python scripts/evidence/planted_linear.py",
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
                 "setting": {"out": OUT, "in": IN, "samples": SAMPLES, "R": R, "steps": STEPS},

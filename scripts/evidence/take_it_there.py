@@ -220,7 +220,7 @@ def main() -> None:
             "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")}
             | {"lorarank": lorarank.__version__, "python": platform.python_version()},
             "machine": f"{platform.machine()}, one thread, no GPU",
-            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         },
     )
 

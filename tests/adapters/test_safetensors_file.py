@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
@@ -188,6 +188,9 @@ def nearly_right(draw: st.DrawFn) -> bytes:
     max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(content=nearly_right())
+@example(content=safetensors_bytes({"a": entry("BF16", [2**64, 0], [0, 0])}))
+@example(content=safetensors_bytes({"a": entry("BF16", [2**63, 3, 0], [0, 0])}))
+@example(content=safetensors_bytes({"a": entry("BF16", [0, 2**63, 3], [0, 0])}))
 def test_accepts_what_the_reference_accepts(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)

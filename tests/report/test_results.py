@@ -167,8 +167,9 @@ def test_no_library_is_a_line(results: dict[str, Result], monkeypatch: pytest.Mo
         "to_frame: needs the package pandas or polars, which is not installed. Install the extra with: "
         "pip install 'lorarank[frame]'."
     )
-    with pytest.raises(MissingExtraError, match="package polars,"):
-        results["Sweep"].to_frame("polars")
+    for library, extra in (("pandas", "frame"), ("polars", "polars")):
+        with pytest.raises(MissingExtraError, match=rf"package {library},.*'lorarank\[{extra}\]'"):
+            results["Sweep"].to_frame(library)
     with pytest.raises(OptionError, match="Choose among: pandas, polars"):
         results["Sweep"].to_frame("arrow")
 
