@@ -26,6 +26,9 @@ ASSUMED_LOSSES = (1.5, 2.6)
 """Loss of a base model on text it has not been tuned to, nats per token: the range that probes of small models on
 reasoning, classification, format and medical text began with. Without a probe it cannot be known."""
 
+COUNTED = 10_000
+"""Documents whose tokens are counted; of more the rest follows from these."""
+
 CHARACTERS_PER_TOKEN = 4
 """Characters of English text per token, roughly, for want of the model's own tokenizer."""
 
@@ -168,8 +171,12 @@ def _count_targets(documents: Sequence[corpus.Document], folder: Path) -> tuple[
     """Distinct target tokens, and how they were counted."""
     tokenizer = _tokenizer(folder)
     if tokenizer is not None:
-        tokens = corpus.tokenize(documents, tokenizer, max_length=LONGEST_DOCUMENT)
-        return corpus.unique_tokens(tokens.documents)[1], "counted with the model's tokenizer"
+        some, share = corpus.sample(documents, COUNTED)
+        tokens = corpus.tokenize(some, tokenizer, max_length=LONGEST_DOCUMENT)
+        counted = "counted with the model's tokenizer"
+        if share < 1:
+            counted += f" in {len(some):,} documents, chosen by their hash"
+        return round(corpus.unique_tokens(tokens.documents)[1] / share), counted
     characters = sum(_target_characters(document) for document in {d.key: d for d in documents}.values())
     return (
         max(1, characters // CHARACTERS_PER_TOKEN),

@@ -50,7 +50,8 @@ class DataFacts:
     """The data. ``unique_*`` count distinct training documents once; targets are the tokens that carry loss.
 
     ``distinct_target_tokens`` counts each run of them once, however it is asked for, and ``known_targets`` is the share
-    of the held-out documents whose targets training told, too; ``None`` in runs of an older kind.
+    of the held-out documents whose targets training told, too; ``None`` in runs of an older kind. Of large data a
+    ``read_share`` of the distinct training documents was read, and the counts of tokens follow from those.
     """
 
     source: str
@@ -69,6 +70,7 @@ class DataFacts:
     packed: bool
     distinct_target_tokens: int | None = None
     known_targets: float | None = None
+    read_share: float = 1.0
 
 
 @dataclass(frozen=True)

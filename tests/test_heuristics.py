@@ -313,18 +313,32 @@ def test_the_capacity_floor_can_raise_the_guess(model: Path, data: Path, monkeyp
     assert any("raises it to 32" in sentence for sentence in guess.sentences)
 
 
+class Letters:
+    eos_token, eos_token_id, bos_token, bos_token_id, chat_template = "$", ord("$"), None, None, None
+
+    def __call__(self, texts: list[str], **_: object) -> dict[str, object]:
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+
 def test_tokens_are_counted_with_the_models_tokenizer(model: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Letters:
-        eos_token, eos_token_id, bos_token, bos_token_id, chat_template = "$", ord("$"), None, None, None
-
-        def __call__(self, texts: list[str], **_: object) -> dict[str, object]:
-            return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
-
     monkeypatch.setattr(guessing, "_tokenizer", lambda folder: Letters())
     guess = first_guess(None, str(model), str(data))
     assert guess.data is not None
     assert guess.data.target_tokens == 2 * 2001  # each completion and its end
     assert guess.data.counted == "counted with the model's tokenizer"
+
+
+def test_of_much_data_the_tokens_of_some_are_counted(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guessing, "_tokenizer", lambda folder: Letters())
+    monkeypatch.setattr(guessing, "COUNTED", 30)
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(f'{{"prompt": "{i}", "completion": "{i:09}"}}\n' for i in range(300)), encoding="utf-8")
+    guess = first_guess(None, str(model), str(path))
+    assert guess.data is not None
+    assert guess.data.target_tokens == 300 * 10
+    assert guess.data.counted == "counted with the model's tokenizer in 30 documents, chosen by their hash"
 
 
 def test_data_needs_a_model(data: Path) -> None:

@@ -9,7 +9,7 @@ imported.
 from lorarank.corpus.controls import frequency_losses, with_other_prompts
 from lorarank.corpus.documents import Document, DocumentSet, read
 from lorarank.corpus.rows import Rows, pack
-from lorarank.corpus.split import parts, split_heldout, without
+from lorarank.corpus.split import parts, sample, split_heldout, without
 from lorarank.corpus.tokens import TokenDocument, TokenSet, distinct_targets, tokenize, total_tokens, unique_tokens
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "pack",
     "parts",
     "read",
+    "sample",
     "split_heldout",
     "tokenize",
     "total_tokens",

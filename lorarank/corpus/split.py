@@ -100,3 +100,18 @@ def parts(documents: Sequence[Document], replicates: int) -> tuple[tuple[Documen
             do="give more documents or fewer replicates",
         )
     return tuple(tuple(part) for part in divided)
+
+
+def sample(documents: Sequence[Document], most: int) -> tuple[tuple[Document, ...], float]:
+    """The documents with the ``most`` lowest hashes, in order, and what share of the distinct ones they are: what is
+    read of data that has more than anybody will train on.
+
+    >>> rows = [Document(key, "text", "", key, (), at) for at, key in enumerate("dbacb")]
+    >>> read, share = sample(rows, 2)
+    >>> [d.key for d in read], share
+    (['b', 'a', 'b'], 0.5)
+    """
+    keys = sorted({document.key for document in documents})
+    if len(keys) <= most:
+        return tuple(documents), 1.0
+    return tuple(document for document in documents if document.key <= keys[most - 1]), most / len(keys)

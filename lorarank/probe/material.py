@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,16 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 SHORTEST_ROW = 128
 
+READ_TOKENS = 2**21
+"""Of data with more tokens about so many are read, or twice as many as are trained on: to make tokens of millions of
+rows takes longer than the probe."""
+
+FASTEST = 20_000
+"""Tokens a second, where minutes are what is given: above what most GPUs train."""
+
+LENGTHS_OF = 10_000
+"""Documents whose lengths are looked at."""
+
 
 @dataclass(frozen=True, eq=False)
 class Heldout:
@@ -53,8 +64,9 @@ class Heldout:
 class Material:
     """Everything read before the weights.
 
-    ``parts`` are each replicate's token documents, of ``documents`` together; ``begin`` is the id that the tokenizer
-    begins every document with. ``batch_tokens`` and ``heldout_tokens`` (at most so many are measured, of
+    ``parts`` are each replicate's token documents, of ``documents`` together; of large data they are a ``read_share``
+    of the distinct ones, and the ``unique`` tokens follow from them. ``begin`` is the id that the tokenizer begins
+    every document with. ``batch_tokens`` and ``heldout_tokens`` (at most so many are measured, of
     ``heldout_documents``) go with a ``budget`` of training tokens; see :meth:`sized`.
     """
 
@@ -72,6 +84,7 @@ class Material:
     row_length: int
     begin: int | None
     notes: tuple[str, ...] = ()
+    read_share: float = 1.0
     budget: int = 0
     batch_tokens: int = 0
     heldout_tokens: int = 0
@@ -120,11 +133,22 @@ class Material:
         these are more. Where there are fewer held-out tokens than that, they are all of them."""
         return _some(self.heldout_pieces, share * self.heldout_tokens, least=PART_DOCUMENTS)
 
+    def epochs(self, trained: int, rows: Rows) -> float:
+        """Passes over a replicate's data that training on so many tokens of its ``rows`` is."""
+        return trained * self.read_share / int((rows.document >= 0).sum())
+
     def repeated(self) -> tuple[int, float]:
-        """Tokens of the distinct targets of training, and the share of the held-out pieces whose target is one."""
-        targets = corpus.distinct_targets(piece for part in self.parts for piece in part)
+        """Tokens of the distinct targets of training, and the share of the held-out pieces whose target is one.
+
+        Of data that is read in part they go on to grow as a power of it, as from one half to the whole of what was read
+        (Heaps 1978, section 7.5, of words).
+        """
+        pieces = [piece for part in self.parts for piece in part]
+        targets = corpus.distinct_targets(pieces)
         again = [piece.input_ids[piece.loss_mask].tobytes() in targets for piece in self.heldout_pieces]
-        return sum(targets.values()), sum(again) / max(1, len(again))
+        tokens, of_half = (sum(found.values()) for found in (targets, corpus.distinct_targets(pieces[::2])))
+        more = min(math.log2(tokens / of_half), 1.0) * math.log2(1 / self.read_share)
+        return round(tokens * 2**more), sum(again) / max(1, len(again))
 
     def heldout(self, packed: bool, pieces: tuple[TokenDocument, ...] | None = None) -> Heldout:
         """The held-out rows, or those of other ``pieces``."""
@@ -166,10 +190,20 @@ def gather(options: ProbeOptions) -> Material:
             raise CorpusError(options.data, f"every document is also in {options.val}", do="give other held-out data")
         if both := len(found.documents) - len(train):
             notes += (f"Documents left out of training because they are held out too: {both:,}.",)
-    divided = corpus.parts(train, options.replicates)
-    row_length = options.row_length or _row_length(train, tokenizer, config)
-    token_sets = [corpus.tokenize(part, tokenizer, max_length=row_length) for part in divided]
-    measured = corpus.tokenize(heldout, tokenizer, max_length=row_length)
+    lengths = _lengths(train, tokenizer)
+    row_length = options.row_length or _row_length(lengths, config)
+    per_document = float(np.mean(lengths if found.kind == "text" else np.minimum(lengths, row_length)))
+    most = math.ceil(_tokens_to_read(options) / per_document)
+    chosen, share = corpus.sample(train, most)
+    if share < 1:
+        notes += (
+            f"Of {len(train):,} documents to train on {len(chosen):,} are read, chosen by their hash, and counts of "
+            "tokens follow from them.",
+        )
+    token_sets = [
+        corpus.tokenize(part, tokenizer, max_length=row_length) for part in corpus.parts(chosen, options.replicates)
+    ]
+    measured = corpus.tokenize(corpus.sample(heldout, most // 4 + 1)[0], tokenizer, max_length=row_length)
     dropped = sum(tokens.dropped for tokens in token_sets)
     if without_target := dropped + measured.dropped:
         notes += (f"Documents left out because they have no token to predict: {without_target:,}.",)
@@ -180,15 +214,16 @@ def gather(options: ProbeOptions) -> Material:
         found.kind,
         fingerprint,
         tuple(tokens.documents for tokens in token_sets),
-        len(train) - dropped,
+        len(train) - round(dropped / share),
         measured.documents,
-        unique,
-        unique_targets,
+        round(unique / share),
+        round(unique_targets / share),
         skipped,
         sum(tokens.truncated for tokens in token_sets),
         row_length,
         measured.begin,
         notes,
+        share,
     )
     return read.sized(options.token_budget, options)
 
@@ -219,10 +254,20 @@ def _two_shapes(data: DocumentSet, val: DocumentSet) -> tuple[str, ...]:
     return (f"Held-out data is {held}, and that to train on {trained}: their answers are laid out in two ways.",)
 
 
-def _row_length(documents: Sequence[Document], tokenizer: Any, config: Any) -> int:
+def _lengths(documents: Sequence[Document], tokenizer: Any) -> list[int]:
+    """Tokens of whole documents."""
+    some, _ = corpus.sample(documents, LENGTHS_OF)
+    return [piece.input_ids.size for piece in corpus.tokenize(some, tokenizer, max_length=2**31 - 1).documents]
+
+
+def _tokens_to_read(options: ProbeOptions) -> int:
+    """About so many of the data to train on, and a quarter of that of what is held out."""
+    tokens = options.token_budget if options.minutes is None else round(60 * options.minutes * FASTEST)
+    return max(READ_TOKENS, 2 * options.replicates * tokens)
+
+
+def _row_length(lengths: Sequence[int], config: Any) -> int:
     """The power of two that holds 99 of 100 documents whole, from 128 up to what the model and TRL's default allow."""
-    whole = corpus.tokenize(documents, tokenizer, max_length=2**31 - 1)
-    lengths = [piece.input_ids.size for piece in whole.documents]
     wanted = max(SHORTEST_ROW, 1 << (int(np.percentile(lengths, 99)) - 1).bit_length())
     text = config.get_text_config()
     names = ("max_position_embeddings", "max_seq_len")  # the second is MPT's; XLNet has no end, and says -1

@@ -141,7 +141,6 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
     search_steps = (TRIALS if options.lr is None else len(AROUND)) * (trial + CHECK_STEPS // 3) if trial else 0
     train_passes = options.adapters + search_steps / schedule.steps
     work = train_passes * trained * per_token + evaluation * heldout.tokens
-    part_tokens = int((rows.document >= 0).sum())
     return Plan(
         model=options.model,
         model_type=str(material.config.model_type),
@@ -161,7 +160,7 @@ def plan_for(options: ProbeOptions, material: Material) -> Plan:
         steps=schedule.steps,
         rows_per_step=material.rows_per_step,
         row_length=material.row_length,
-        epochs=trained / part_tokens,
+        epochs=material.epochs(trained, rows),
         search_steps=search_steps,
         evaluations=evaluations,
         device=str(device),

@@ -178,6 +178,7 @@ def _data_facts(probe: UnfinishedProbe) -> runs.DataFacts:
         packed=probe.packed,
         distinct_target_tokens=distinct,
         known_targets=known,
+        read_share=material.read_share,
     )
 
 
@@ -202,7 +203,7 @@ def _training_facts(probe: UnfinishedProbe) -> runs.TrainingFacts:
         rows_per_step=schedule.rows_per_step,
         batch_tokens=probe.material.step_tokens,
         trained_tokens=trained,
-        epochs=trained / int((rows.document >= 0).sum()),
+        epochs=probe.material.epochs(trained, rows),
         replicates=options.replicates,
         seed=options.seed,
         device=_device_name(probe.device),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ from transformers import AutoTokenizer
 from lorarank import corpus
 from lorarank.errors import CorpusError
 from lorarank.probe import ProbeOptions, plan
-from lorarank.probe.material import _row_length, gather
+from lorarank.probe.material import _lengths, _row_length, gather
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -97,5 +99,70 @@ def test_automatic_rows_are_no_longer_than_the_positions(
     tiny_model: Path, tiny_data: Path, sizes: dict[str, int], expected: int
 ) -> None:
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**sizes))  # the second is MPT's, the third XLNet's
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    assert _row_length(corpus.read(tiny_data).documents, tokenizer, config) == expected
+    lengths = _lengths(corpus.read(tiny_data).documents, AutoTokenizer.from_pretrained(tiny_model))
+    assert _row_length(lengths, config) == expected
+
+
+WORDS = "the cat dog bird sees likes finds one two three"
+"""Of the tiny model's vocabulary."""
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """2,000 rows, the last tenth of them duplicates; four answers, and prompts of one length."""
+    prompts = [" ".join(words) for words in itertools.permutations(WORDS.split(), 4)][:1800]
+    rows = [{"prompt": prompt, "completion": f" {WORDS.split()[at % 4]}"} for at, prompt in enumerate(prompts)]
+    return write(tmp_path / "large.jsonl", [*rows, *rows[:200]])
+
+
+def test_of_large_data_a_part_is_read_and_the_counts_follow_from_it(
+    tiny_model: Path, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = ProbeOptions(str(tiny_model), str(large), tmp_path / "run", rank=2, tokens=500, batch_tokens=128)
+    whole = gather(how)
+    monkeypatch.setattr("lorarank.probe.material.READ_TOKENS", 3000)
+    monkeypatch.setattr("lorarank.probe.material.LENGTHS_OF", 100)
+    part = gather(how)
+    assert (whole.read_share, len(whole.notes)) == (1.0, 0)
+    assert part.read_share == pytest.approx(3000 / whole.unique_tokens, rel=0.01)
+    assert len(part.parts[0]) == pytest.approx(len(whole.parts[0]) * part.read_share, rel=0.05)
+    assert {piece.key for piece in part.parts[0]} < {piece.key for piece in whole.parts[0]}
+    assert f"Of {whole.documents:,} documents to train on {len(part.parts[0]):,} are read" in part.notes[0]
+    # what is said of the data is said of all of it
+    assert part.documents == whole.documents
+    assert part.unique_tokens == pytest.approx(whole.unique_tokens, rel=0.02)
+    assert part.unique_target_tokens == pytest.approx(whole.unique_target_tokens, rel=0.02)
+    assert part.fingerprint == whole.fingerprint
+    rows = [material.rows(0, 0, packed=True) for material in (part, whole)]
+    assert part.epochs(500, rows[0]) == pytest.approx(whole.epochs(500, rows[1]), rel=0.05)
+    # and what is measured is the same
+    assert [piece.key for piece in part.heldout_part(0.1)] == [piece.key for piece in whole.heldout_part(0.1)]
+    assert len(part.heldout_documents) < len(whole.heldout_documents)
+
+
+def test_twice_as_much_is_read_as_is_trained_on(
+    tiny_model: Path, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorarank.probe.material.READ_TOKENS", 500)
+    monkeypatch.setattr("lorarank.probe.material.FASTEST", 40)
+    how = ProbeOptions(str(tiny_model), str(large), tmp_path / "run", rank=2, batch_tokens=128, replicates=2)
+    for asked, expected in (({"tokens": 1000}, 4000), ({"minutes": 0.5}, 4800), ({"tokens": 200}, 800)):
+        read = gather(dataclasses.replace(how, **asked))
+        assert sum(corpus.total_tokens(part) for part in read.parts) == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize(("answers", "grows"), [("four", False), ("each its own", True)])
+def test_distinct_answers_of_all_data_follow_from_those_of_a_part(
+    answers: str, grows: bool, tiny_model: Path, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if grows:
+        rows = [json.loads(line) for line in large.read_text().splitlines()]
+        large = write(large, [{"prompt": "the", "completion": f" {row['prompt']}"} for row in rows])
+    val = write(tmp_path / "val.jsonl", [{"prompt": f"one {word}", "completion": " cat"} for word in WORDS.split()])
+    how = options(tiny_model, large, val, tmp_path)
+    distinct, known = gather(how).repeated()
+    monkeypatch.setattr("lorarank.probe.material.READ_TOKENS", 3000)
+    followed, still_known = gather(how).repeated()
+    assert followed == pytest.approx(distinct, rel=0.02)
+    assert known == still_known == (not grows)
+    assert (distinct > 1000) == grows

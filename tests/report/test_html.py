@@ -180,6 +180,12 @@ def test_equal_results_give_equal_bytes(found: Dossier) -> None:
     assert page(found) == page(found)
 
 
+def test_counts_that_follow_from_a_part_say_so(make_run: Make) -> None:
+    assert "that were read" not in page(gather(make_run()))
+    part = page(gather(make_run(data={"read_share": 0.0137})))
+    assert "0 documents truncated; tokens as in the 1.4% of them that were read" in part
+
+
 def test_a_refusal_says_so_first_and_has_no_configuration(make_run: Make, tree: Tree) -> None:
     refused = gather(make_run(heldout={"gains": (runs.Loss(0.01, 0.02),)}))
     root = tree(page(refused))

@@ -9,7 +9,7 @@ from lorarank.errors import printable
 from lorarank.report.chapters.blocks import Block, Chapter, Facts, Table
 from lorarank.report.plain import Grid
 from lorarank.runs import Run
-from lorarank.wording import within
+from lorarank.wording import percent, within
 
 
 def facts(run: Run) -> tuple[tuple[str, str], ...]:
@@ -19,6 +19,7 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
     revision = f" at {base.revision}" if base.revision else ""
     quantized = f", {base.quantization}" if base.quantization else ""
     packed = "packed" if data.packed else "not packed"
+    part = "" if data.read_share == 1 else f"; tokens as in the {percent(data.read_share, 1)} of them that were read"
     total = manifest.wall_seconds.get("total", sum(manifest.wall_seconds.values()))
     found = [
         ("command", shlex.join(manifest.command) or "none: called from Python"),
@@ -30,7 +31,7 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
             "training data",
             f"{data.source}: {data.train_documents:,} documents ({data.kind}), {data.unique_tokens:,} tokens, "
             f"{data.unique_target_tokens:,} of them targets; {data.skipped_rows:,} rows skipped, "
-            f"{data.truncated_documents:,} documents truncated",
+            f"{data.truncated_documents:,} documents truncated{part}",
         ),
         (
             "held-out data",
