@@ -35,9 +35,6 @@ READ_TOKENS = 2**21
 """Of data with more tokens about so many are read, or twice as many as are trained on: to make tokens of millions of
 rows takes longer than the probe."""
 
-FASTEST = 20_000
-"""Tokens a second, where minutes are what is given: above what most GPUs train."""
-
 LENGTHS_OF = 10_000
 """Documents whose lengths are looked at."""
 
@@ -165,8 +162,13 @@ class Material:
         )
 
 
-def gather(options: ProbeOptions) -> Material:
+def gather(options: ProbeOptions, budget: int | None = None) -> Material:
     """Read model configuration, tokenizer and data; split, tokenise, and choose the shape of the rows.
+
+    Parameters
+    ----------
+    options : of the probe.
+    budget : of training tokens, where it is another than that of the options.
 
     Raises
     ------
@@ -193,7 +195,8 @@ def gather(options: ProbeOptions) -> Material:
     lengths = _lengths(train, tokenizer)
     row_length = options.row_length or _row_length(lengths, config)
     per_document = float(np.mean(lengths if found.kind == "text" else np.minimum(lengths, row_length)))
-    most = math.ceil(_tokens_to_read(options) / per_document)
+    budget = options.token_budget if budget is None else budget
+    most = math.ceil(tokens_to_read(options, budget) / per_document)
     chosen, share = corpus.sample(train, most)
     if share < 1:
         notes += (
@@ -225,7 +228,7 @@ def gather(options: ProbeOptions) -> Material:
         notes,
         share,
     )
-    return read.sized(options.token_budget, options)
+    return read.sized(budget, options)
 
 
 def _two_shapes(data: DocumentSet, val: DocumentSet) -> tuple[str, ...]:
@@ -260,10 +263,9 @@ def _lengths(documents: Sequence[Document], tokenizer: Any) -> list[int]:
     return [piece.input_ids.size for piece in corpus.tokenize(some, tokenizer, max_length=2**31 - 1).documents]
 
 
-def _tokens_to_read(options: ProbeOptions) -> int:
-    """About so many of the data to train on, and a quarter of that of what is held out."""
-    tokens = options.token_budget if options.minutes is None else round(60 * options.minutes * FASTEST)
-    return max(READ_TOKENS, 2 * options.replicates * tokens)
+def tokens_to_read(options: ProbeOptions, budget: int) -> int:
+    """About so many of the data to train on where it has more, and a quarter of that of what is held out."""
+    return max(READ_TOKENS, 2 * options.replicates * budget)
 
 
 def _row_length(lengths: Sequence[int], config: Any) -> int:

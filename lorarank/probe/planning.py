@@ -15,7 +15,7 @@ from lorarank.probe import model as models
 from lorarank.probe.grid import UNTESTED_RATE
 from lorarank.probe.limits import check_limits
 from lorarank.probe.loggers import check_loggers
-from lorarank.probe.material import Material, gather
+from lorarank.probe.material import Material, gather, tokens_to_read
 from lorarank.probe.modules import resolve_targets, target_names
 from lorarank.probe.options import (
     COMPANION_RANK,
@@ -110,7 +110,9 @@ def prepared(options: ProbeOptions, budget: int | None = None) -> tuple[Material
     check_loggers(options.report_to)
     material = gather(options)
     if options.minutes is not None:
-        material = material.sized(budget or agreed(plan_for(options, material).tokens), options)
+        budget = budget or agreed(plan_for(options, material).tokens)
+        is_more = material.read_share < 1 and tokens_to_read(options, budget) > tokens_to_read(options, material.budget)
+        material = gather(options, budget) if is_more else material.sized(budget, options)
     return material, plan_for(options, material)
 
 

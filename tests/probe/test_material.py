@@ -16,6 +16,7 @@ from lorarank import corpus
 from lorarank.errors import CorpusError
 from lorarank.probe import ProbeOptions, plan
 from lorarank.probe.material import _lengths, _row_length, gather
+from lorarank.probe.planning import prepared
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -144,11 +145,19 @@ def test_twice_as_much_is_read_as_is_trained_on(
     tiny_model: Path, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lorarank.probe.material.READ_TOKENS", 500)
-    monkeypatch.setattr("lorarank.probe.material.FASTEST", 40)
     how = ProbeOptions(str(tiny_model), str(large), tmp_path / "run", rank=2, batch_tokens=128, replicates=2)
-    for asked, expected in (({"tokens": 1000}, 4000), ({"minutes": 0.5}, 4800), ({"tokens": 200}, 800)):
-        read = gather(dataclasses.replace(how, **asked))
-        assert sum(corpus.total_tokens(part) for part in read.parts) == pytest.approx(expected, rel=0.2)
+    for budget in (200, 1000):
+        read = gather(dataclasses.replace(how, tokens=budget))
+        assert sum(map(corpus.total_tokens, read.parts)) == pytest.approx(4 * budget, rel=0.2)
+        assert read.budget == budget
+    # and as many as fit into minutes
+    monkeypatch.setattr("lorarank.probe.options.DEFAULT_TOKENS", 200)
+    monkeypatch.setattr("lorarank.probe.planning.plan_for", lambda options, material: SimpleNamespace(tokens=1000))
+    read, _ = prepared(dataclasses.replace(how, minutes=0.5))
+    assert sum(map(corpus.total_tokens, read.parts)) == pytest.approx(4 * 1000, rel=0.2)
+    assert read.budget == 1000
+    monkeypatch.setattr("lorarank.probe.planning.plan_for", lambda options, material: SimpleNamespace(tokens=100))
+    assert sum(map(corpus.total_tokens, prepared(how)[0].parts)) == pytest.approx(4 * 200, rel=0.2)
 
 
 @pytest.mark.parametrize(("answers", "grows"), [("four", False), ("each its own", True)])
