@@ -13,7 +13,6 @@ from typing import Any
 
 from lorarank import __version__, corpus
 from lorarank.capacity import CapacityFloor, capacity_floor
-from lorarank.corpus.documents import plain_text
 from lorarank.errors import OptionError
 from lorarank.heuristics import IN_DOUBT, TASKS, TaskRow, task_row
 from lorarank.model_shapes import ModelShapes, read_shapes
@@ -26,8 +25,8 @@ ASSUMED_LOSSES = (1.5, 2.6)
 """Loss of a base model on text it has not been tuned to, nats per token: the range that probes of small models on
 reasoning, classification, format and medical text began with. Without a probe it cannot be known."""
 
-COUNTED = 10_000
-"""Documents whose tokens are counted; of more the rest follows from these."""
+COUNTED = 2**22
+"""Characters of the documents whose tokens are counted; of more the rest follows from these."""
 
 CHARACTERS_PER_TOKEN = 4
 """Characters of English text per token, roughly, for want of the model's own tokenizer."""
@@ -177,16 +176,11 @@ def _count_targets(documents: Sequence[corpus.Document], folder: Path) -> tuple[
         if share < 1:
             counted += f" in {len(some):,} documents, chosen by their hash"
         return round(corpus.unique_tokens(tokens.documents)[1] / share), counted
-    characters = sum(_target_characters(document) for document in {d.key: d for d in documents}.values())
+    characters = sum(len(document.answer) for document in {d.key: d for d in documents}.values())
     return (
         max(1, characters // CHARACTERS_PER_TOKEN),
         f"estimated at {CHARACTERS_PER_TOKEN} characters per token, without the model's tokenizer",
     )
-
-
-def _target_characters(document: corpus.Document) -> int:
-    answers = (m for m in document.messages[document.context :] if m.get("role") == "assistant")
-    return len(document.completion) + sum(len(plain_text(message)) for message in answers)
 
 
 def _tokenizer(folder: Path) -> Any | None:

@@ -51,7 +51,7 @@ class DataFacts:
 
     ``distinct_target_tokens`` counts each run of them once, however it is asked for, and ``known_targets`` is the share
     of the held-out documents whose targets training told, too; ``None`` in runs of an older kind. Of large data a
-    ``read_share`` of the distinct training documents was read, and the counts of tokens follow from those.
+    ``read_share`` was read, and the counts of tokens follow from that.
     """
 
     source: str

@@ -332,13 +332,13 @@ def test_of_much_data_the_tokens_of_some_are_counted(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guessing, "_tokenizer", lambda folder: Letters())
-    monkeypatch.setattr(guessing, "COUNTED", 30)
+    monkeypatch.setattr(guessing, "COUNTED", 300)
     path = tmp_path / "many.jsonl"
     path.write_text("".join(f'{{"prompt": "{i}", "completion": "{i:09}"}}\n' for i in range(300)), encoding="utf-8")
     guess = first_guess(None, str(model), str(path))
     assert guess.data is not None
-    assert guess.data.target_tokens == 300 * 10
-    assert guess.data.counted == "counted with the model's tokenizer in 30 documents, chosen by their hash"
+    assert guess.data.target_tokens == pytest.approx(300 * 10, rel=0.02)
+    assert guess.data.counted == "counted with the model's tokenizer in 26 documents, chosen by their hash"
 
 
 def test_data_needs_a_model(data: Path) -> None:

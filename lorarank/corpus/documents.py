@@ -72,6 +72,17 @@ class Document:
         return shapes[self.kind] + (" in messages" if self.context else "")
 
     @property
+    def answer(self) -> str:
+        """What carries loss, as text: all of a text, the completion, or what the assistant says."""
+        turns = self.messages[self.context :]
+        return self.completion + "".join(plain_text(turn) for turn in turns if turn.get("role") == "assistant")
+
+    @property
+    def characters(self) -> int:
+        """Its length, without what a chat template adds; one at least."""
+        return max(1, len(self.prompt) + len(self.completion) + sum(map(len, map(plain_text, self.messages))))
+
+    @property
     def said(self) -> str:
         """Hash (hex) of all its words, whatever fields they stood in and whatever space is between them.
 

@@ -102,16 +102,21 @@ def parts(documents: Sequence[Document], replicates: int) -> tuple[tuple[Documen
     return tuple(tuple(part) for part in divided)
 
 
-def sample(documents: Sequence[Document], most: int) -> tuple[tuple[Document, ...], float]:
-    """The documents with the ``most`` lowest hashes, in order, and what share of the distinct ones they are: what is
-    read of data that has more than anybody will train on.
+def sample(documents: Sequence[Document], characters: float, *, least: int = 1) -> tuple[tuple[Document, ...], float]:
+    """The documents with the lowest hashes, in order, that have so many ``characters`` together, and the share of all
+    characters that these are; ``least`` distinct ones at least. It is what is read of more than anybody trains on.
 
     >>> rows = [Document(key, "text", "", key, (), at) for at, key in enumerate("dbacb")]
     >>> read, share = sample(rows, 2)
     >>> [d.key for d in read], share
-    (['b', 'a', 'b'], 0.5)
+    (['b', 'a', 'b'], 0.6)
     """
-    keys = sorted({document.key for document in documents})
-    if len(keys) <= most:
-        return tuple(documents), 1.0
-    return tuple(document for document in documents if document.key <= keys[most - 1]), most / len(keys)
+    sizes: dict[str, int] = {}
+    for document in documents:
+        sizes[document.key] = sizes.get(document.key, 0) + document.characters
+    read, last = 0, ""
+    for count, key in enumerate(sorted(sizes)):
+        if read >= characters and count >= least:
+            break
+        read, last = read + sizes[key], key
+    return tuple(document for document in documents if document.key <= last), read / sum(sizes.values())

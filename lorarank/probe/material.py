@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorarank import corpus
-from lorarank.corpus import Document, DocumentSet, Rows, TokenDocument
+from lorarank.corpus import DocumentSet, Rows, TokenDocument
 from lorarank.errors import CorpusError
 from lorarank.probe import model as models
+from lorarank.probe.excerpt import Excerpt, Lengths, excerpt, tokens_to_read
 from lorarank.probe.options import (
     HELDOUT_SHARE,
     LONGEST_ROW,
@@ -30,13 +31,6 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What is fetched of a model on the hub: never pickles, never code."""
 
 SHORTEST_ROW = 128
-
-READ_TOKENS = 2**21
-"""Of data with more tokens about so many are read, or twice as many as are trained on: to make tokens of millions of
-rows takes longer than the probe."""
-
-LENGTHS_OF = 10_000
-"""Documents whose lengths are looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +55,9 @@ class Heldout:
 class Material:
     """Everything read before the weights.
 
-    ``parts`` are each replicate's token documents, of ``documents`` together; of large data they are a ``read_share``
-    of the distinct ones, and the ``unique`` tokens follow from them. ``begin`` is the id that the tokenizer begins
-    every document with. ``batch_tokens`` and ``heldout_tokens`` (at most so many are measured, of
+    ``parts`` are each replicate's token documents, of ``documents`` together; of large data they are an ``excerpt``,
+    from which the ``unique`` tokens and ``truncated`` documents of all of it follow. ``begin`` is the id that the
+    tokenizer begins every document with. ``batch_tokens`` and ``heldout_tokens`` (at most so many are measured, of
     ``heldout_documents``) go with a ``budget`` of training tokens; see :meth:`sized`.
     """
 
@@ -71,6 +65,7 @@ class Material:
     config: Any
     kind: str
     fingerprint: str
+    excerpt: Excerpt
     parts: tuple[tuple[TokenDocument, ...], ...]
     documents: int
     heldout_documents: tuple[TokenDocument, ...]
@@ -81,7 +76,6 @@ class Material:
     row_length: int
     begin: int | None
     notes: tuple[str, ...] = ()
-    read_share: float = 1.0
     budget: int = 0
     batch_tokens: int = 0
     heldout_tokens: int = 0
@@ -132,20 +126,20 @@ class Material:
 
     def epochs(self, trained: int, rows: Rows) -> float:
         """Passes over a replicate's data that training on so many tokens of its ``rows`` is."""
-        return trained * self.read_share / int((rows.document >= 0).sum())
+        return trained * self.excerpt.share / int((rows.document >= 0).sum())
 
     def repeated(self) -> tuple[int, float]:
         """Tokens of the distinct targets of training, and the share of the held-out pieces whose target is one.
 
-        Of data that is read in part they go on to grow as a power of it, as from one half to the whole of what was read
-        (Heaps 1978, section 7.5, of words).
+        Of data that is read in part, answers are compared as text, all of them.
         """
-        pieces = [piece for part in self.parts for piece in part]
-        targets = corpus.distinct_targets(pieces)
-        again = [piece.input_ids[piece.loss_mask].tobytes() in targets for piece in self.heldout_pieces]
-        tokens, of_half = (sum(found.values()) for found in (targets, corpus.distinct_targets(pieces[::2])))
-        more = min(math.log2(tokens / of_half), 1.0) * math.log2(1 / self.read_share)
-        return round(tokens * 2**more), sum(again) / max(1, len(again))
+        targets = corpus.distinct_targets(piece for part in self.parts for piece in part)
+        pieces, part = self.heldout_pieces, self.excerpt
+        if part.share < 1:
+            again = [piece.key in part.told for piece in pieces]
+        else:
+            again = [piece.input_ids[piece.loss_mask].tobytes() in targets for piece in pieces]
+        return round(sum(targets.values()) * part.more_answers), sum(again) / max(1, len(again))
 
     def heldout(self, packed: bool, pieces: tuple[TokenDocument, ...] | None = None) -> Heldout:
         """The held-out rows, or those of other ``pieces``."""
@@ -192,41 +186,40 @@ def gather(options: ProbeOptions, budget: int | None = None) -> Material:
             raise CorpusError(options.data, f"every document is also in {options.val}", do="give other held-out data")
         if both := len(found.documents) - len(train):
             notes += (f"Documents left out of training because they are held out too: {both:,}.",)
-    lengths = _lengths(train, tokenizer)
-    row_length = options.row_length or _row_length(lengths, config)
-    per_document = float(np.mean(lengths if found.kind == "text" else np.minimum(lengths, row_length)))
+    lengths = Lengths.of(train, tokenizer)
+    row_length = options.row_length or _row_length(lengths.tokens, config)
     budget = options.token_budget if budget is None else budget
-    most = math.ceil(tokens_to_read(options, budget) / per_document)
-    chosen, share = corpus.sample(train, most)
-    if share < 1:
+    characters = tokens_to_read(options, budget) * lengths.per_token(math.inf if found.kind == "text" else row_length)
+    part = excerpt(train, heldout, characters, replicates=options.replicates)
+    if part.share < 1:
         notes += (
-            f"Of {len(train):,} documents to train on {len(chosen):,} are read, chosen by their hash, and counts of "
-            "tokens follow from them.",
+            f"Of {len(train):,} documents to train on {len(part.train):,} are read, chosen by their hash; what is said "
+            "of tokens follows from them.",
         )
     token_sets = [
-        corpus.tokenize(part, tokenizer, max_length=row_length) for part in corpus.parts(chosen, options.replicates)
+        corpus.tokenize(some, tokenizer, max_length=row_length) for some in corpus.parts(part.train, options.replicates)
     ]
-    measured = corpus.tokenize(corpus.sample(heldout, most // 4 + 1)[0], tokenizer, max_length=row_length)
+    measured = corpus.tokenize(part.heldout, tokenizer, max_length=row_length)
     dropped = sum(tokens.dropped for tokens in token_sets)
     if without_target := dropped + measured.dropped:
         notes += (f"Documents left out because they have no token to predict: {without_target:,}.",)
-    unique, unique_targets = corpus.unique_tokens([piece for part in token_sets for piece in part.documents])
+    unique, unique_targets = corpus.unique_tokens([piece for some in token_sets for piece in some.documents])
     read = Material(
         folder,
         config,
         found.kind,
         fingerprint,
+        dataclasses.replace(part, train=(), heldout=()),  # as tokens they are here
         tuple(tokens.documents for tokens in token_sets),
-        len(train) - round(dropped / share),
+        len(train) - round(dropped / part.share),
         measured.documents,
-        round(unique / share),
-        round(unique_targets / share),
+        round(unique / part.share),
+        round(unique_targets / part.share),
         skipped,
-        sum(tokens.truncated for tokens in token_sets),
+        round(sum(tokens.truncated for tokens in token_sets) / part.share),
         row_length,
         measured.begin,
         notes,
-        share,
     )
     return read.sized(budget, options)
 
@@ -255,17 +248,6 @@ def _two_shapes(data: DocumentSet, val: DocumentSet) -> tuple[str, ...]:
             do="give both in the same fields",
         )
     return (f"Held-out data is {held}, and that to train on {trained}: their answers are laid out in two ways.",)
-
-
-def _lengths(documents: Sequence[Document], tokenizer: Any) -> list[int]:
-    """Tokens of whole documents."""
-    some, _ = corpus.sample(documents, LENGTHS_OF)
-    return [piece.input_ids.size for piece in corpus.tokenize(some, tokenizer, max_length=2**31 - 1).documents]
-
-
-def tokens_to_read(options: ProbeOptions, budget: int) -> int:
-    """About so many of the data to train on where it has more, and a quarter of that of what is held out."""
-    return max(READ_TOKENS, 2 * options.replicates * budget)
 
 
 def _row_length(lengths: Sequence[int], config: Any) -> int:

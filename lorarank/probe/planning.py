@@ -12,10 +12,11 @@ from lorarank.corpus import total_tokens
 from lorarank.module_names import module_type
 from lorarank.numerics.ladder import LADDER
 from lorarank.probe import model as models
+from lorarank.probe.excerpt import tokens_to_read
 from lorarank.probe.grid import UNTESTED_RATE
 from lorarank.probe.limits import check_limits
 from lorarank.probe.loggers import check_loggers
-from lorarank.probe.material import Material, gather, tokens_to_read
+from lorarank.probe.material import Material, gather
 from lorarank.probe.modules import resolve_targets, target_names
 from lorarank.probe.options import (
     COMPANION_RANK,
@@ -111,7 +112,9 @@ def prepared(options: ProbeOptions, budget: int | None = None) -> tuple[Material
     material = gather(options)
     if options.minutes is not None:
         budget = budget or agreed(plan_for(options, material).tokens)
-        is_more = material.read_share < 1 and tokens_to_read(options, budget) > tokens_to_read(options, material.budget)
+        is_more = material.excerpt.share < 1 and tokens_to_read(options, budget) > tokens_to_read(
+            options, material.budget
+        )
         material = gather(options, budget) if is_more else material.sized(budget, options)
     return material, plan_for(options, material)
 

@@ -178,7 +178,7 @@ def _data_facts(probe: UnfinishedProbe) -> runs.DataFacts:
         packed=probe.packed,
         distinct_target_tokens=distinct,
         known_targets=known,
-        read_share=material.read_share,
+        read_share=material.excerpt.share,
     )
 
 
