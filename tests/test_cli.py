@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 import lorarank
 import lorarank.cli
 from lorarank import runs
-from lorarank.cli import COMMANDS, THREADS, TRACEBACK, main
+from lorarank.cli import COMMANDS, THREADS, TRACEBACK, _matched, main
 from lorarank.errors import RunError
 from lorarank.estimate import EstimateOptions
 
@@ -373,15 +373,23 @@ def test_a_folder_that_may_not_be_entered_is_one_line(make_adapter: Make, monkey
 def test_a_reader_that_has_gone_is_no_bug_on_windows(make_adapter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing to its pipe is an invalid argument there."""
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError(errno.EINVAL, "Invalid argument")
+    told = click.echo
+
+    def refuse(*words: Any, err: bool = False, **__: Any) -> None:
+        if err:
+            told(*words, err=err)
+        else:
+            raise refused
 
     source = make_adapter()
     assert run("audit", source).exit_code == 0  # and all is imported
     monkeypatch.setattr(click, "echo", refuse)
     monkeypatch.setattr(sys, "platform", "win32")
+    refused = OSError(errno.EINVAL, "Invalid argument")
     result = CliRunner().invoke(main, ["audit", str(source)])
     assert (result.exit_code, result.stderr) == (1, "")
+    refused = OSError(errno.EINVAL, "Invalid argument", "a?.json")  # of a file it is no reader's doing
+    assert "a?.json" in CliRunner().invoke(main, ["audit", str(source)]).stderr
 
 
 def test_home_is_known_where_something_is_written(
@@ -433,3 +441,13 @@ def test_a_name_with_brackets_is_that_file_on_windows(
             main()
         assert ended.value.code == 0
         assert [one["source"] for one in json.loads(capsys.readouterr().out)["audits"]] == audited
+
+
+def test_patterns_begin_at_home_where_shells_leave_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    for name in ("a", "b", "style [v2]"):
+        (tmp_path / "runs" / name).touch()
+    here = str(tmp_path / "runs")
+    assert _matched(["~/runs/?"]) == [f"{here}/a", f"{here}/b"]
+    assert _matched(["~/runs/style [v2]", "~/none/*"]) == ["~/runs/style [v2]", "~/none/*"]

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 import lorarank
 from lorarank.cli import main
 from lorarank.cli.progress import counted
-from lorarank.cli.voice import take_every_sign
+from lorarank.cli.voice import note, speaks, take_every_sign
 
 pty = pytest.importorskip("pty")
 
@@ -199,3 +199,24 @@ def test_a_full_disk_behind_stdout_is_one_line(asked: list[str], make_adapter: M
         )  # fmt: skip
     line = b"Error: the output: No space left on device. Check the path, its permissions and its disk.\n"
     assert (done.returncode, done.stderr) == (2, line)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2"}, True),
+        ({"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}, False),
+        ({"LOCAL_RANK": "0", "RANK": "1", "WORLD_SIZE": "2"}, False),  # the first of the second machine
+        ({"RANK": "1", "WORLD_SIZE": "2"}, True),  # a pod of a cluster that was not launched to train with others
+    ],
+)
+def test_the_first_of_processes_that_train_together_speaks(
+    environment: Mapping[str, str], says: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    note("something")
+    assert (speaks(), capsys.readouterr().err) == (says, "something\n" if says else "")

@@ -144,7 +144,7 @@ def vacant(output: Path) -> None:
 
 def _is_empty(folder: Path) -> bool:
     """But for what was being written into it, perhaps by one that was killed."""
-    return all(entry.name.endswith(TEMPORARY) for entry in folder.iterdir())
+    return all(entry.name.startswith(".") and entry.name.endswith(TEMPORARY) for entry in folder.iterdir())
 
 
 def write(layout: Layout, output: Path, extra: Mapping[str, str] | None = None) -> Path:

@@ -79,7 +79,6 @@ REFUSALS = frozenset(
         errno.EDQUOT,
         errno.EIO,
         errno.ELOOP,
-        errno.EMFILE,
         errno.ENAMETOOLONG,
         errno.ENOSPC,
         errno.ENOTCONN,
@@ -172,7 +171,8 @@ class Door(click.Group):
         except Exception as error:
             if os.environ.get(TRACEBACK) or (isinstance(error, OSError) and error.errno in {errno.EPIPE, *REFUSALS}):
                 raise
-            if sys.platform == "win32" and isinstance(error, OSError) and error.errno == errno.EINVAL:
+            is_write = isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename is None
+            if sys.platform == "win32" and is_write:
                 raise BrokenPipeError(errno.EPIPE, "the reader has gone") from None  # whose pipe is "invalid" there
             click.echo(
                 f"Error: {type(error).__name__}: {printable(error)}. This is a bug in lorarank {__version__}: please "
@@ -194,6 +194,7 @@ def _matched(words: Sequence[str]) -> list[str]:
     import glob
 
     def matches(word: str) -> list[str]:
+        word = os.path.expanduser(word)  # noqa: PTH111 (a Path loses the slash at the end)
         is_pattern = glob.has_magic(word) and "**" not in word and not os.path.lexists(word)
         return sorted(glob.glob(word)) if is_pattern else []  # noqa: PTH207 (Path.glob takes no absolute pattern)
 

@@ -80,7 +80,9 @@ def command(dry_run: bool, kind: str, **given: Any) -> None:
         if kind == "json":
             raise OptionError("--format json", "a dry run finds nothing", do="leave it out, or leave --dry-run out")
         with quiet_libraries():
-            click.echo(plan_text(probing.plan(options)))
+            text = plan_text(probing.plan(options))
+        if speaks():
+            click.echo(text)
         return
     run = run_probe(options)
     if not speaks():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -113,7 +112,7 @@ def _started(what: str) -> tuple[object, object]:
 @contextmanager
 def staged() -> Iterator[Callable[[Progress], None]]:
     """One bar per stage, with its newest loss and the time left; plain lines where there is no terminal."""
-    if quiet() or os.environ.get("LOCAL_RANK", "0") != "0":
+    if quiet():
         yield lambda progress: None
         return
     if not sys.stderr.isatty():

@@ -64,8 +64,8 @@ def _asked(ctx: click.Context, voice: int) -> None:
 
 
 def open_streams() -> None:
-    """Let a stream lead nowhere that was closed when the process began (``>&-``), or never was, as without a console
-    on Windows. Its number is taken too: the next file that is opened would get what libraries say on it."""
+    """Let a stream lead nowhere that was closed when the process began (``>&-``). Its number is taken too: the next
+    file that is opened would get what libraries say on it."""
     if None not in (sys.stdin, sys.stdout, sys.stderr):
         return
     while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
@@ -100,8 +100,11 @@ def take_every_sign() -> None:
 
 
 def speaks() -> bool:
-    """Whether this process is to say anything: of those that a launcher started together, the first."""
-    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
+    """Whether this process is to say anything beside errors: of those that a launcher started together, the first.
+
+    A launcher tells each its LOCAL_RANK, without which accelerate takes no process for one of several.
+    """
+    return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def quiet() -> bool:

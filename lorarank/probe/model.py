@@ -35,9 +35,9 @@ def choose_device(wanted: str) -> torch.device:
     OptionError
         The device is unknown or not there.
     """
+    if wanted in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
     if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(wanted)

@@ -26,7 +26,7 @@ def run(options: ProbeOptions, *, report: Report, announce: Callable[[Plan], Non
     resumed = check_output(options)
     device = models.choose_device(options.device)
     state = PartialState(cpu=device.type == "cpu")
-    if state.num_processes > 1 and options.device != "auto" and device.index is not None:
+    if state.num_processes > 1 and ":" in options.device:
         raise OptionError(
             f"--device {options.device}",
             f"{state.num_processes} processes train together, each on a GPU of its own",

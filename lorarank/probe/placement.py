@@ -55,7 +55,8 @@ def map_of_4_bits(folder: Path, device: torch.device, wanted: str) -> str | dict
     GPU. Layers on several GPUs wait for each other, so that more than one is no faster.
     """
     if wanted == "auto" and device.type == "cuda" and world_size() == 1:
-        files = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        weights = (path for path in folder.glob("*.safetensors") if not path.name.startswith("consolidated"))
+        files = sum(path.stat().st_size for path in weights)  # Mistral's repositories have the same twice
         free, _ = torch.cuda.mem_get_info(device)
         if files * SHARE_OF_16_BITS > free / 2:
             return "auto"

@@ -22,7 +22,7 @@ from lorarank import runs
 from lorarank.errors import OptionError, RunError
 from lorarank.probe import ProbeOptions, batches, pipeline
 from lorarank.probe.material import gather
-from lorarank.probe.model import choose_precision, load_base
+from lorarank.probe.model import choose_device, choose_precision, load_base
 from lorarank.probe.placement import arguments_on, map_of_4_bits
 from lorarank.probe.stages import Stages
 
@@ -115,6 +115,7 @@ def test_a_base_in_4_bits_is_spread_where_one_gpu_is_too_small(
     wanted: str, device: str, free: int, expected: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(1_000))
+    (tmp_path / "consolidated.safetensors").write_bytes(bytes(9_000))  # the same once more
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 8_000))
     assert map_of_4_bits(tmp_path, torch.device(device), wanted) == expected
 
@@ -132,6 +133,12 @@ def test_weights_go_straight_to_the_gpu(
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", loaded)
     load_base(tiny_model, ProbeOptions("m", "d", Path("o")), torch.device(device), torch.float32)
     assert asked == [expected]
+
+
+def test_a_gpu_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 1)
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
