@@ -27,15 +27,13 @@ HELDOUT_CHARACTERS = 2**21
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What is read of the data.
+    """How what was read stands to all of the data.
 
     ``share`` of the characters to train on, 1 where it is all of them. All documents together have ``more_answers``
     times as many distinct answers as those that are read; ``told`` are the keys of the held-out documents whose answer
     is that of any document to train on.
     """
 
-    train: tuple[Document, ...]
-    heldout: tuple[Document, ...]
     share: float = 1.0
     more_answers: float = 1.0
     told: frozenset[str] = frozenset()
@@ -66,13 +64,13 @@ class Lengths:
 
 
 def excerpt(
-    train: tuple[Document, ...], heldout: tuple[Document, ...], characters: float, *, replicates: int
-) -> Excerpt:
+    train: Sequence[Document], heldout: Sequence[Document], characters: float, *, replicates: int
+) -> tuple[tuple[Document, ...], tuple[Document, ...], Excerpt]:
     """About so many ``characters`` of the documents to train on, and a quarter of that of those that are held out."""
     chosen, share = corpus.sample(train, characters, least=LEAST_DOCUMENTS * replicates)
     held, _ = corpus.sample(heldout, max(HELDOUT_CHARACTERS, characters / 4), least=LEAST_DOCUMENTS)
     if share == 1:
-        return Excerpt(chosen, held)
+        return chosen, held, Excerpt()
     answers, read = ({document.answer for document in documents} for documents in (train, chosen))
     told = frozenset(document.key for document in held if document.answer in answers)
-    return Excerpt(chosen, held, share, len(answers) / len(read), told)
+    return chosen, held, Excerpt(share, len(answers) / len(read), told)

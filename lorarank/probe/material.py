@@ -190,16 +190,16 @@ def gather(options: ProbeOptions, budget: int | None = None) -> Material:
     row_length = options.row_length or _row_length(lengths.tokens, config)
     budget = options.token_budget if budget is None else budget
     characters = tokens_to_read(options, budget) * lengths.per_token(math.inf if found.kind == "text" else row_length)
-    part = excerpt(train, heldout, characters, replicates=options.replicates)
+    chosen, held, part = excerpt(train, heldout, characters, replicates=options.replicates)
     if part.share < 1:
         notes += (
-            f"Of {len(train):,} documents to train on {len(part.train):,} are read, chosen by their hash; what is said "
+            f"Of {len(train):,} documents to train on {len(chosen):,} are read, chosen by their hash; what is said "
             "of tokens follows from them.",
         )
     token_sets = [
-        corpus.tokenize(some, tokenizer, max_length=row_length) for some in corpus.parts(part.train, options.replicates)
+        corpus.tokenize(some, tokenizer, max_length=row_length) for some in corpus.parts(chosen, options.replicates)
     ]
-    measured = corpus.tokenize(part.heldout, tokenizer, max_length=row_length)
+    measured = corpus.tokenize(held, tokenizer, max_length=row_length)
     dropped = sum(tokens.dropped for tokens in token_sets)
     if without_target := dropped + measured.dropped:
         notes += (f"Documents left out because they have no token to predict: {without_target:,}.",)
@@ -209,7 +209,7 @@ def gather(options: ProbeOptions, budget: int | None = None) -> Material:
         config,
         found.kind,
         fingerprint,
-        dataclasses.replace(part, train=(), heldout=()),  # as tokens they are here
+        part,
         tuple(tokens.documents for tokens in token_sets),
         len(train) - round(dropped / part.share),
         measured.documents,

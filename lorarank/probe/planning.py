@@ -112,10 +112,9 @@ def prepared(options: ProbeOptions, budget: int | None = None) -> tuple[Material
     material = gather(options)
     if options.minutes is not None:
         budget = budget or agreed(plan_for(options, material).tokens)
-        is_more = material.excerpt.share < 1 and tokens_to_read(options, budget) > tokens_to_read(
-            options, material.budget
-        )
-        material = gather(options, budget) if is_more else material.sized(budget, options)
+        wanted, read = (tokens_to_read(options, tokens) for tokens in (budget, material.budget))
+        lacks = material.excerpt.share < 1 and wanted > read
+        material = gather(options, budget) if lacks else material.sized(budget, options)
     return material, plan_for(options, material)
 
 

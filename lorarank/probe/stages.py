@@ -91,14 +91,11 @@ def made(folder: Path) -> None:
 
 def agreed(value: Value) -> Value:
     """The first process's value, in all of those that train together: what follows from clocks or losses differs."""
-    from accelerate.utils import broadcast_object_list
-
-    found: Value = broadcast_object_list([value])[0]
-    return found
+    return everyones(value)[0]
 
 
 def everyones(value: Value) -> list[Value]:
-    """The values of all processes that train together, in each of them."""
+    """The values of all processes that train together, in each of them: none goes on before all have come this far."""
     from accelerate.utils import gather_object
 
     return list(gather_object([value]))

@@ -37,7 +37,7 @@ from lorarank.probe.material import Heldout, Material
 from lorarank.probe.options import MOMENT_SHARE, SEARCH_SHARE, ProbeOptions
 from lorarank.probe.planning import Plan
 from lorarank.probe.progress import Progress, Report
-from lorarank.probe.stages import RESUME, Stages, everyones
+from lorarank.probe.stages import RESUME, Stages, agreed, everyones
 from lorarank.probe.training import (
     Schedule,
     StepLog,
@@ -143,8 +143,7 @@ class UnfinishedProbe:
             evaluation = self.plan.evaluations * self.heldout.tokens * per_token / 3
             spare = (self.options.minutes or 0.0) * 60 - evaluation
             steps = spare / step / (self.options.adapters + SEARCH_SHARE)
-            first, *_ = everyones(max(1, int(steps)) * self.material.step_tokens)
-            return first
+            return agreed(max(1, int(steps)) * self.material.step_tokens)
 
         return int(self.stages.once("budget", fitting))
 

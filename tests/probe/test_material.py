@@ -136,7 +136,7 @@ def test_of_large_data_a_part_is_read_and_the_counts_follow_from_it(
 ) -> None:
     how = ProbeOptions(str(tiny_model), str(large), tmp_path / "run", rank=2, tokens=500, batch_tokens=128)
     whole, part = whole_and_part(request, how)
-    assert (whole.excerpt, whole.notes) == (Excerpt((), ()), ())
+    assert (whole.excerpt, whole.notes) == (Excerpt(), ())
     assert corpus.total_tokens(part.parts[0]) == pytest.approx(3000, rel=0.05)
     assert {piece.key for piece in part.parts[0]} < {piece.key for piece in whole.parts[0]}
     assert f"Of {whole.documents:,} documents to train on {len(part.parts[0]):,} are read" in part.notes[0]
