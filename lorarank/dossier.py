@@ -216,6 +216,9 @@ def _of_run(folder: Path, options: EstimateOptions) -> Dossier:
 
 
 def _of_sweep(folder: Path, options: EstimateOptions) -> Dossier:
+    if options.keep_loss != EstimateOptions.keep_loss:
+        what = "a sweep is judged by what its own command allowed"
+        raise OptionError("--keep-loss", what, do="give it to the same lorarank sweep again: its points are kept")
     _needs_run(options, "a sweep")
     if options.energy is not None:
         raise OptionError("--energy", "a sweep measures losses and no spectra", do="leave it out")
@@ -252,6 +255,8 @@ def _needs_run(options: EstimateOptions, what: str) -> None:
         raise OptionError(f"--metric {options.metric}", f"{what} does not hold the moments it needs", do="give a run")
     if options.budget is not None:
         raise OptionError("--budget", "ranks to train at need a run", do="probe first, then report on the run folder")
+    if options.keep_loss != EstimateOptions.keep_loss:
+        raise OptionError("--keep-loss", f"{what} is not judged by it here", do="give a run, or leave it out")
     if options.tokens is not None:
         raise OptionError("--tokens", f"{what} says nothing of a training's length", do="give a run, or leave it out")
 

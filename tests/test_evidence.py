@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lorarank import runs
+from lorarank.estimate import constants
 from lorarank.probe.options import CUTS_SHARE, HELDOUT_TOKENS_LEAST, PARTS_SHARE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +39,7 @@ def test_no_table_says_anything_else_than_its_file(scripts: Any) -> None:
         text = path.read_text(encoding="utf-8")
         assert tables.filled(text) == text, f"run scripts/evidence/tables.py: {path.name} is not up to date"
         found += sum(f"<!-- {name} -->" in text for name in tables.TABLES)
-    assert found == 7  # origins, aims, pairs, bakeoff, confidence, refusals, invariance
+    assert found == 8  # origins, aims, pairs, bakeoff, allowances, confidence, refusals, invariance
 
 
 def test_the_missed_aims_are_counted_where_people_read(scripts: Any) -> None:
@@ -53,6 +54,37 @@ def test_every_pair_with_a_record_is_in_the_bake_off(scripts: Any) -> None:
     recorded = {path.parent.name for path in (EVIDENCE / "pairs").glob("*/record.json")}
     assert set(json.loads((EVIDENCE / "bakeoff.json").read_text(encoding="utf-8"))["pairs"]) == recorded
     assert set(json.loads((EVIDENCE / "answers.json").read_text(encoding="utf-8"))["answers"]) == recorded
+
+
+def test_what_may_be_lost_is_told_as_it_was_measured(scripts: Any) -> None:
+    """At the default the tool's functions say what the first predictor says; and the constants hold what they say."""
+    found = {
+        one["allowed"]: one
+        for one in json.loads((EVIDENCE / "allowances.json").read_text(encoding="utf-8"))["allowances"]
+    }
+    bakeoff = json.loads((EVIDENCE / "bakeoff.json").read_text(encoding="utf-8"))
+    rule, default = bakeoff["predictors"][0], found[constants.LOSS_SHARE]
+    truth = {name: one["r_sufficient"] for name, one in bakeoff["pairs"].items()}
+    assert default["sufficient"] == truth
+    assert {name: min(r, rule["ranks"][name]) for name, r in default["ranks"].items()} == rule["ranks"]
+    least, most = constants.TOLD_LOSSES
+    for allowed, one in found.items():
+        assert one["pairs"] == len(truth)
+        if least <= allowed <= most:
+            assert one["within_octave"] >= 0.9
+            assert one["answered"] == len(truth)
+        else:
+            assert one["within_octave"] < 0.9
+        sure = allowed >= constants.PLENTY
+        assert (one["best_constant_within_octave"] == 1) == sure
+    assert found[constants.PLENTY]["best_constant"] == constants.ENOUGH
+    assert found[0.1]["best_constant"] <= constants.ENOUGH
+    text = (EVIDENCE / "README.md").read_text(encoding="utf-8")
+    assert f"as sufficient loses {default['sweep_regret']:.2%} of the gain itself" in text
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"the sweep itself names loses {default['sweep_regret']:.2%} of the gain on average" in text
+    assert f"From {100 * least:g}% to {100 * most:g}% nine answers of ten stay within a doubling" in text
+    assert f"where {constants.PLENTY:.0%} may be lost, r = {constants.ENOUGH} does everywhere" in text
 
 
 def flat(rank: int, module: str = "a") -> dict[str, Any]:

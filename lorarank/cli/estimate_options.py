@@ -9,8 +9,18 @@ import click
 from lorarank.choices import METRICS
 from lorarank.cli.parameter_types import Choice
 from lorarank.cli.together import Command, together
+from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.estimate.options import EstimateOptions
 from lorarank.heuristics import TASKS
+
+may_lose = click.option(
+    "--keep-loss",
+    type=float,
+    default=LOSS_SHARE,
+    show_default=True,
+    help="Most of the gain that the rank may lose.",
+)
+"""Of commands that say which rank suffices."""
 
 
 def estimates(task: str) -> Callable[[Command], Command]:
@@ -23,6 +33,7 @@ def estimates(task: str) -> Callable[[Command], Command]:
             help="Use the plain rule instead: the rank that keeps this share of the energy [default for runs without "
             "a companion: 0.90].",
         ),
+        may_lose,
         click.option(
             "--metric",
             type=Choice(METRICS),

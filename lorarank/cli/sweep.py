@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import lorarank.sweep as sweeping
+from lorarank.cli.estimate_options import may_lose
 from lorarank.cli.parameter_types import SOURCE, Choice
 from lorarank.cli.progress import staged
 from lorarank.cli.ray_option import OnCluster, on_cluster
@@ -59,6 +60,7 @@ def _rates(_context: click.Context, _option: click.Parameter, value: str) -> tup
 @click.option(
     "--seeds", default=SweepOptions.seeds, show_default=True, help="Seeds for the ranks around the answer and the best."
 )
+@may_lose
 @on_cluster("Train points side by side on a Ray cluster; without an address, on this machine.")
 @click.option(
     "--format", "kind", type=Choice(("table", "json")), default="table", show_default=True, help="Of the report."

@@ -109,6 +109,20 @@ def _weak_agreement(replication: Replication | None) -> list[str]:
 def _of_low_rank(low_rank: LowRank | None, r: int) -> list[str]:
     if low_rank is None:
         return []
+    return [*_untold(low_rank.allowed), *_unsure(low_rank, r)]
+
+
+def _untold(allowed: float) -> list[str]:
+    least, most = constants.TOLD_LOSSES
+    if least <= allowed <= most:
+        return []
+    return [
+        f"That {percent(allowed)} of the gain may be lost is outside of what measured sweeps vouch for, "
+        f"{percent(least)} to {percent(most)}."
+    ]
+
+
+def _unsure(low_rank: LowRank, r: int) -> list[str]:
     if r != low_rank.r:
         return ["The answer is what recall takes, by a law that was measured on facts in one small model alone."]
     return unsettled(low_rank)

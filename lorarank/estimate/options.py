@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lorarank.choices import check_least, check_metric, check_share
+from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.heuristics import task_row
 from lorarank.typed import settle
 
@@ -17,6 +18,8 @@ class EstimateOptions:
     ----------
     energy : share of Σσ² to keep, in (0, 1]: the plain rule. ``None`` is the default: what the run's companion at
         r = 1 loses and a cut keeps set the rank; where there is no companion, the plain rule at 0.90 does.
+    keep_loss : most that the rank may lose, as a share of the gain: of the best rank's for the train rank, of the
+        probe's for the keep rank and for what could be left out. It needs a run.
     metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
     task : row of the reference table to stand beside the answer; ``None`` names none.
     budget : most trainable parameters; asks for a rank per module.
@@ -35,6 +38,7 @@ class EstimateOptions:
     """
 
     energy: float | None = None
+    keep_loss: float = LOSS_SHARE
     metric: str = "weight"
     task: str | None = None
     budget: int | None = None
@@ -44,6 +48,7 @@ class EstimateOptions:
         """Refuse what cannot work."""
         settle(self)
         check_share("--energy", self.energy)
+        check_share("--keep-loss", self.keep_loss)
         check_metric(self.metric)
         if self.task is not None:
             task_row(self.task)

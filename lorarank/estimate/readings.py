@@ -38,9 +38,14 @@ def energy_rule(spectra: Spectra, energy: float | None) -> EnergyRule:
 
 
 def low_rank(
-    companion: Companion | None, truncation: Truncation, gain: float, *, prompts_used: bool = True
+    companion: Companion | None,
+    truncation: Truncation,
+    gain: float,
+    *,
+    prompts_used: bool = True,
+    allowed: float = constants.LOSS_SHARE,
 ) -> LowRank | None:
-    """What a companion at a low rank and a cut of the probe say together.
+    """What a companion at a low rank and a cut of the probe say together; ``allowed`` of the gain may be lost.
 
     Where prompts are of no use on held-out rows, part of the update is rows of training learned by heart. A cut cannot
     tell it from the rest and asks for a rank for both, so that it may lower the answer there, but not raise it.
@@ -52,7 +57,7 @@ def low_rank(
     >>> low_rank(Companion(1, 1, Loss(1.55, 0.1), Loss(0.05, 0.004)), cut, gain=1.0)  # doctest: +ELLIPSIS
     LowRank(rank=1, lost=0.05, lost_se=0.008..., needed=5.0, cut=16, between=8.9..., r=16, low=4, ...)
     """
-    cut = keep_rank(truncation, gain, constants.CUT_SHARE)
+    cut = keep_rank(truncation, gain, constants.CUT_FACTOR * allowed)
     if companion is None or cut is None or not math.isfinite(companion.excess.mean):
         return None
     lost = companion.excess.mean / gain
@@ -60,8 +65,8 @@ def low_rank(
     se = math.hypot(documents, math.sqrt(2) * constants.SEED_SPREAD)
 
     def needed(share: float, power: float) -> float:
-        """The rank that loses :data:`~lorarank.estimate.constants.LOSS_SHARE` where the companion loses ``share``."""
-        return companion.rank * math.pow(max(share, 0.0) / constants.LOSS_SHARE, 1 / power)
+        """The rank that loses what is allowed where the companion loses ``share``."""
+        return companion.rank * math.pow(max(share, 0.0) / allowed, 1 / power)
 
     slow, fast = constants.POWER_RANGE
     errors = constants.STANDARD_ERRORS * se
@@ -85,6 +90,7 @@ def low_rank(
         round_up(needed(lost + errors, slow)),
         prompts_used,
         None if cut.low is None or cut.high is None else (answer_at(cut.low), answer_at(cut.high)),
+        allowed,
     )
 
 

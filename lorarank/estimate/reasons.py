@@ -22,31 +22,37 @@ from lorarank.estimate.recommendation import (
 from lorarank.numerics.ladder import LADDER, round_up
 from lorarank.wording import directions, percent
 
-LOSS = percent(constants.LOSS_SHARE)
-
 
 def about_low_rank(found: LowRank | None, r: int) -> list[str]:
     """The number, from what the companion and a cut lose; ``r`` is the answer."""
     if found is None:
         return []
-    spared = [
-        f"On the measured pairs a constant r = {constants.CONSTANT} lost less of the gain than this rule, at "
-        f"{constants.CONSTANT // r} times the parameters of r = {r}: where they are no matter, "
-        f"{constants.CONSTANT} is a fair answer without a probe."
-    ]
+    spared = []
+    if found.allowed >= constants.PLENTY:
+        spared = [
+            f"Where {percent(constants.PLENTY)} or more may be lost, a constant r = {constants.ENOUGH} was within a "
+            "doubling of what suffices on all measured pairs: there it needs no probe."
+        ]
+    elif r < constants.CONSTANT:
+        spared = [
+            f"On the measured pairs a constant r = {constants.CONSTANT} lost less of the gain than this rule, at "
+            f"{constants.CONSTANT // r} times the parameters of r = {r}: where they are no matter, "
+            f"{constants.CONSTANT} is a fair answer without a probe."
+        ]
+    loss = percent(found.allowed)
     law = "in proportion to 1/r" if constants.POWER == 1 else f"as r to the power of -{constants.POWER:g}"
     return [
         f"The same probe at r = {found.rank} loses {percent(found.lost, 1)} ± {percent(found.lost_se, 1)} of the gain. "
         + (
-            f"In trained sweeps that loss falls about {law}, so {LOSS} of the gain is lost at r = {found.needed:.1f}."
+            f"In trained sweeps that loss falls about {law}, so {loss} of the gain is lost at r = {found.needed:.1f}."
             if found.needed >= found.rank
-            else f"That is {LOSS} or less."
+            else f"That is {loss} or less."
         ),
-        f"Cut to r = {found.cut} and not trained on, the probe loses at most {percent(constants.CUT_SHARE)} of it.",
+        f"Cut to r = {found.cut} and not trained on, the probe loses at most {percent(found.cut_allowed)} of it.",
         "On the measured pairs the geometric mean of the two, no less than 1 each, lost less of the gain than either: "
         f"here {found.between:.1f}, rounded up to the ladder r = {round_up(found.between)}.",
         *about_prompts(found),
-        *(spared if r < constants.CONSTANT else ()),
+        *spared,
     ]
 
 
@@ -187,10 +193,11 @@ def about_replication(replication: Replication, *, one_training: bool = False) -
     )
 
 
-def about_keep(keep: KeepRank | None) -> list[str]:
-    """The other question."""
+def about_keep(keep: KeepRank | None, allowed: float) -> list[str]:
+    """The other question; ``allowed`` is the share of the gain that may be lost."""
     if keep is None:
         return []
+    loss = percent(allowed)
     if keep.basis != "truncation curve":
         return [
             f"Keep rank {keep.r} describes the adapter: the rank that keeps that share of all its energy. What a cut "
@@ -198,13 +205,13 @@ def about_keep(keep: KeepRank | None) -> list[str]:
         ]
     if keep.excess is None:
         return [
-            f"Keep rank {keep.r}, the whole probe: no cut on the truncation curve (metric {keep.metric}) loses {LOSS} "
+            f"Keep rank {keep.r}, the whole probe: no cut on the truncation curve (metric {keep.metric}) loses {loss} "
             "of the gain or less."
         ]
     told = keep.low is not None and keep.low != keep.high
     band = f" ({keep.low}–{keep.high} within a standard error)" if told else ""
     return [
-        f"Keep rank {keep.r}{band}: cut to it, the trained probe loses at most {LOSS} of the gain "
+        f"Keep rank {keep.r}{band}: cut to it, the trained probe loses at most {loss} of the gain "
         f"(metric {keep.metric}). Training at r bends few directions to the task and a cut does not, so this is "
         "another number, for shrinking an adapter that exists."
     ]
@@ -220,16 +227,17 @@ def about_alpha(alpha: Alpha, probe_alpha: int, probe_rate: float) -> list[str]:
     ]
 
 
-def about_types(types: Sequence[TypeSummary]) -> list[str]:
-    """Which types could be left out."""
+def about_types(types: Sequence[TypeSummary], allowed: float) -> list[str]:
+    """Which types could be left out, where so much of the gain may be lost."""
+    loss = percent(allowed)
     if not any(kind.spare is not None for kind in types):
         return []
     spare = [kind.type for kind in types if kind.spare]
     if not spare:
-        return [f"No module type can be left out for {LOSS} of the gain or less."]
+        return [f"No module type can be left out for {loss} of the gain or less."]
     each = "each of them, alone," if len(spare) > 1 else "it"
     return [
-        f"Could be left out: {', '.join(spare)}; without {each} the probe loses at most {LOSS} of "
+        f"Could be left out: {', '.join(spare)}; without {each} the probe loses at most {loss} of "
         "the gain. Losses do not add up: leaving out two can cost more than both."
     ]
 

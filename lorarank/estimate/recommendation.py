@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from lorarank import __version__
 from lorarank.capacity import CapacityFloor, Recall
+from lorarank.estimate.constants import CUT_FACTOR, LOSS_SHARE
 from lorarank.heuristics import Comparison
 from lorarank.result import Result
 from lorarank.runs import Controls
@@ -53,11 +54,11 @@ class LowRank:
     """What the same probe loses at a low ``rank``, what it loses cut, and the rank that both ask for.
 
     ``lost`` is a share of the gain with its standard error, documents and seeds in it; ``needed`` the rank that loses
-    what may be lost, ``low`` and ``high`` the same on the ladder with the error on either side. ``cut`` is the smallest
-    rank to which the probe can be cut and lose at most :data:`~lorarank.estimate.constants.CUT_SHARE` of the gain,
-    ``between`` the geometric mean of both, and ``r`` that on the ladder; or ``needed`` on the ladder, if that is less
-    and ``prompts_used`` is false: held-out completions go as well with the prompts of other rows.
-    ``at_cuts`` is what ``r`` would be were the loss of every cut a standard error less, and more.
+    what may be lost, ``allowed``, and ``low`` and ``high`` the same on the ladder with the error on either side.
+    ``cut`` is the smallest rank to which the probe can be cut and lose at most ``cut_allowed`` of the gain, ``between``
+    the geometric mean of both, and ``r`` that on the ladder; or ``needed`` on the ladder, if that is less and
+    ``prompts_used`` is false: held-out completions go as well with the prompts of other rows. ``at_cuts`` is what ``r``
+    would be were the loss of every cut a standard error less, and more.
     """
 
     rank: int
@@ -71,6 +72,12 @@ class LowRank:
     high: int
     prompts_used: bool = True
     at_cuts: tuple[int, int] | None = None
+    allowed: float = LOSS_SHARE
+
+    @property
+    def cut_allowed(self) -> float:
+        """Share of the gain that the cut may lose."""
+        return CUT_FACTOR * self.allowed
 
 
 @dataclass(frozen=True)
@@ -281,6 +288,7 @@ class Recommendation(Result):
     refusals : why there is no recommendation, as sentences; empty where there is one.
     fallback : the reference table's rank, where refused.
     keep : the keep rank.
+    allowed : the share of the gain that may be lost.
     low_rank : what a companion at a low rank and a cut say: ``r`` comes from it, unless an energy was given.
     outlook : how a longer run would answer, by the companion's training.
     rule : what the energy says; without a companion ``r`` comes from it.
@@ -303,6 +311,7 @@ class Recommendation(Result):
     refusals: tuple[str, ...] = ()
     fallback: int | None = None
     keep: KeepRank | None = None
+    allowed: float = LOSS_SHARE
     low_rank: LowRank | None = None
     outlook: Outlook | None = None
     rule: EnergyRule | None = None

@@ -73,8 +73,8 @@ def _beyond_half(training: TrainingFacts, rule: EnergyRule | None, low_rank: Low
         return [
             f"More than r = {ceiling:g} is asked for, half of the probe's rank: r = {low_rank.rank} loses "
             f"{percent(low_rank.lost, 1)} of the gain, which asks for r = {low_rank.needed:.0f}, and a cut that loses "
-            f"at most {percent(constants.CUT_SHARE)} keeps r = {low_rank.cut}: there the probe itself is no yardstick. "
-            f"Probe higher with --rank {2 * training.rank}{searched}."
+            f"at most {percent(low_rank.cut_allowed)} keeps r = {low_rank.cut}: there the probe itself is no "
+            f"yardstick. Probe higher with --rank {2 * training.rank}{searched}."
         ]
     if rule is None or not max(rule.median, rule.r) > ceiling:
         return []

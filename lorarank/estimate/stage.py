@@ -90,32 +90,33 @@ def _answer(
     figures = summary.compare_replicates(opened) if len(opened) > 1 else {}
     replication = summary.replication_of(opened, figures, weight[0]) if figures else None
     probed = manifest.heldout.gains[0].mean
-    used = prompts_used(run.other_prompts)
-    low_rank = (
-        readings.low_rank(run.companion, run.truncation, probed, prompts_used=used) if options.energy is None else None
-    )
+    low_rank = None
+    if options.energy is None:
+        used, allowed = prompts_used(run.other_prompts), options.keep_loss
+        low_rank = readings.low_rank(run.companion, run.truncation, probed, prompts_used=used, allowed=allowed)
     outlook = None if low_rank is None else readings.outlook(run.companion)
     r = rule.r if low_rank is None else readings.with_recall(low_rank, facts.recall)
     failed = [] if low_rank is None else failed_companion(run)
     refused = refusals(manifest, facts, rule, replication, low_rank, failed)
     # shares of a gain that cannot be trusted would be numbers without meaning
     gain = 0.0 if refused else probed
-    keep = readings.keep_rank(run.truncation, gain)
+    keep = readings.keep_rank(run.truncation, gain, options.keep_loss)
     measured = Recommendation(
         sources=(str(run.folder),),
         kind="run",
         metric=options.metric,
         heuristics=heuristics.compare(None if refused else r, options.task),
-        reasons=(*reasons.about_evidence(facts, replication), *reasons.about_keep(keep)),
+        reasons=(*reasons.about_evidence(facts, replication), *reasons.about_keep(keep, options.keep_loss)),
         refusals=refused,
         keep=keep,
+        allowed=options.keep_loss,
         low_rank=low_rank,
         outlook=outlook,
         rule=rule,
         evidence=facts,
         replication=replication,
         adapters=_described(opened, spectra, rule),
-        types=summary.summarise_types(modules, ranks, run.truncation, gain),
+        types=summary.summarise_types(modules, ranks, run.truncation, gain, options.keep_loss),
         layers=summary.summarise_layers(modules, ranks),
         modules=summary.summarise_modules(modules, ranks, figures),
     )
@@ -196,7 +197,7 @@ def _with_advice(
         reasons=(
             *answered.reasons,
             *reasons.about_alpha(alpha, training.alpha, training.learning_rate),
-            *reasons.about_types(answered.types),
+            *reasons.about_types(answered.types, options.keep_loss),
             *reasons.about_allocation(allocation),
         ),
     )
@@ -226,6 +227,9 @@ def _from_adapters(sources: Sequence[Source], options: EstimateOptions) -> Recom
     if options.tokens is not None:
         what = "an adapter says nothing of a training's length"
         raise OptionError("--tokens", what, do="probe first, then estimate the run folder")
+    if options.keep_loss != EstimateOptions.keep_loss:
+        what = "an adapter alone does not say what a cut of it loses"
+        raise OptionError("--keep-loss", what, do="probe first, then estimate the run folder")
     opened = [adapters.open(source) for source in sources]
     spectra = [measure(adapter, metric=options.metric) for adapter in opened]
     for adapter, measured in zip(opened, spectra, strict=True):
@@ -248,14 +252,14 @@ def _from_adapters(sources: Sequence[Source], options: EstimateOptions) -> Recom
         heuristics=heuristics.compare(None, options.task),
         reasons=(
             *reasons.about_bare(len(opened)),
-            *reasons.about_keep(keep),
+            *reasons.about_keep(keep, options.keep_loss),
             *reasons.about_comparison(len(opened), replication, one_training=_of_one_training(opened)),
         ),
         keep=keep,
         rule=rule,
         replication=replication,
         adapters=_described(opened, spectra, rule),
-        types=summary.summarise_types(spectra[0], ranks, None, 0.0),
+        types=summary.summarise_types(spectra[0], ranks, None, 0.0, options.keep_loss),
         layers=summary.summarise_layers(spectra[0], ranks),
         modules=summary.summarise_modules(spectra[0], ranks, figures),
     )

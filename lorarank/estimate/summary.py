@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 
 from lorarank.adapters import Adapter, LoraModule
-from lorarank.estimate import constants
 from lorarank.estimate.recommendation import (
     AdapterSummary,
     LayerSummary,
@@ -105,9 +104,12 @@ def _module(module: Spectrum, energy: float, rank: int, pair: Likeness | None) -
 
 
 def summarise_types(
-    spectra: Sequence[Spectrum], ranks: Sequence[int], truncation: Truncation | None, gain: float
+    spectra: Sequence[Spectrum], ranks: Sequence[int], truncation: Truncation | None, gain: float, allowed: float
 ) -> tuple[TypeSummary, ...]:
-    """Module types with the median of their energy ranks, the dearest to leave out first; else by energy."""
+    """Module types with the median of their energy ranks, the dearest to leave out first; else by energy.
+
+    One could be left out where that loses at most ``allowed`` of the gain.
+    """
     excesses = {item.type: item.excess for item in truncation.without} if truncation and gain > 0 else {}
     found = []
     for kind, modules, energy, rank in _groups(spectra, ranks, [module.type for module in spectra]):
@@ -122,7 +124,7 @@ def summarise_types(
                 rank=rank,
                 excess=excess.mean / gain if excess and known else None,
                 excess_se=excess.se / gain if excess and known else None,
-                spare=excess.mean <= constants.LOSS_SHARE * gain if excess and known else None,
+                spare=excess.mean <= allowed * gain if excess and known else None,
             )
         )
     return tuple(sorted(found, key=lambda t: (t.excess is None, -(t.excess or 0.0), -t.energy, t.type)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lorarank.dossier import Cell, Dossier, Update
 from lorarank.errors import needing, printable
-from lorarank.estimate.constants import LOSS_SHARE, STANDARD_ERRORS
+from lorarank.estimate.constants import STANDARD_ERRORS
 from lorarank.estimate.readings import law
 from lorarank.estimate.recommendation import LowRank
 from lorarank.numerics.ladder import LADDER
@@ -50,7 +50,7 @@ def drawings(found: Dossier, *, kind: str = "png") -> Mapping[str, bytes]:
         drawn["low-rank"] = low_rank(answer.low_rank, answer.r, kind=kind)
     if run is not None and answer is not None and answer.keep is not None:
         gain = run.manifest.heldout.gains[0].mean
-        drawn["truncation"] = truncation_curve(run.truncation, gain, answer.keep.r, kind=kind)
+        drawn["truncation"] = truncation_curve(run.truncation, gain, answer.keep.r, answer.allowed, kind=kind)
     marked = None if answer is None else answer.r
     for number, update in enumerate(found.updates, start=1):
         ending = f"-{number}" if len(found.updates) > 1 else ""
@@ -77,7 +77,7 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     figure, axes = _begun()
     ranks = [one.rank for one in answer.ranks]
     losses = [one.loss.mean for one in answer.ranks]
-    axes.axhspan(*sufficient(answer), color=BAND, label=f"within {LOSS_SHARE:.0%} of the gain")
+    axes.axhspan(*sufficient(answer), color=BAND, label=f"within {percent(answer.allowed)} of the gain")
     errors = [STANDARD_ERRORS * one.excess.se for one in answer.ranks]
     axes.errorbar(
         ranks, losses, yerr=errors, color=INK, marker="o", capsize=3, label="held-out loss, 95% beside the best"
@@ -95,14 +95,14 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     return _written(figure, kind)
 
 
-def truncation_curve(curve: Truncation, gain: float, keep: int, *, kind: str = "png") -> bytes:
+def truncation_curve(curve: Truncation, gain: float, keep: int, allowed: float, *, kind: str = "png") -> bytes:
     """Share of the gain that a cut to k loses, with bands of one and two standard errors, and the keep rank.
 
     Parameters
     ----------
     curve : losses in nats per token.
     gain : of the probe, nats per token.
-    keep : the chosen k.
+    keep : the chosen k; ``allowed`` the share of the gain that it may lose.
     kind : one of :data:`lorarank.report.options.KINDS`.
     """
     figure, axes = _begun()
@@ -112,7 +112,7 @@ def truncation_curve(curve: Truncation, gain: float, keep: int, *, kind: str = "
         high = [mean + times * error for mean, error in zip(means, errors, strict=True)]
         axes.fill_between(ks, low, high, color=BAND, alpha=alpha, linewidth=0, label=name)
     axes.plot(ks, means, color=INK, marker="o")
-    axes.axhline(LOSS_SHARE, color="grey", linestyle=":", label=f"{percent(LOSS_SHARE)} of the gain")
+    axes.axhline(allowed, color="grey", linestyle=":", label=f"{percent(allowed)} of the gain")
     axes.axvline(keep, color=MARK, linestyle="--", label=f"keep rank {keep}")
     _ladder(axes, ks)
     axes.yaxis.set_major_formatter(lambda value, _position: percent(value))
@@ -140,7 +140,7 @@ def low_rank(found: LowRank, r: int, *, kind: str = "png") -> bytes:
     axes.errorbar(
         [found.rank], [found.lost], yerr=[errors], color=INK, marker="o", capsize=3, label="measured, with 95% errors"
     )
-    axes.axhline(LOSS_SHARE, color="grey", linestyle=":", label=f"{percent(LOSS_SHARE)} of the gain")
+    axes.axhline(found.allowed, color="grey", linestyle=":", label=f"{percent(found.allowed)} of the gain")
     axes.axvline(r, color=MARK, linestyle="--", label=f"r = {r}")
     _ladder(axes, ranks)
     axes.yaxis.set_major_formatter(lambda value, _position: percent(value, 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from lorarank.errors import printable
-from lorarank.estimate.constants import CUT_SHARE, LOSS_SHARE
+from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.estimate.recommendation import Evidence, KeepRank, Recommendation, TypeSummary
 from lorarank.heuristics import SOURCE
 from lorarank.report.plain import Grid
@@ -47,6 +47,8 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
     found = []
     if answer.fallback is not None:
         found.append(("fallback", f"r = {answer.fallback}, from {SOURCE} and not from this probe"))
+    if answer.allowed != LOSS_SHARE:
+        found.append(("may lose", f"{percent(answer.allowed)} of the gain, as was asked with --keep-loss"))
     if answer.alpha is not None:
         alpha = answer.alpha
         found.append(
@@ -66,9 +68,9 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
         low = answer.low_rank
         error = f" ± {percent(low.lost_se, 1)}" if math.isfinite(low.lost_se) else ""
         share = f"{percent(low.lost, 1)}{error} of the gain lost"
-        asked = f"; {percent(LOSS_SHARE)} is lost at about r = {low.needed:.1f}" if low.needed >= low.rank else ""
+        asked = f"; {percent(low.allowed)} is lost at about r = {low.needed:.1f}" if low.needed >= low.rank else ""
         found.append((f"at r = {low.rank}", share + asked))
-        found.append((f"cut to {low.cut}", f"at most {percent(CUT_SHARE)} of the gain lost"))
+        found.append((f"cut to {low.cut}", f"at most {percent(low.cut_allowed)} of the gain lost"))
     if answer.rule is not None:
         rule = answer.rule
         found.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.runs import Truncation
 from lorarank.sweep.outcome import Outcome
 
@@ -18,7 +17,7 @@ def gain_lost(curve: Truncation, gain: float) -> list[tuple[int, float, float]]:
     return [(k, mean, se if math.isfinite(se) else 0.0) for k, mean, se in sorted([*points, (curve.rank, 0.0, 0.0)])]
 
 
-def sufficient(answer: Outcome, share: float = LOSS_SHARE) -> tuple[float, float]:
-    """The lowest loss of a sweep, and the highest that is within a share of its gain from it."""
+def sufficient(answer: Outcome) -> tuple[float, float]:
+    """The lowest loss of a sweep, and the highest that suffices beside it."""
     best = min(one.loss.mean for one in answer.ranks if math.isfinite(one.loss.mean))
-    return best, best + share * max(answer.gain.mean, 0.0)
+    return best, best + answer.allowed * max(answer.gain.mean, 0.0)

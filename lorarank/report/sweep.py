@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from lorarank.estimate.constants import FEW_STEPS, LOSS_SHARE
+from lorarank.estimate.constants import FEW_STEPS
 from lorarank.report.json_text import as_json
 from lorarank.report.plain import Grid, Records, Sheet
 from lorarank.sweep import Sweep
@@ -125,7 +125,7 @@ def _unlearned(found: Sweep) -> list[str]:
 
 def _sufficient(found: Sweep) -> list[str]:
     answer = found.outcome
-    allowed = percent(LOSS_SHARE)
+    allowed = percent(answer.allowed)
     if answer.r_sufficient == answer.best:
         first = f"r = {answer.best} has the lowest loss, and no smaller rank comes within {allowed} of the gain"
     else:

@@ -91,7 +91,7 @@ class Outcome:
     gain : of the best rank over the base, paired by document.
     ranks : ascending.
     best : the rank with the lowest loss; one that diverged is never it.
-    r_sufficient : the smallest rank within :data:`LOSS_SHARE` of the gain of the best.
+    r_sufficient : the smallest rank that loses at most the share ``allowed`` of the gain of the best.
     low, high : the smallest rank that could still be so, and the smallest that is, at 95 %.
     overfits_from : the first rank beyond the best that is worse than it at 95 % while its training loss is lower;
         ``None`` where none is.
@@ -111,6 +111,7 @@ class Outcome:
     seed_spread: float
     measured_spread: bool
     flat: bool
+    allowed: float = LOSS_SHARE
 
     @property
     def learned(self) -> bool:
@@ -140,7 +141,12 @@ class Outcome:
 
 
 def outcome(
-    base: Sequence[float], counts: Sequence[int], points: Sequence[Trained], parameters_per_rank: int
+    base: Sequence[float],
+    counts: Sequence[int],
+    points: Sequence[Trained],
+    parameters_per_rank: int,
+    *,
+    allowed: float = LOSS_SHARE,
 ) -> Outcome:
     """The answer of the points of a sweep.
 
@@ -156,6 +162,7 @@ def outcome(
     counts : target tokens per held-out document.
     points : at least two ranks; of several learning rates at a rank the best is taken, see :func:`best_rates`.
     parameters_per_rank : trainable parameters of a unit of rank.
+    allowed : the share of the gain that a rank that suffices may lose.
 
     Raises
     ------
@@ -182,7 +189,7 @@ def outcome(
         )
         for rank, group in sorted(groups.items())
     )
-    allowed = LOSS_SHARE * max(fit.gain.mean, 0.0)
+    most = allowed * max(fit.gain.mean, 0.0)
     finite = [one for one in ranks if not one.diverged]
     at_best = next(one for one in finite if one.rank == fit.best)
     spread = fit.spread / fit.gain.mean if fit.gain.mean > 0 else math.nan
@@ -191,13 +198,14 @@ def outcome(
         gain=fit.gain,
         ranks=ranks,
         best=fit.best,
-        r_sufficient=next(one.rank for one in finite if one.rank == fit.best or one.excess.mean <= allowed),
-        low=next(one.rank for one in finite if one.rank == fit.best or not one.excess_low > allowed),
-        high=next(one.rank for one in finite if one.rank == fit.best or one.excess_high <= allowed),
+        r_sufficient=next(one.rank for one in finite if one.rank == fit.best or one.excess.mean <= most),
+        low=next(one.rank for one in finite if one.rank == fit.best or not one.excess_low > most),
+        high=next(one.rank for one in finite if one.rank == fit.best or one.excess_high <= most),
         overfits_from=next((one.rank for one in finite if _overfits(one, at_best)), None),
         seed_spread=spread,
         measured_spread=fit.measured,
         flat=len(finite) > 1 and all(math.isfinite(one.excess.se) and not one.worse for one in finite),
+        allowed=allowed,
     )
 
 

@@ -72,7 +72,7 @@ def search(points: Points, options: SweepOptions, parameters_per_rank: int) -> t
     while True:  # with more seeds the answer can move; then the ranks around the new one get theirs too
         spots = [spot for spot in points.found if spot.rank in options.ladder and spot.learning_rate in rates]
         trained = points.measure(spots)
-        found = outcome(base.sums, base.counts, trained, parameters_per_rank)
+        found = outcome(base.sums, base.counts, trained, parameters_per_rank, allowed=options.keep_loss)
         close = close_rates(trained, base.counts, found.gain.mean)
         ranks = around(found, options.ladder)
         wanted = [Spot(rank, rate, seed) for seed in more for rank in ranks for rate in close[rank]]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lorarank.capacity import Recall, capacity_floor, recall
 from lorarank.estimate import doubts
-from lorarank.estimate.constants import CUT_SHARE, KNOWN_TARGETS, LOSS_SHARE, POWER
+from lorarank.estimate.constants import CUT_FACTOR, KNOWN_TARGETS, LOSS_SHARE, POWER
 from lorarank.heuristics import TASKS
 from lorarank.numerics import criteria, measures
 from lorarank.numerics.allocation import weighted_quantile
@@ -302,7 +302,7 @@ def predictors() -> Iterator[tuple[str, Rule]]:
             lost = companion(1, power)
             name = f"companion at 1, power {power:g}, and truncation {loss:.0%}"
             yield f"{name}, the mean", combined(geometric_mean, lost, crossing(loss))
-            if (power, loss) == (POWER, CUT_SHARE):
+            if (power, loss) == (POWER, CUT_FACTOR * LOSS_SHARE):
                 mean = combined(geometric_mean, lost, crossing(loss))
                 yield f"{name}, the mean, or recall", or_recall(mean)
                 yield f"{name}, the mean, heeding prompts and recall", or_recall(heeding_prompts(mean, lost))

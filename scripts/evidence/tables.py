@@ -151,6 +151,27 @@ def bakeoff() -> str:
     )
 
 
+def allowances() -> str:
+    """How right the answer is where another share may be lost, beside the best rank that one could always say."""
+    return table(
+        "may lose | answered | within a doubling | too low by more | mean regret | mean r | the sweeps: mean r | "
+        "always the same: within a doubling",
+        [
+            [
+                f"{100 * one['allowed']:g}%",
+                one["answered"],
+                f"{one['within_octave']:.0%}",
+                one["too_low"],
+                f"{one['mean_regret']:.2%}",
+                f"{one['mean_rank']:.1f}",
+                f"{one['sweep_mean_rank']:.1f}",
+                f"r = {one['best_constant']}: {one['best_constant_within_octave']:.0%}",
+            ]
+            for one in read("allowances.json")["allowances"]
+        ],
+    )
+
+
 def confidence() -> str:
     """How often an answer of each confidence was right, and its interval held the truth."""
     found = read("answers.json")
@@ -379,6 +400,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "aims": aims,
     "pairs": pairs,
     "bakeoff": bakeoff,
+    "allowances": allowances,
     "confidence": confidence,
     "refusals": refusals,
     "invariance": invariance,

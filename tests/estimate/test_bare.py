@@ -74,7 +74,7 @@ def test_the_energy_option_sets_the_keep_rank(make_adapter: Make) -> None:
     assert answer.keep.r == 3
 
 
-@pytest.mark.parametrize("options", [{"metric": "loss"}, {"budget": 10**6}, {"tokens": 5}])
+@pytest.mark.parametrize("options", [{"metric": "loss"}, {"budget": 10**6}, {"tokens": 5}, {"keep_loss": 0.02}])
 def test_what_needs_a_run_says_so(make_adapter: Make, options: dict[str, object]) -> None:
     with pytest.raises(OptionError, match="run"):
         recommend(make_adapter(), EstimateOptions(**options))  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from lorarank.report.page import Page
 from lorarank.report.plain import laid_out
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "data" / "evidence"
+CUT = constants.CUT_FACTOR * constants.LOSS_SHARE
 Make = Callable[..., Path]
 Golden = Callable[[str, str], None]
 
@@ -62,6 +63,47 @@ def test_the_answer_is_halfway_from_the_loss_over_what_may_be_lost_to_the_cut(
     assert answer.config.r == r
     assert answer.rule is not None
     assert answer.rule.r == 2  # what the energy says stands beside it
+
+
+@pytest.mark.parametrize(("allowed", "r", "needed", "cut"), [(0.005, 8, 8, 8), (0.01, 4, 4, 4), (0.02, 2, 2, 2)])
+def test_what_may_be_lost_moves_every_answer(make_run: Make, allowed: float, r: int, needed: int, cut: int) -> None:
+    """At r = 1 the probe loses 4 % of a gain of 1, cut to k 8 %/k, without a module type 3 % or nothing."""
+    run = make_run(r=32, companion=(0.04, 0.0), excesses={k: 0.08 / k - 1e-6 for k in (1, 2, 4, 8, 16)})
+    answer = recommend(run, EstimateOptions(keep_loss=allowed))
+    assert answer.low_rank is not None
+    assert answer.keep is not None
+    assert (answer.r, answer.low_rank.needed, answer.low_rank.cut) == (r, pytest.approx(needed), cut)
+    assert answer.keep.r == 2 * cut  # the cut that answers may lose twice as much
+    assert (answer.allowed, answer.low_rank.allowed) == (allowed, allowed)
+    told = f"{100 * allowed:g}% of the gain is lost at r = {needed}.0"
+    assert any(told in reason for reason in answer.reasons)
+    page = laid_out(Page(), recommended.lay, answer)
+    assert ("as was asked with --keep-loss" in page) == (allowed != 0.01)
+    assert f"{100 * allowed:g}% is lost at about r = {needed}.0" in page
+
+
+def test_a_loss_that_sweeps_do_not_vouch_for_is_a_doubt(make_run: Make) -> None:
+    run = make_run(r=32, companion=(0.01, 0.0))
+    for allowed in (0.004, 0.3):
+        doubts = recommend(run, EstimateOptions(keep_loss=allowed)).doubts
+        assert any(f"{100 * allowed:g}% of the gain may be lost is outside" in doubt for doubt in doubts)
+    for allowed in constants.TOLD_LOSSES:
+        doubts = recommend(run, EstimateOptions(keep_loss=allowed)).doubts
+        assert not any("is outside" in doubt for doubt in doubts)
+
+
+def test_too_little_to_lose_for_the_probes_rank_is_refused(make_run: Make) -> None:
+    run = make_run(r=32, companion=(0.09, 0.0))
+    assert not recommend(run).refused
+    (why,) = recommend(run, EstimateOptions(keep_loss=0.005)).refusals
+    assert "which asks for r = 18" in why
+    assert "at most 1% keeps" in why
+
+
+def test_where_much_may_be_lost_a_constant_does(make_run: Make) -> None:
+    run = make_run(r=32, companion=(0.02, 0.0))
+    told = [recommend(run, EstimateOptions(keep_loss=allowed)).reasons for allowed in (0.02, constants.PLENTY)]
+    assert ["needs no probe" in " ".join(reasons) for reasons in told] == [False, True]
 
 
 def test_a_share_of_the_energy_asks_for_the_plain_rule(make_run: Make) -> None:
@@ -121,17 +163,18 @@ def test_more_lost_is_never_a_lower_rank_and_units_do_not_matter(
         points = tuple(runs.TruncationPoint(k, runs.Loss(1, 1), runs.Loss(0.08 * gain / k, 0)) for k in (1, 2, 4, 8))
         return runs.Truncation(1, "loss", 16, 60, points, ())
 
-    def reading(share: float, gain: float = 1.0) -> tuple[int, int, int]:
-        loss = runs.Loss(share * gain, se * gain)
-        found = low_rank(runs.Companion(1, 1, loss, loss, ()), cut(gain), gain)
+    def reading(share: float, allowed: float = constants.LOSS_SHARE) -> tuple[int, int, int]:
+        loss = runs.Loss(share, se)
+        found = low_rank(runs.Companion(1, 1, loss, loss, ()), cut(1.0), 1.0, allowed=allowed)
         assert found is not None
-        assert found.cut == 4
+        assert found.cut == 4 or allowed != constants.LOSS_SHARE
         return found.low, found.r, found.high
 
     low, r, high = reading(lost)
     assert low <= high
     assert {low, r, high} <= set(LADDER)
     assert all(a <= b for a, b in zip((low, r, high), reading(lost + more), strict=True))
+    assert all(a >= b for a, b in zip((low, r, high), reading(lost, (1 + more) * constants.LOSS_SHARE), strict=True))
     loss = runs.Loss(lost * unit, se * unit)
     near = low_rank(runs.Companion(1, 1, runs.Loss(0, 0), loss, ()), cut(unit), unit)
     assert near is not None
@@ -159,8 +202,8 @@ def test_below_the_customary_rank_it_says_what_that_would_do(make_run: Make) -> 
 def test_halfway_lost_less_than_either_on_the_measured_pairs() -> None:
     found = json.loads((EVIDENCE / "bakeoff.json").read_text(encoding="utf-8"))["predictors"]
     scores = {one["name"]: one for one in found}
-    low, cut = f"companion at 1, power {constants.POWER:g}", f"truncation curve, {constants.CUT_SHARE:.0%} of the gain"
-    both = scores[f"{low}, and truncation {constants.CUT_SHARE:.0%}, the mean"]
+    low, cut = f"companion at 1, power {constants.POWER:g}", f"truncation curve, {CUT:.0%} of the gain"
+    both = scores[f"{low}, and truncation {CUT:.0%}, the mean"]
     for one in (low, cut):
         assert both["mean_regret"] < scores[one]["mean_regret"]
         assert both["within_octave"] >= scores[one]["within_octave"]

@@ -57,7 +57,7 @@ def test_near_the_limit_what_lies_outside_is_cut_and_has_no_dot() -> None:
 
 
 def test_a_low_rank_loses_by_the_law_and_the_answer_is_marked_on_it() -> None:
-    svg = charts.low_rank("l", LowRank(1, 0.04, 0.005, 4.0, 4, 4.0, 4, 2, 16), 4, 0.01)
+    svg = charts.low_rank("l", LowRank(1, 0.04, 0.005, 4.0, 4, 4.0, 4, 2, 16), 4)
     (measured,), (mark,) = marks(svg, "dot"), marks(svg, "mark")
     (limit,) = (float(y) for y in re.findall(r'd="M54 ([\d.]+)L360 [\d.]+" class="limit"', svg))
     assert measured[1] < mark[1] == pytest.approx(limit, abs=0.05)  # 4 % at r = 1 is 1 % at r = 4
@@ -124,7 +124,7 @@ def test_parameters_are_marked_where_they_are() -> None:
 
 def test_the_loss_by_rank_marks_what_suffices() -> None:
     points = [Trained(r, 1e-3, 0, (loss, loss + 0.1), 1.0, 9.0) for r, loss in ((1, 1.2), (2, 1.005), (4, 1.0))]
-    svg = charts.loss_by_rank("s", outcome((2.0, 2.1), (1, 1), points, 100), 0.01)
+    svg = charts.loss_by_rank("s", outcome((2.0, 2.1), (1, 1), points, 100))
     assert marks(svg, "mark") == [marks(svg, "dot")[1]]
     assert "r = 2 suffices" in svg
 
@@ -132,7 +132,7 @@ def test_the_loss_by_rank_marks_what_suffices() -> None:
 @pytest.mark.parametrize("ranks", [(1,), (1, 2)])
 def test_ranks_that_diverged_are_left_out_of_the_picture(ranks: tuple[int, ...]) -> None:
     points = [Trained(r, 1e-3, 0, (1.0 if r in ranks else math.nan,) * 2, 1.0, 9.0) for r in (1, 2, 4)]
-    svg = charts.loss_by_rank("s", outcome((2.0, 2.1), (1, 1), points, 100), 0.01)
+    svg = charts.loss_by_rank("s", outcome((2.0, 2.1), (1, 1), points, 100))
     assert len(marks(svg, "dot")) == len(ranks)
     assert "nan" not in svg
 
@@ -140,7 +140,7 @@ def test_ranks_that_diverged_are_left_out_of_the_picture(ranks: tuple[int, ...])
 def test_seeds_as_measured_lie_inside_the_picture() -> None:
     """What a seed does to all ranks is in the dots of the seeds, and not in the line."""
     points = [Trained(r, 1e-3, s, (1 + 0.1 / r + 0.5 * s,) * 2, 1.0, 9.0) for r in (1, 2) for s in (0, 1, 2)]
-    svg = charts.loss_by_rank("s", outcome((4.0, 4.1), (1, 1), points, 100), 0.01)
+    svg = charts.loss_by_rank("s", outcome((4.0, 4.1), (1, 1), points, 100))
     heights = [y for _, y in marks(svg, "seed")]
     assert len(set(heights)) == 6
 

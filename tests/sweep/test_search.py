@@ -174,6 +174,18 @@ def test_points_are_kept_and_an_interrupted_sweep_goes_on(tmp_path):
     assert not any(path.is_dir() for path in (tmp_path / "cut" / "points").iterdir())
 
 
+def test_more_may_be_lost_and_no_point_is_trained_again(tmp_path):
+    """Of a gain of 1 r = 1 loses 1/8, every doubling half of the rest."""
+    bench = Formula()
+    found = {}
+    for allowed in (0.01, 0.02, 0.1):
+        found[allowed], _ = search(points_of(bench, tmp_path), options(tmp_path, keep_loss=allowed), 10)
+    assert len(bench.calls) == len(set(bench.calls)) == 6 + 5  # three rates at either end, then the ranks between
+    assert [found[allowed].r_sufficient for allowed in found] == [16, 8, 2]
+    assert [found[allowed].allowed for allowed in found] == list(found)
+    assert {one.ranks for one in found.values()} == {found[0.01].ranks}
+
+
 def test_a_point_of_other_data_is_not_used_again(tmp_path):
     first, second = Formula(version="1"), Formula(version="2")
     for bench in (first, second, Formula(version="1")):
@@ -269,6 +281,8 @@ def test_a_rank_that_diverges_is_passed_over_and_gets_no_more_seeds(tmp_path):
         ({"lrs": (2.0,)}, r"--lrs 2\.0"),
         ({"seeds": 0}, "--seeds"),
         ({"tokens": 0}, "--tokens"),
+        ({"keep_loss": 0.0}, "--keep-loss"),
+        ({"keep_loss": 5.0}, "give 0.05"),
     ],
 )
 def test_options_that_cannot_work(tmp_path, given, message):

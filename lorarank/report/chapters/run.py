@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from lorarank.dossier import Dossier, Update
 from lorarank.errors import printable
 from lorarank.estimate import reasons
-from lorarank.estimate.constants import CUT_SHARE, LOSS_SHARE
 from lorarank.estimate.recommendation import Recommendation
 from lorarank.numerics.ladder import round_up
 from lorarank.report import recommended
@@ -86,18 +85,18 @@ def _low_rank(answer: Recommendation) -> Chapter | None:
     found = answer.low_rank
     if found is None or answer.r is None:
         return None
-    limit = percent(LOSS_SHARE)
+    limit = percent(found.allowed)
     text = (
         f"The same probe, trained once more at r = {found.rank} on the same rows at the same rate, and the share of "
         f"the gain that it loses on held-out text: {percent(found.lost, 1)} ± {percent(found.lost_se, 1)}. In trained "
         f"sweeps that loss falls about in proportion to 1/r, so {limit} is lost at r = {found.needed:.1f}. The probe "
-        f"cut to r = {found.cut}, and not trained on, loses at most {percent(CUT_SHARE)}. The geometric mean of "
-        f"the two, {found.between:.1f}, rounded up to the ladder, is r = {round_up(found.between)}."
+        f"cut to r = {found.cut}, and not trained on, loses at most {percent(found.cut_allowed)}. The geometric mean "
+        f"of the two, {found.between:.1f}, rounded up to the ladder, is r = {round_up(found.between)}."
     )
     band = "The band is what 95 % of the errors and the powers of r that were measured leave open."
     caption = "The point is measured, the line is the law, the ring the rank to train at."
     text = " ".join((text, *reasons.about_prompts(found), band))
-    blocks: list[Block] = [Paragraph(text), Picture(charts.low_rank("low", found, answer.r, LOSS_SHARE), caption)]
+    blocks: list[Block] = [Paragraph(text), Picture(charts.low_rank("low", found, answer.r), caption)]
     longer = reasons.about_outlook(answer.outlook)
     if longer:
         blocks.append(Sentences(tuple(longer), "After a longer run"))
@@ -112,11 +111,11 @@ def _truncation(answer: Recommendation, run: Run) -> Chapter | None:
     text = (
         "The trained probe with every module cut to its best approximation of rank k, and the share of its gain that "
         f"is lost on {curve.documents:,} of the held-out documents; the bands are one and two standard errors. The "
-        f"smallest k that loses at most {percent(LOSS_SHARE)} is the keep rank, {keep}: what this adapter can be cut "
-        "to. It is not the rank to train at: training at r bends a few directions to the task, and a cut does not."
+        f"smallest k that loses at most {percent(answer.allowed)} is the keep rank, {keep}: what this adapter can be "
+        "cut to. It is not the rank to train at: training at r bends a few directions to the task, and a cut does not."
     )
     pictures = tuple(
-        Picture(charts.truncation(f"curve-{near:d}", curve, gain, keep, LOSS_SHARE, near=near), caption)
+        Picture(charts.truncation(f"curve-{near:d}", curve, gain, keep, answer.allowed, near=near), caption)
         for near, caption in ((False, "The whole curve"), (True, "The same near the limit"))
     )
     rows = tuple(

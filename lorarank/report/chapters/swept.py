@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from lorarank.dossier import Dossier
 from lorarank.errors import printable
-from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.report import sweep as content
 from lorarank.report.chapters import shared
 from lorarank.report.chapters.blocks import (
@@ -59,10 +58,11 @@ def _answer(swept: Sweep) -> Chapter:
 def _curve(swept: Sweep) -> Chapter:
     text = (
         f"Held-out loss at every rank, each at its best learning rate. Within the band a rank loses at most "
-        f"{percent(LOSS_SHARE)} of the gain of the best; the bars are 95 % errors beside the best, over documents and "
-        "seeds; small dots are seeds as measured, the line is without what a seed does to all ranks alike."
+        f"{percent(swept.outcome.allowed)} of the gain of the best; the bars are 95 % errors beside the best, over "
+        "documents and seeds; small dots are seeds as measured, the line is without what a seed does to all ranks "
+        "alike."
     )
-    picture = Picture(charts.loss_by_rank("sweep", swept.outcome, LOSS_SHARE), "Held-out loss by rank")
+    picture = Picture(charts.loss_by_rank("sweep", swept.outcome), "Held-out loss by rank")
     ranks = [one.rank for one in swept.outcome.ranks]
     shown = swept.outcome.learned and swept.outcome.r_sufficient in ranks
     marked = ranks.index(swept.outcome.r_sufficient) if shown else None

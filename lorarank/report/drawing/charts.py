@@ -80,16 +80,16 @@ def truncation(key: str, curve: Truncation, gain: float, keep: int, limit: float
     return picture(key, title, f"Share of the gain lost, with its standard error. {told}.", "".join(parts), 380, 236)
 
 
-def low_rank(key: str, found: LowRank, r: int, limit: float) -> str:
+def low_rank(key: str, found: LowRank, r: int) -> str:
     """What the companion loses with its error, the law through it with its limits, and the chosen rank.
 
     Parameters
     ----------
     key : unique in the page.
     found : the companion's loss, a share of the gain.
-    r : the answer; ``limit`` the share of the gain that may be lost.
+    r : the answer.
     """
-    curve = law(found, r)
+    curve, limit = law(found, r), found.allowed
     lowest = min(0.0, *(low for _, _, low, _ in curve))
     highest = max(2 * limit, *(high for _, _, _, high in curve))
     ladder = [rung for rung, *_ in curve]
@@ -179,12 +179,12 @@ def parameters(key: str, per_rank: int, marked: Sequence[tuple[int, str]]) -> st
     return picture(key, "Parameters by rank", text, "".join(parts), 380, 236)
 
 
-def loss_by_rank(key: str, answer: Outcome, share: float) -> str:
+def loss_by_rank(key: str, answer: Outcome) -> str:
     """Held-out loss of a sweep against r: 95 % errors beside the best, every seed, and the rank that suffices."""
     losses = {one.rank: one.loss.mean for one in answer.ranks if math.isfinite(one.loss.mean)}
     errors = {one.rank: STANDARD_ERRORS * one.excess.se for one in answer.ranks}
     errors = {rank: error if math.isfinite(error) else 0.0 for rank, error in errors.items()}
-    best, allowed = sufficient(answer, share)
+    best, allowed = sufficient(answer)
     seeds = [seed for one in answer.ranks if one.rank in losses and len(one.seeds) > 1 for seed in one.seeds]
     low = min([*(loss - errors[rank] for rank, loss in losses.items()), *seeds])
     high = max(*(loss + errors[rank] for rank, loss in losses.items()), *seeds, allowed)
