@@ -119,6 +119,9 @@ DIFFERENCE = re.compile(r"(?:\.(?:diff|diff_b|diff_m|w_norm|b_norm)|::diff::0)$"
 """Of a whole tensor, which extraction writes where it has no factors: norms, biases, and Wan's modulation, ``diff_m``
 in lightx2v's files; ``w_norm`` and ``b_norm`` where LyCORIS trained a norm, ``::diff::0`` in LayerDiffuse's."""
 
+SETTINGS = (".alpha", ".dropout_p")
+"""How names end that say how a module was trained and not what it learned."""
+
 FACTOR = re.compile(r"\.lora_(?:[ABab]|down|up)(?:\.|$)")
 """Behind the name of a method it is a LoRA all the same, of a module with that name."""
 
@@ -290,6 +293,10 @@ def _verdict(path: Path, keys: Sequence[str]) -> AdapterError | None:
                 why="the update needs both",
                 do="save both factors",
             )
+    if all_keys and all(key.endswith(SETTINGS) for key in all_keys):
+        alphas = sum(key.endswith(SETTINGS[0]) for key in all_keys)
+        what = f"the settings of {alphas} modules (alpha) and none of their factors"
+        return AdapterError(path, what, why="whatever saved it left the weights out", do="save it again with them")
     if whole and len(whole) == len(all_keys):
         what = f"differences of whole weights alone ({len(whole)})"
         return AdapterError(path, what, why="nothing in it has a rank", do=OTHER_METHOD)

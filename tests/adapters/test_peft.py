@@ -329,6 +329,7 @@ def test_folders_that_are_no_adapter_say_what_they_hold(case: str, tmp_path: Pat
         ("w_a_000", r"w_a_000: none of its 1 factors has a partner w_b; the update needs both"),
         ("lora_A_0", r"lora_A_0: none of its 1 factors has a partner lora_B"),
         ("lora_unet_x.diff", r"differences of whole weights alone \(1\); nothing in it has a rank\. Name an adapter"),
+        ("model.q_proj.alpha", r"the settings of 1 modules \(alpha\) and none of their factors"),
         ("embedding", r"its 1 tensors have names of no known adapter \(embedding\)"),
         ("model.norm.weight", r"\(model.norm.weight\)\. .* a full fine-tune is for --base\."),
     ],
