@@ -2,10 +2,11 @@
 
 Whole processes, in alternating order, one thread each (`audit` itself takes up to four processes), compiled, as pip
 installs them, on an adapter of 210 modules at r = 64 (78 MB) that is made here; a result is the median over rounds of
-the ratio within a round. The floor reads the same bytes and upcasts them to float64 in numpy; beside it a larger
-adapter too, where starting weighs less. The dense route is torch.linalg.svd of the whole 4096×4096 product, as PEFT's
-conversion and kohya's resize script do it, against our spectrum of the same module. The throughput is that of
-`audit -o` on many small adapters, with one process and with more.
+the ratio within a round. The floor reads the same bytes and upcasts them to float64 in numpy, a tensor at a time, of
+which none is kept; `load` is safetensors' own loading of the file and the same upcast of all its tensors. Beside the
+floor a larger adapter too, where starting weighs less. The dense route is torch.linalg.svd of the whole 4096×4096
+product, as PEFT's conversion and kohya's resize script do it, against our spectrum of the same module. The throughput
+is that of `audit -o` on many small adapters, with one process and with more.
 
     python scripts/bench_audit.py --gradience GRADIENCE --sft SFT --output data/evidence/bench-audit.json
 """
@@ -69,6 +70,11 @@ with path.open("rb") as file:
     for tensor in sorted(header.values(), key=lambda tensor: tensor["data_offsets"][0]):
         begin, end = tensor["data_offsets"]
         np.frombuffer(file.read(end - begin), dtype=np.float32).astype(np.float64)
+"""
+LOAD = """
+import sys, numpy as np
+from safetensors.numpy import load_file
+tensors = {name: tensor.astype(np.float64) for name, tensor in load_file(sys.argv[1]).items()}
 """
 LAUNCHER = """
 import os, sys, time
@@ -280,6 +286,7 @@ def main() -> None:
             "ours": [LORARANK, "audit", adapter, "--format", "json", "--per-module"],
             "ours_table": [LORARANK, "audit", adapter],
             "floor": [*python, "-c", FLOOR, weights],
+            "load": [*python, "-c", LOAD, weights],
             "imports": [*python, "-c", NOTHING],
             "help": [LORARANK, "audit", "--help"],
         }
@@ -320,6 +327,10 @@ def main() -> None:
         "ours_over_floor": {
             "seconds": median(lambda one: one["ours"].seconds / one["floor"].seconds),
             "processor": median(lambda one: one["ours"].processor / one["floor"].processor),
+        },
+        "ours_over_load": {
+            "seconds": median(lambda one: one["ours"].seconds / one["load"].seconds),
+            "processor": median(lambda one: one["ours"].processor / one["load"].processor),
         },
         "larger_adapter": larger,
         "one_large_module": one_module,
