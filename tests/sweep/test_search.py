@@ -283,6 +283,7 @@ def test_a_rank_that_diverges_is_passed_over_and_gets_no_more_seeds(tmp_path):
         ({"tokens": 0}, "--tokens"),
         ({"keep_loss": 0.0}, "--keep-loss"),
         ({"keep_loss": 5.0}, "give 0.05"),
+        ({"keep_loss": 1.0}, "give 0.01"),
     ],
 )
 def test_options_that_cannot_work(tmp_path, given, message):
