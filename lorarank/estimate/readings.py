@@ -16,6 +16,7 @@ from lorarank.estimate.recommendation import (
     LowRank,
     Outlook,
     Reading,
+    cut_share,
 )
 from lorarank.estimate.rule import answer, bracket, median_rank
 from lorarank.numerics.ladder import LADDER, octaves, round_up
@@ -57,7 +58,7 @@ def low_rank(
     >>> low_rank(Companion(1, 1, Loss(1.55, 0.1), Loss(0.05, 0.004)), cut, gain=1.0)  # doctest: +ELLIPSIS
     LowRank(rank=1, lost=0.05, lost_se=0.008..., needed=5.0, cut=16, between=8.9..., r=16, low=4, ...)
     """
-    cut = keep_rank(truncation, gain, constants.CUT_FACTOR * allowed)
+    cut = keep_rank(truncation, gain, cut_share(allowed))
     if companion is None or cut is None or not math.isfinite(companion.excess.mean):
         return None
     lost = companion.excess.mean / gain

@@ -158,6 +158,7 @@ def _with_rank(
             *reasons.about_low_rank(low_rank, r),
             *reasons.about_recall(facts.recall, low_rank, r),
             *reasons.about_length(options.tokens, facts.recall, r, low_rank),
+            *reasons.about_keep_loss(options.keep_loss, low_rank, r),
             *reasons.about_outlook(measured.outlook),
             *reasons.about_rule(rule, len(spectra[0]), options.metric, alone=low_rank is None),
             *reasons.about_interval(interval, low_rank),
@@ -216,6 +217,7 @@ def _refused_unread(run: Run, options: EstimateOptions, error: NumericsError) ->
             f"The adapter cannot be read as numbers: {error}",
             *refusals(run.manifest, facts, None, None),
         ),
+        allowed=options.keep_loss,
         fallback=constants.FALLBACK,
     )
 
