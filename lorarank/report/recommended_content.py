@@ -47,8 +47,7 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
     found = []
     if answer.fallback is not None:
         found.append(("fallback", f"r = {answer.fallback}, from {SOURCE} and not from this probe"))
-    if answer.allowed != LOSS_SHARE:
-        found.append(("may lose", f"{percent(answer.allowed)} of the gain, as was asked with --keep-loss"))
+    found.extend(may_lose(answer.allowed))
     if answer.alpha is not None:
         alpha = answer.alpha
         found.append(
@@ -93,6 +92,17 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
         )
     found.append(("reference", answer.heuristics.sentence))
     return found
+
+
+def may_lose(allowed: float) -> list[tuple[str, str]]:
+    """The share of the gain that may be lost, where another one was asked for.
+
+    >>> may_lose(0.02), may_lose(LOSS_SHARE)
+    ([('may lose', '2% of the gain, as was asked with --keep-loss')], [])
+    """
+    if allowed == LOSS_SHARE:
+        return []
+    return [("may lose", f"{percent(allowed)} of the gain, as was asked with --keep-loss")]
 
 
 def _keep(keep: KeepRank) -> str:
