@@ -9,7 +9,7 @@ import math
 
 from lorarank.errors import printable
 from lorarank.estimate.constants import LOSS_SHARE
-from lorarank.estimate.recommendation import Evidence, KeepRank, Recommendation, TypeSummary
+from lorarank.estimate.recommendation import Evidence, KeepRank, LowRank, Recommendation, TypeSummary
 from lorarank.heuristics import SOURCE
 from lorarank.report.plain import Grid
 from lorarank.wording import between, directions, percent, within
@@ -64,12 +64,7 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
     if answer.keep is not None:
         found.append(("keep rank", _keep(answer.keep)))
     if answer.low_rank is not None:
-        low = answer.low_rank
-        error = f" ± {percent(low.lost_se, 1)}" if math.isfinite(low.lost_se) else ""
-        share = f"{percent(low.lost, 1)}{error} of the gain lost"
-        asked = f"; {percent(low.allowed)} is lost at about r = {low.needed:.1f}" if low.needed >= low.rank else ""
-        found.append((f"at r = {low.rank}", share + asked))
-        found.append((f"cut to {low.cut}", f"at most {percent(low.cut_allowed)} of the gain lost"))
+        found.extend(_low_rank(answer.low_rank))
     if answer.rule is not None:
         rule = answer.rule
         found.append(
@@ -112,6 +107,16 @@ def _keep(keep: KeepRank) -> str:
     if keep.basis == "truncation curve":
         return f"{keep.r}{band}, to cut this adapter to, not to train at"
     return f"{keep.r}, by pooled energy; what the cut costs was not measured"
+
+
+def _low_rank(low: LowRank) -> list[tuple[str, str]]:
+    error = f" ± {percent(low.lost_se, 1)}" if math.isfinite(low.lost_se) else ""
+    share = f"{percent(low.lost, 1)}{error} of the gain lost"
+    asked = f"; {percent(low.allowed)} is lost at about r = {low.needed:.1f}" if low.needed >= low.rank else ""
+    return [
+        (f"at r = {low.rank}", share + asked),
+        (f"cut to {low.cut}", f"at most {percent(low.cut_allowed)} of the gain lost"),
+    ]
 
 
 def _evidence(evidence: Evidence) -> list[tuple[str, str]]:
