@@ -43,6 +43,24 @@ def check_share(option: str, share: float | None) -> None:
         raise OptionError(f"{option} {share:g}", "it is a share, above 0 and at most 1", do=hint)
 
 
+def check_keep_loss(share: float) -> None:
+    """Refuse what is no part of the gain that may be lost. All of it is none: ``--keep-loss 1`` would mean 1 %.
+
+    Raises
+    ------
+    OptionError
+        It is not above 0 and below 1, or NaN.
+
+    >>> check_keep_loss(1.0)
+    Traceback (most recent call last):
+    ...
+    lorarank.errors.OptionError: --keep-loss 1: it is a share of the gain, above 0 and below 1. For 1 % give 0.01.
+    """
+    if not 0 < share < 1:
+        hint = f"for {share:g} % give {share / 100:g}" if 1 <= share < 100 else "give, say, 0.01"
+        raise OptionError(f"--keep-loss {share:g}", "it is a share of the gain, above 0 and below 1", do=hint)
+
+
 def check_least(option: str, value: float | None, least: int = 1) -> None:
     """Refuse a number that is too small; ``None`` names none.
 

@@ -18,7 +18,7 @@ may_lose = click.option(
     type=float,
     default=LOSS_SHARE,
     show_default=True,
-    help="Most of the gain that the rank may lose.",
+    help="The share of the gain that the rank may lose at most.",
 )
 """Of commands that say which rank suffices."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lorarank.choices import METRICS
+from lorarank.cli.estimate_options import may_lose
 from lorarank.cli.parameter_types import SOURCE, Choice, Place
 from lorarank.errors import EXIT_BAD_INPUT
 from lorarank.report.options import KINDS, PlotOptions
@@ -37,6 +38,7 @@ from lorarank.report.options import KINDS, PlotOptions
 @click.option(
     "--energy", type=float, default=PlotOptions.energy, help="Share of energy to keep [default: the rule's, 0.90]."
 )
+@may_lose
 @click.option(
     "--metric",
     type=Choice(METRICS),

@@ -11,7 +11,7 @@ from lorarank import adapters
 from lorarank.diagnose import constants as c
 from lorarank.diagnose.result import HIGH, LOW, NOT_SEEN, SEEN, UNTESTED, Sign
 from lorarank.errors import LorarankError
-from lorarank.estimate.constants import ENERGY
+from lorarank.estimate.constants import ENERGY, LOSS_SHARE
 from lorarank.numerics import criteria
 from lorarank.spectrum import measure
 from lorarank.sweep.outcome import Outcome
@@ -71,13 +71,16 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
     if not found.compared:
         sentence = f"Only r = {found.best} of the sweep has a finite loss, so it is compared with none."
         return Sign(name, HIGH, UNTESTED, sentence, {})
+    where = "" if found.allowed == LOSS_SHARE else f" where {percent(found.allowed)} of the gain may be lost"
     enough = f"it takes at least r = {found.r_sufficient}" if found.censored else f"r = {found.r_sufficient} suffices"
+    enough += where
     numbers = {
         "rank": float(rank),
         "best": float(found.best),
         "r_sufficient": float(found.r_sufficient),
         "low": float(found.low),
         "high": float(found.high),
+        "allowed": found.allowed,
         "at_least": float(found.censored),
     }
     here = next((one for one in found.ranks if one.rank == rank), None)
@@ -94,17 +97,21 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
         sentence = f"In the sweep {told} is worse than the lower rank {found.best}; {enough}."
         return Sign(name, HIGH, SEEN, sentence, numbers)
     if rank < found.low:
-        sentence = f"In the sweep {told} is not enough (95%): it takes r = {found.low} at least."
+        sentence = f"In the sweep {told} is not enough (95%): it takes r = {found.low} at least{where}."
         return Sign(name, LOW, SEEN, sentence, numbers)
     if rank < found.r_sufficient:
-        sentence = f"In the sweep {told} may or may not suffice; r = {found.r_sufficient} does."
+        sentence = f"In the sweep {told} may or may not suffice; r = {found.r_sufficient} does{where}."
         return Sign(name, LOW, UNTESTED, sentence, numbers)
     highest = found.ranks[-1].rank
     if rank > highest:
         sentence = f"The sweep goes up to r = {highest}, so it says nothing of {told}; {enough}."
         return Sign(name, HIGH, UNTESTED, sentence, numbers)
     if here is None:
-        sentence = f"The sweep has not trained {told}; {enough}, and up to r = {highest} no higher rank is worse."
+        last = max(one.rank for one in found.ranks if found.worse_from is None or one.rank < found.worse_from)
+        sentence = f"The sweep has not trained {told}; {enough}, and up to r = {last} no higher rank is worse."
+        return Sign(name, HIGH, NOT_SEEN, sentence, numbers)
+    if here.worse:
+        sentence = f"In the sweep {told} is worse than the best by {percent(1 - here.share, 1)} of the gain; {enough}."
         return Sign(name, HIGH, NOT_SEEN, sentence, numbers)
     sentence = f"In the sweep {told} does as well as any within the error; {enough}."
     return Sign(name, HIGH, NOT_SEEN, sentence, numbers)

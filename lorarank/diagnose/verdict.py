@@ -92,7 +92,7 @@ def verdict_of(signs: Sequence[Sign], rank: int | None, *, run: str | None = Non
 
 def _kept(rank: int | None, enough: float | None) -> tuple[str, ...]:
     if rank is not None and enough is not None and enough < rank:
-        return (f"Nothing: keep this rank. r = {enough:g} would do as well, with fewer parameters.",)
+        return (f"Nothing: keep this rank. r = {enough:g} suffices in the sweep, with fewer parameters.",)
     return ("Nothing: keep this rank.",)
 
 

@@ -109,15 +109,15 @@ def _weak_agreement(replication: Replication | None) -> list[str]:
 def _of_low_rank(low_rank: LowRank | None, r: int) -> list[str]:
     if low_rank is None:
         return []
-    return [*_untold(low_rank.allowed), *_unsure(low_rank, r)]
+    return [*_untold(low_rank), *_unsure(low_rank, r)]
 
 
-def _untold(allowed: float) -> list[str]:
-    least, most = constants.TOLD_LOSSES
-    if least <= allowed <= most:
+def _untold(low_rank: LowRank) -> list[str]:
+    if low_rank.told:
         return []
+    least, most = constants.TOLD_LOSSES
     return [
-        f"That {percent(allowed)} of the gain may be lost is outside of what measured sweeps vouch for, "
+        f"That {percent(low_rank.allowed)} of the gain may be lost is outside of what measured sweeps vouch for, "
         f"{percent(least)} to {percent(most)}."
     ]
 

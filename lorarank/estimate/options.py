@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorarank.choices import check_least, check_metric, check_share
+from lorarank.choices import check_keep_loss, check_least, check_metric, check_share
 from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.heuristics import task_row
 from lorarank.typed import settle
@@ -18,8 +18,9 @@ class EstimateOptions:
     ----------
     energy : share of Σσ² to keep, in (0, 1]: the plain rule. ``None`` is the default: what the run's companion at
         r = 1 loses and a cut keeps set the rank; where there is no companion, the plain rule at 0.90 does.
-    keep_loss : most that the rank may lose, as a share of the gain: of the best rank's for the train rank, of the
-        probe's for the keep rank and for what could be left out. It needs a run.
+    keep_loss : most that the rank may lose, as a share of the gain, in (0, 1): of the best rank's for the train rank,
+        unless the plain rule sets that; of the probe's for the keep rank and for what could be left out. It needs a
+        run.
     metric : in which metric singular values are taken; all but ``weight`` need the moments of a run.
     task : row of the reference table to stand beside the answer; ``None`` names none.
     budget : most trainable parameters; asks for a rank per module.
@@ -48,7 +49,7 @@ class EstimateOptions:
         """Refuse what cannot work."""
         settle(self)
         check_share("--energy", self.energy)
-        check_share("--keep-loss", self.keep_loss)
+        check_keep_loss(self.keep_loss)
         check_metric(self.metric)
         if self.task is not None:
             task_row(self.task)

@@ -16,6 +16,7 @@ from lorarank.estimate.recommendation import (
     LowRank,
     Outlook,
     Reading,
+    cut_share,
 )
 from lorarank.estimate.rule import answer, bracket, median_rank
 from lorarank.numerics.ladder import LADDER, octaves, round_up
@@ -57,7 +58,7 @@ def low_rank(
     >>> low_rank(Companion(1, 1, Loss(1.55, 0.1), Loss(0.05, 0.004)), cut, gain=1.0)  # doctest: +ELLIPSIS
     LowRank(rank=1, lost=0.05, lost_se=0.008..., needed=5.0, cut=16, between=8.9..., r=16, low=4, ...)
     """
-    cut = keep_rank(truncation, gain, constants.CUT_FACTOR * allowed)
+    cut = keep_rank(truncation, gain, cut_share(allowed))
     if companion is None or cut is None or not math.isfinite(companion.excess.mean):
         return None
     lost = companion.excess.mean / gain
@@ -79,18 +80,18 @@ def low_rank(
         return round_up(halfway(k) if prompts_used else min(halfway(k), max(enough, 1.0)))
 
     return LowRank(
-        companion.rank,
-        lost,
-        se,
-        enough,
-        cut.r,
-        halfway(cut.r),
-        answer_at(cut.r),
-        round_up(needed(lost - errors, fast)),
-        round_up(needed(lost + errors, slow)),
-        prompts_used,
-        None if cut.low is None or cut.high is None else (answer_at(cut.low), answer_at(cut.high)),
-        allowed,
+        rank=companion.rank,
+        lost=lost,
+        lost_se=se,
+        needed=enough,
+        cut=cut.r,
+        between=halfway(cut.r),
+        r=answer_at(cut.r),
+        low=round_up(needed(lost - errors, fast)),
+        high=round_up(needed(lost + errors, slow)),
+        prompts_used=prompts_used,
+        at_cuts=None if cut.low is None or cut.high is None else (answer_at(cut.low), answer_at(cut.high)),
+        allowed=allowed,
     )
 
 
@@ -203,8 +204,8 @@ def interval(
     return Interval(low, max(reading.r for reading in readings), tuple(readings))
 
 
-def keep_rank(truncation: Truncation, gain: float, share: float = constants.LOSS_SHARE) -> KeepRank | None:
-    """The smallest k of the truncation curve that loses at most ``share`` of the gain; ``None`` without a gain.
+def keep_rank(truncation: Truncation, gain: float, allowed: float = constants.LOSS_SHARE) -> KeepRank | None:
+    """The smallest k of the truncation curve that loses at most ``allowed`` of the gain; ``None`` without a gain.
 
     The uncut probe loses nothing, so its rank is always good enough.
 
@@ -216,13 +217,13 @@ def keep_rank(truncation: Truncation, gain: float, share: float = constants.LOSS
     if not gain > 0:
         return None
     points = sorted(truncation.points, key=lambda point: point.k)
-    allowed = share * gain
+    most = allowed * gain
 
     def smallest(errors: float) -> int:
         """The answer with every point moved by so many of its standard errors."""
-        return next((p.k for p in points if p.excess.mean + errors * p.excess.se <= allowed), truncation.rank)
+        return next((p.k for p in points if p.excess.mean + errors * p.excess.se <= most), truncation.rank)
 
-    r = next((point.k for point in points if point.excess.mean <= allowed), truncation.rank)
+    r = next((point.k for point in points if point.excess.mean <= most), truncation.rank)
     known = all(math.isfinite(point.excess.se) for point in points)
     excess = next((point.excess.mean / gain for point in points if point.k == r < truncation.rank), None)
     low, high = (smallest(-1), smallest(+1)) if known else (None, None)

@@ -27,33 +27,44 @@ def about_low_rank(found: LowRank | None, r: int) -> list[str]:
     """The number, from what the companion and a cut lose; ``r`` is the answer."""
     if found is None:
         return []
-    spared = []
-    if found.allowed >= constants.PLENTY:
-        spared = [
+    mean = "geometric mean of the two, no less than 1 each,"
+    halfway = (
+        f"On the measured pairs the {mean} lost less of the gain than either: here" if found.told else f"The {mean} is"
+    )
+    return [
+        f"The same probe at r = {found.rank} loses {percent(found.lost, 1)} ± {percent(found.lost_se, 1)} of the gain. "
+        + by_law(found),
+        f"Cut to r = {found.cut} and not trained on, the probe loses at most {percent(found.cut_allowed)} of it.",
+        f"{halfway} {found.between:.1f}, rounded up to the ladder r = {round_up(found.between)}.",
+        *about_prompts(found),
+        *about_constant(found, r),
+    ]
+
+
+def by_law(found: LowRank) -> str:
+    """At which rank no more is lost than may be, by what the companion loses."""
+    loss = percent(found.allowed)
+    if found.needed < found.rank:
+        return f"That is {loss} or less."
+    law = "in proportion to 1/r" if constants.POWER == 1 else f"as r to the power of -{constants.POWER:g}"
+    return f"In trained sweeps that loss falls about {law}, so {loss} of the gain is lost at r = {found.needed:.1f}."
+
+
+def about_constant(found: LowRank, r: int) -> list[str]:
+    """Which rank would have done without a probe, where one would."""
+    if found.allowed >= constants.PLENTY and r == found.r:
+        return [
             f"Where {percent(constants.PLENTY)} or more may be lost, a constant r = {constants.ENOUGH} was within a "
-            "doubling of what suffices on all measured pairs: there it needs no probe."
+            f"doubling of what suffices on all measured pairs, and lost {percent(constants.ENOUGH_LOSES)} at most: "
+            "there it needs no probe."
         ]
-    elif r < constants.CONSTANT:
-        spared = [
+    if found.told and r < constants.CONSTANT:
+        return [
             f"On the measured pairs a constant r = {constants.CONSTANT} lost less of the gain than this rule, at "
             f"{constants.CONSTANT // r} times the parameters of r = {r}: where they are no matter, "
             f"{constants.CONSTANT} is a fair answer without a probe."
         ]
-    loss = percent(found.allowed)
-    law = "in proportion to 1/r" if constants.POWER == 1 else f"as r to the power of -{constants.POWER:g}"
-    return [
-        f"The same probe at r = {found.rank} loses {percent(found.lost, 1)} ± {percent(found.lost_se, 1)} of the gain. "
-        + (
-            f"In trained sweeps that loss falls about {law}, so {loss} of the gain is lost at r = {found.needed:.1f}."
-            if found.needed >= found.rank
-            else f"That is {loss} or less."
-        ),
-        f"Cut to r = {found.cut} and not trained on, the probe loses at most {percent(found.cut_allowed)} of it.",
-        "On the measured pairs the geometric mean of the two, no less than 1 each, lost less of the gain than either: "
-        f"here {found.between:.1f}, rounded up to the ladder r = {round_up(found.between)}.",
-        *about_prompts(found),
-        *spared,
-    ]
+    return []
 
 
 def about_prompts(found: LowRank) -> list[str]:
@@ -94,6 +105,16 @@ def about_length(tokens: int | None, recall: Recall | None, r: int, low_rank: Lo
     return [
         f"That the training is to take {tokens:,} tokens plays no part in r = {r}: only recall is worked out by the "
         "length, and here nothing calls for it. The answer is for about as many tokens as the probe had."
+    ]
+
+
+def about_keep_loss(allowed: float, low_rank: LowRank | None, r: int) -> list[str]:
+    """Says of another share of the gain that was asked for that it plays no part, where it does not."""
+    if low_rank is not None or allowed == constants.LOSS_SHARE:
+        return []
+    return [
+        f"That {percent(allowed)} of the gain may be lost plays no part in r = {r}, which the energy alone sets: the "
+        "keep rank and what could be left out go by it."
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lorarank import __version__
 from lorarank.capacity import CapacityFloor, Recall
-from lorarank.estimate.constants import CUT_FACTOR, LOSS_SHARE
+from lorarank.estimate.constants import CUT_FACTOR, LOSS_SHARE, TOLD_LOSSES
 from lorarank.heuristics import Comparison
 from lorarank.result import Result
 from lorarank.runs import Controls
@@ -49,6 +49,15 @@ class EnergyRule:
     kept: float
 
 
+def cut_share(allowed: float) -> float:
+    """Share of the gain that a cut may lose where a rank may lose ``allowed``; never more than all of it.
+
+    >>> cut_share(0.01), cut_share(0.75)
+    (0.02, 1.0)
+    """
+    return min(CUT_FACTOR * allowed, 1.0)
+
+
 @dataclass(frozen=True)
 class LowRank:
     """What the same probe loses at a low ``rank``, what it loses cut, and the rank that both ask for.
@@ -75,9 +84,15 @@ class LowRank:
     allowed: float = LOSS_SHARE
 
     @property
+    def told(self) -> bool:
+        """Whether answers were held against sweeps where so much may be lost, and were right."""
+        least, most = TOLD_LOSSES
+        return least <= self.allowed <= most
+
+    @property
     def cut_allowed(self) -> float:
         """Share of the gain that the cut may lose."""
-        return CUT_FACTOR * self.allowed
+        return cut_share(self.allowed)
 
 
 @dataclass(frozen=True)

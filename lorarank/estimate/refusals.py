@@ -30,7 +30,7 @@ def refusals(
         *_no_finite_trial(training),
         *_untrained(rule),
         *_no_gain(manifest, evidence),
-        *(failed or _beyond_half(training, rule, low_rank)),
+        *(failed or _above_half(training, rule, low_rank)),
         *_no_agreement(replication),
     )
 
@@ -63,18 +63,25 @@ def _untrained(rule: EnergyRule | None) -> list[str]:
     return ["lora_B is all zero in every module: the probe did not train, so there is no spectrum to read."]
 
 
-def _beyond_half(training: TrainingFacts, rule: EnergyRule | None, low_rank: LowRank | None) -> list[str]:
+def beyond_half(low_rank: LowRank, probe_rank: int) -> bool:
+    """Whether more is asked for than half of the probe's rank."""
+    return max(low_rank.needed, low_rank.r) > constants.RANK_CEILING * probe_rank
+
+
+def _above_half(training: TrainingFacts, rule: EnergyRule | None, low_rank: LowRank | None) -> list[str]:
     """Says of an answer that it is above half of the probe's rank."""
     ceiling = constants.RANK_CEILING * training.rank
     if low_rank is not None:
-        if not max(low_rank.needed, low_rank.r) > ceiling:
+        if not beyond_half(low_rank, training.rank):
             return []
+        strict = low_rank.allowed < constants.LOSS_SHARE
+        more = f" Or let more than {percent(low_rank.allowed)} be lost." if strict else ""
         searched = "" if training.learning_rate_trials else ", and without --lr: one too high for r = 1 looks the same"
         return [
             f"More than r = {ceiling:g} is asked for, half of the probe's rank: r = {low_rank.rank} loses "
             f"{percent(low_rank.lost, 1)} of the gain, which asks for r = {low_rank.needed:.0f}, and a cut that loses "
             f"at most {percent(low_rank.cut_allowed)} keeps r = {low_rank.cut}: there the probe itself is no "
-            f"yardstick. Probe higher with --rank {2 * training.rank}{searched}."
+            f"yardstick. Probe higher with --rank {2 * training.rank}{searched}.{more}"
         ]
     if rule is None or not max(rule.median, rule.r) > ceiling:
         return []

@@ -15,7 +15,7 @@ from lorarank.errors import AdapterError, NumericsError, OptionError, RunError
 from lorarank.estimate import advice, constants, evidence, readings, reasons, summary
 from lorarank.estimate.doubts import confidence, doubts, prompts_used
 from lorarank.estimate.options import EstimateOptions
-from lorarank.estimate.recommendation import AdapterSummary, EnergyRule, Evidence, Recommendation
+from lorarank.estimate.recommendation import AdapterSummary, EnergyRule, Evidence, LowRank, Recommendation
 from lorarank.estimate.refusals import failed_companion, refusals
 from lorarank.estimate.rule import module_ranks
 from lorarank.runs import Run
@@ -89,17 +89,13 @@ def _answer(
     facts = evidence.gather(run, weight[0], rule.share, options.tokens)
     figures = summary.compare_replicates(opened) if len(opened) > 1 else {}
     replication = summary.replication_of(opened, figures, weight[0]) if figures else None
-    probed = manifest.heldout.gains[0].mean
-    low_rank = None
-    if options.energy is None:
-        used, allowed = prompts_used(run.other_prompts), options.keep_loss
-        low_rank = readings.low_rank(run.companion, run.truncation, probed, prompts_used=used, allowed=allowed)
+    low_rank = _low_rank(run, options)
     outlook = None if low_rank is None else readings.outlook(run.companion)
     r = rule.r if low_rank is None else readings.with_recall(low_rank, facts.recall)
     failed = [] if low_rank is None else failed_companion(run)
     refused = refusals(manifest, facts, rule, replication, low_rank, failed)
     # shares of a gain that cannot be trusted would be numbers without meaning
-    gain = 0.0 if refused else probed
+    gain = 0.0 if refused else manifest.heldout.gains[0].mean
     keep = readings.keep_rank(run.truncation, gain, options.keep_loss)
     measured = Recommendation(
         sources=(str(run.folder),),
@@ -125,6 +121,19 @@ def _answer(
         return dataclasses.replace(measured, fallback=constants.FALLBACK, reasons=(*measured.reasons, *undivided))
     answered = _with_rank(measured, r, rule, facts, run, spectra, options)
     return _with_advice(answered, r, run, opened[0], modules, options)
+
+
+def _low_rank(run: Run, options: EstimateOptions) -> LowRank | None:
+    """What the companion and a cut say, unless the plain rule was asked for."""
+    if options.energy is not None:
+        return None
+    return readings.low_rank(
+        run.companion,
+        run.truncation,
+        run.manifest.heldout.gains[0].mean,
+        prompts_used=prompts_used(run.other_prompts),
+        allowed=options.keep_loss,
+    )
 
 
 def _with_rank(
@@ -158,6 +167,7 @@ def _with_rank(
             *reasons.about_low_rank(low_rank, r),
             *reasons.about_recall(facts.recall, low_rank, r),
             *reasons.about_length(options.tokens, facts.recall, r, low_rank),
+            *reasons.about_keep_loss(options.keep_loss, low_rank, r),
             *reasons.about_outlook(measured.outlook),
             *reasons.about_rule(rule, len(spectra[0]), options.metric, alone=low_rank is None),
             *reasons.about_interval(interval, low_rank),
@@ -216,6 +226,7 @@ def _refused_unread(run: Run, options: EstimateOptions, error: NumericsError) ->
             f"The adapter cannot be read as numbers: {error}",
             *refusals(run.manifest, facts, None, None),
         ),
+        allowed=options.keep_loss,
         fallback=constants.FALLBACK,
     )
 
@@ -259,7 +270,7 @@ def _from_adapters(sources: Sequence[Source], options: EstimateOptions) -> Recom
         rule=rule,
         replication=replication,
         adapters=_described(opened, spectra, rule),
-        types=summary.summarise_types(spectra[0], ranks, None, 0.0, options.keep_loss),
+        types=summary.summarise_types(spectra[0], ranks),
         layers=summary.summarise_layers(spectra[0], ranks),
         modules=summary.summarise_modules(spectra[0], ranks, figures),
     )

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from lorarank.adapters import Adapter, LoraModule
+from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.estimate.recommendation import (
     AdapterSummary,
     LayerSummary,
@@ -104,11 +105,15 @@ def _module(module: Spectrum, energy: float, rank: int, pair: Likeness | None) -
 
 
 def summarise_types(
-    spectra: Sequence[Spectrum], ranks: Sequence[int], truncation: Truncation | None, gain: float, allowed: float
+    spectra: Sequence[Spectrum],
+    ranks: Sequence[int],
+    truncation: Truncation | None = None,
+    gain: float = 0.0,
+    allowed: float = LOSS_SHARE,
 ) -> tuple[TypeSummary, ...]:
     """Module types with the median of their energy ranks, the dearest to leave out first; else by energy.
 
-    One could be left out where that loses at most ``allowed`` of the gain.
+    Where a run has measured what is lost without one, it could be left out if that is at most ``allowed`` of the gain.
     """
     excesses = {item.type: item.excess for item in truncation.without} if truncation and gain > 0 else {}
     found = []

@@ -20,6 +20,7 @@ class PlotOptions:
     ----------
     kind : what pictures are written as: ``png``, ``svg`` or ``pdf``.
     energy : share of Σσ² to keep, in (0, 1]; ``None`` is the default rule, which keeps 0.90.
+    keep_loss : most that the rank may lose, as a share of the gain, in (0, 1); it needs a run.
     metric : in which metric singular values are taken; all except ``weight`` need the moments of a run.
 
     Raises
@@ -33,12 +34,13 @@ class PlotOptions:
 
     kind: str = KINDS[0]
     energy: float | None = EstimateOptions.energy
+    keep_loss: float = EstimateOptions.keep_loss
     metric: str = EstimateOptions.metric
 
     @property
     def estimate(self) -> EstimateOptions:
         """What is measured before it is drawn."""
-        return EstimateOptions(energy=self.energy, metric=self.metric)
+        return EstimateOptions(energy=self.energy, keep_loss=self.keep_loss, metric=self.metric)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""

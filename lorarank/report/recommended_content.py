@@ -9,7 +9,7 @@ import math
 
 from lorarank.errors import printable
 from lorarank.estimate.constants import LOSS_SHARE
-from lorarank.estimate.recommendation import Evidence, KeepRank, Recommendation, TypeSummary
+from lorarank.estimate.recommendation import Evidence, KeepRank, LowRank, Recommendation, TypeSummary
 from lorarank.heuristics import SOURCE
 from lorarank.report.plain import Grid
 from lorarank.wording import between, directions, percent, within
@@ -47,8 +47,7 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
     found = []
     if answer.fallback is not None:
         found.append(("fallback", f"r = {answer.fallback}, from {SOURCE} and not from this probe"))
-    if answer.allowed != LOSS_SHARE:
-        found.append(("may lose", f"{percent(answer.allowed)} of the gain, as was asked with --keep-loss"))
+    found.extend(may_lose(answer.allowed))
     if answer.alpha is not None:
         alpha = answer.alpha
         found.append(
@@ -65,12 +64,7 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
     if answer.keep is not None:
         found.append(("keep rank", _keep(answer.keep)))
     if answer.low_rank is not None:
-        low = answer.low_rank
-        error = f" ± {percent(low.lost_se, 1)}" if math.isfinite(low.lost_se) else ""
-        share = f"{percent(low.lost, 1)}{error} of the gain lost"
-        asked = f"; {percent(low.allowed)} is lost at about r = {low.needed:.1f}" if low.needed >= low.rank else ""
-        found.append((f"at r = {low.rank}", share + asked))
-        found.append((f"cut to {low.cut}", f"at most {percent(low.cut_allowed)} of the gain lost"))
+        found.extend(_low_rank(answer.low_rank))
     if answer.rule is not None:
         rule = answer.rule
         found.append(
@@ -95,6 +89,17 @@ def facts(answer: Recommendation) -> list[tuple[str, str]]:
     return found
 
 
+def may_lose(allowed: float) -> list[tuple[str, str]]:
+    """The share of the gain that may be lost, where another one was asked for.
+
+    >>> may_lose(0.02), may_lose(LOSS_SHARE)
+    ([('may lose', '2% of the gain, as was asked with --keep-loss')], [])
+    """
+    if allowed == LOSS_SHARE:
+        return []
+    return [("may lose", f"{percent(allowed)} of the gain, as was asked with --keep-loss")]
+
+
 def _keep(keep: KeepRank) -> str:
     band = f" ({keep.low}–{keep.high})" if keep.low is not None and keep.low != keep.high else ""
     if keep.basis == "truncation curve" and keep.excess is None:
@@ -102,6 +107,16 @@ def _keep(keep: KeepRank) -> str:
     if keep.basis == "truncation curve":
         return f"{keep.r}{band}, to cut this adapter to, not to train at"
     return f"{keep.r}, by pooled energy; what the cut costs was not measured"
+
+
+def _low_rank(low: LowRank) -> list[tuple[str, str]]:
+    error = f" ± {percent(low.lost_se, 1)}" if math.isfinite(low.lost_se) else ""
+    share = f"{percent(low.lost, 1)}{error} of the gain lost"
+    asked = f"; {percent(low.allowed)} is lost at about r = {low.needed:.1f}" if low.needed >= low.rank else ""
+    return [
+        (f"at r = {low.rank}", share + asked),
+        (f"cut to {low.cut}", f"at most {percent(low.cut_allowed)} of the gain lost"),
+    ]
 
 
 def _evidence(evidence: Evidence) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import math
 from lorarank.estimate.constants import FEW_STEPS
 from lorarank.report.json_text import as_json
 from lorarank.report.plain import Grid, Records, Sheet
+from lorarank.report.recommended_content import may_lose
 from lorarank.sweep import Sweep
 from lorarank.wording import percent, within
 
@@ -73,6 +74,7 @@ def facts(found: Sweep) -> list[tuple[str, str]]:
     """The figures that go with the answer."""
     answer = found.outcome
     return [
+        *may_lose(answer.allowed),
         (
             "gain",
             f"{answer.gain.mean:.3f}{within(answer.gain.se, 3)} nats per token at r = {answer.best} on "

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from lorarank.choices import check_least, check_share
+from lorarank.choices import check_keep_loss, check_least
 from lorarank.errors import OptionError
 from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.probe.options import LARGEST_SEED, ProbeOptions
@@ -31,8 +31,8 @@ class SweepOptions:
     lrs : learning rates that every rank is trained with; ``None`` finds one on a grid at the two ends of the ranks.
     seeds : how many seeds for the ranks around the answer and around the best, at their best learning rate and at those
         that the first seed does not tell from it; the others get one.
-    keep_loss : most that a rank that suffices may lose, as a share of the best rank's gain. Another one needs no point
-        to be trained again.
+    keep_loss : most that a rank that suffices may lose, as a share of the best rank's gain, in (0, 1). Another one
+        needs no point to be trained again; with several seeds the ranks around another answer get theirs.
     tokens : training tokens of every point; ``None`` is the probe's default.
     alpha : ``lora_alpha`` at every rank, so that a good learning rate hardly depends on it.
     target, batch_tokens, row_length, load_in_4bit, gradient_checkpointing, seed, device, checkpoint_seconds : as in
@@ -83,7 +83,7 @@ class SweepOptions:
         if self.lrs is not None and (not self.lrs or len(set(self.lrs)) < len(self.lrs)):
             raise OptionError("--lrs", "the learning rates are none, or some of them the same", do="try auto")
         check_least("--seeds", self.seeds)
-        check_share("--keep-loss", self.keep_loss)
+        check_keep_loss(self.keep_loss)
         if self.seed + self.seeds - 1 > LARGEST_SEED:
             raise OptionError(f"--seed {self.seed}", f"the last of the seeds must be at most {LARGEST_SEED}")
         for rate in self.lrs or (1e-3,):

@@ -91,13 +91,14 @@ class Outcome:
     gain : of the best rank over the base, paired by document.
     ranks : ascending.
     best : the rank with the lowest loss; one that diverged is never it.
-    r_sufficient : the smallest rank that loses at most the share ``allowed`` of the gain of the best.
+    r_sufficient : the smallest rank that loses at most ``allowed`` of the gain of the best.
     low, high : the smallest rank that could still be so, and the smallest that is, at 95 %.
     overfits_from : the first rank beyond the best that is worse than it at 95 % while its training loss is lower;
         ``None`` where none is.
     seed_spread : standard deviation of one point's loss between seeds, as a share of the gain, beside what a seed does
         to all ranks alike; ``measured_spread`` says whether it was measured here or is :data:`SEED_SPREAD`.
     flat : whether no rank is worse than the best by more than its error, so that the answer is "any".
+    allowed : the share of the gain that may be lost.
     """
 
     base: Loss

@@ -15,20 +15,23 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
-from bakeoff import EVIDENCE, regret
-from predictors import Record, prompts_used, recalled
+from bakeoff import EVIDENCE, regret, verdict
+from conditions import kept_curves
+from predictors import Record, on_ladder, prompts_used, recalled
 
 from lorarank.estimate import readings
-from lorarank.estimate.constants import RANK_CEILING
+from lorarank.estimate.constants import CONSTANT
+from lorarank.estimate.recommendation import LowRank
+from lorarank.estimate.refusals import beyond_half
 from lorarank.json_files import write_json
 from lorarank.numerics.ladder import octaves
-from lorarank.runs import Companion, Loss, Truncation, TruncationPoint
 from lorarank.sweep import read
 from lorarank.sweep.outcome import Outcome
 
@@ -39,18 +42,12 @@ CONSTANTS = (1, 2, 4, 8, 16, 32)
 """Ranks that one could always say instead."""
 
 
-def said(record: Record, allowed: float) -> int | None:
-    """The answer for a training as long as the sweep's; ``None`` where it is refused for being above half of the
-    probe's rank."""
-    nothing, probe = Loss(0.0, 0.0), record["probe"]
-    points = tuple(TruncationPoint(int(k), nothing, Loss(mean, se)) for k, mean, se in record["truncation"])
-    cuts = Truncation(1, "loss", probe["rank"], 1, points, ())
-    rank, mean, se = record["companion"]
-    beside = Companion(int(rank), 1, nothing, Loss(mean, se))
+def reading(record: Record, allowed: float) -> LowRank | None:
+    """What companion and cuts say; ``None`` where it is refused for being above half of the probe's rank."""
+    probe = record["probe"]
+    beside, cuts = kept_curves(record["companion"], record["truncation"], probe["rank"])
     found = readings.low_rank(beside, cuts, probe["gain"][0], prompts_used=prompts_used(record), allowed=allowed)
-    if found is None or max(found.needed, found.r) > RANK_CEILING * probe["rank"]:
-        return None
-    return readings.with_recall(found, recalled(record))
+    return None if found is None or beyond_half(found, probe["rank"]) else found
 
 
 def sufficient(outcome: Outcome, allowed: float) -> int:
@@ -59,27 +56,40 @@ def sufficient(outcome: Outcome, allowed: float) -> int:
 
 
 def scored(records: dict[str, Record], answers: dict[str, Outcome], allowed: float) -> dict[str, Any]:
-    """All answers where so much may be lost, beside the sweeps."""
-    given = {pair: r for pair, record in records.items() if (r := said(record, allowed)) is not None}
+    """All answers where so much may be lost, for trainings as long as the sweeps, beside the sweeps."""
+    found = {pair: one for pair, record in records.items() if (one := reading(record, allowed)) is not None}
+    given = {pair: readings.with_recall(one, recalled(records[pair])) for pair, one in found.items()}
+    ranks = {pair: verdict(answers[pair], r).rank for pair, r in given.items()}
     truth = {pair: sufficient(answers[pair], allowed) for pair in records}
-    ranks = {pair: min(r, answers[pair].ranks[-1].rank) for pair, r in given.items()}
-    lost = [regret(answers[pair], r) for pair, r in ranks.items()]
     right = {r: float(np.mean([octaves(r, one) <= 1 for one in truth.values()])) for r in CONSTANTS}
     constant = max(CONSTANTS, key=lambda r: right[r])
+
+    def lost(ranks: Mapping[str, int]) -> list[float]:
+        return [regret(answers[pair], r) for pair, r in ranks.items()]
+
+    def mean_lost(rank: Callable[[LowRank], float]) -> float:
+        return float(np.mean(lost({pair: on_ladder(rank(one)) for pair, one in found.items()})))
+
     return {
         "allowed": allowed,
         "pairs": len(records),
-        "answered": len(given),
+        "answered": len(ranks),
         "within_octave": float(np.mean([octaves(r, truth[pair]) <= 1 for pair, r in ranks.items()])),
         "too_low": sum(math.log2(r / truth[pair]) < -1 for pair, r in ranks.items()),
-        "mean_regret": float(np.mean(lost)),
-        "worst_regret": max(lost),
+        "mean_regret": float(np.mean(lost(ranks))),
+        "worst_regret": max(lost(ranks)),
+        "regret_of": {
+            "companion": mean_lost(lambda one: one.needed),
+            "cut": mean_lost(lambda one: one.cut),
+            "halfway": mean_lost(lambda one: one.between),
+            "always_16": mean_lost(lambda _: CONSTANT),
+        },
         "mean_rank": float(np.mean(list(ranks.values()))),
         "best_constant": constant,
         "best_constant_within_octave": right[constant],
-        "sweep_regret": float(np.mean([regret(answers[pair], r) for pair, r in truth.items()])),
+        "sweep_regret": float(np.mean(lost(truth))),
         "sweep_mean_rank": float(np.mean(list(truth.values()))),
-        "ranks": given,
+        "ranks": ranks,
         "sufficient": truth,
     }
 

@@ -25,6 +25,16 @@ TOLD_ANEW = ("With the prompt of another row", "The answer turns on", "The inter
 """How doubts begin that are worked out from what was kept."""
 
 
+def kept_curves(
+    companion: Sequence[float], truncation: Sequence[Sequence[float]], probe_rank: int
+) -> tuple[Companion, Truncation]:
+    """What a run measured of both, as far as a record keeps it: losses beyond the probe's."""
+    nothing = Loss(0.0, 0.0)
+    points = tuple(TruncationPoint(int(k), nothing, Loss(mean, se)) for k, mean, se in truncation)
+    rank, mean, se = companion
+    return Companion(int(rank), 1, nothing, Loss(mean, se)), Truncation(1, "loss", probe_rank, 1, points, ())
+
+
 def worked_out(
     before: Mapping[str, Any],
     *,
@@ -39,11 +49,7 @@ def worked_out(
 
     Whatever rests on neither stays as it was said: refusals, the capacity floor's part of the interval, and doubts.
     """
-    nothing = Loss(0.0, 0.0)
-    points = tuple(TruncationPoint(int(k), nothing, Loss(mean, se)) for k, mean, se in truncation)
-    curve = Truncation(1, "loss", probe_rank, 1, points, ())
-    rank, mean, se = companion
-    beside = Companion(int(rank), 1, nothing, Loss(mean, se))
+    beside, curve = kept_curves(companion, truncation, probe_rank)
     found = readings.low_rank(beside, curve, gain, prompts_used=prompts_used(other_prompts))
     if found is None or before["r"] is None:
         return dict(before)

@@ -22,10 +22,10 @@ from lorarank.sweep.outcome import Outcome, Trained, outcome
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def swept(losses: dict[int, float]) -> Outcome:
+def swept(losses: dict[int, float], **how: float) -> Outcome:
     """A sweep whose documents differ by the same at every rank, so that only seeds make an error."""
     points = [Trained(rank, 1e-3, 0, tuple(loss + d for d in (0, 0.1, 0.2)), 1.0, 1.0) for rank, loss in losses.items()]
-    return outcome((2.0, 2.1, 2.2), (1, 1, 1), points, 100)
+    return outcome((2.0, 2.1, 2.2), (1, 1, 1), points, 100, **how)
 
 
 U = swept({1: 1.4, 2: 1.2, 4: 1.0, 8: 1.004, 16: 1.1, 32: 1.3})
@@ -71,6 +71,7 @@ def test_a_rank_between_those_that_were_trained_is_not_said_to_have_been() -> No
     assert other_ranks(swept({1: 1.4, 4: 1.0, 16: 1.001}), 8).sentence == (
         "The sweep has not trained r = 8; r = 4 suffices, and up to r = 16 no higher rank is worse."
     )
+    assert "up to r = 16 no higher" in other_ranks(swept({1: 1.4, 4: 1.0, 16: 1.001, 32: 1.3}), 8).sentence
 
 
 def test_where_one_rank_alone_has_a_loss_nothing_is_compared() -> None:
@@ -112,7 +113,7 @@ def test_a_folder_without_a_sweep_is_a_line(make_state: Callable[..., Path], tmp
     ("kind", "rank", "verdict", "confidence", "advice"),
     [
         ("flat", 4, FINE, "high", "Nothing: keep this rank."),
-        ("flat", 8, FINE, "high", "r = 4 would do as well"),
+        ("flat", 8, FINE, "high", "r = 4 suffices in the sweep"),
         ("flat", 2, TOO_LOW, "high", "Train at r = 4."),
         ("overfitting", 8, TOO_HIGH, "medium", "Train at r = 4, which suffices in the sweep"),
         ("overfitting", 4, TOO_HIGH, "medium", "Keep the rank"),
@@ -128,6 +129,20 @@ def test_trained_ranks_weigh_more_than_curves(
     assert (found.verdict, found.confidence) == (verdict, confidence)
     assert advice in " ".join(found.next)
     assert "lorarank sweep" not in " ".join(found.next)
+
+
+def test_a_sweep_that_allowed_another_loss_says_so(planted: Callable[..., Training]) -> None:
+    """At r = 2 a fifth of the gain is lost: that suffices where 30 % may be, and does not do as well."""
+    found = swept({1: 1.4, 2: 1.2, 4: 1.0, 8: 1.004, 16: 1.1, 32: 1.3}, allowed=0.3)
+    for rank in (2, 3, 8, 64):
+        assert "r = 2 suffices where 30% of the gain may be lost" in other_ranks(found, rank).sentence
+    assert "r = 2 at least where 30% of the gain may be lost" in other_ranks(found, 1).sentence
+    lower = other_ranks(found, 2)
+    assert "is worse than the best by 20.0% of the gain" in lower.sentence
+    assert "as well" not in lower.sentence
+    told = verdict_of((*signs_of(planted("flat")), other_ranks(found, 8)), 8)
+    assert told.next == ("Nothing: keep this rank. r = 2 suffices in the sweep, with fewer parameters.",)
+    assert "may be lost" not in "".join(other_ranks(U, rank).sentence for rank in (1, 2, 3, 4, 8, 16, 64))
 
 
 def test_where_a_sweep_leaves_it_open_its_rank_is_tried_next(planted: Callable[..., Training]) -> None:

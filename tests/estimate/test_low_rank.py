@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorarank import runs
-from lorarank.estimate import EstimateOptions, constants, recommend
+from lorarank.estimate import EstimateOptions, constants, reasons, recommend
 from lorarank.estimate.readings import low_rank
 from lorarank.numerics.ladder import LADDER
 from lorarank.report import recommended
@@ -82,14 +82,42 @@ def test_what_may_be_lost_moves_every_answer(make_run: Make, allowed: float, r: 
     assert f"{100 * allowed:g}% is lost at about r = {needed}.0" in page
 
 
-def test_a_loss_that_sweeps_do_not_vouch_for_is_a_doubt(make_run: Make) -> None:
+def test_of_a_loss_that_sweeps_do_not_vouch_for_the_measured_pairs_say_nothing(make_run: Make) -> None:
+    """It is a doubt, and what held on the pairs is not claimed; but that much is enough for a constant holds beyond."""
     run = make_run(r=32, companion=(0.01, 0.0))
     for allowed in (0.004, 0.3):
-        doubts = recommend(run, EstimateOptions(keep_loss=allowed)).doubts
-        assert any(f"{100 * allowed:g}% of the gain may be lost is outside" in doubt for doubt in doubts)
+        found = recommend(run, EstimateOptions(keep_loss=allowed))
+        assert any(f"{100 * allowed:g}% of the gain may be lost is outside" in doubt for doubt in found.doubts)
+        assert "lost less" not in " ".join(found.reasons)
+        assert "The geometric mean of the two, no less than 1 each, is" in " ".join(found.reasons)
     for allowed in constants.TOLD_LOSSES:
-        doubts = recommend(run, EstimateOptions(keep_loss=allowed)).doubts
-        assert not any("is outside" in doubt for doubt in doubts)
+        found = recommend(run, EstimateOptions(keep_loss=allowed))
+        assert not any("is outside" in doubt for doubt in found.doubts)
+        assert "lost less of the gain than either" in " ".join(found.reasons)
+
+
+def test_a_cut_is_not_asked_to_lose_more_than_all_of_the_gain(make_run: Make) -> None:
+    run = make_run(r=32, companion=(0.01, 0.0), excesses={1: 1.5, 2: 0.9, 4: 0.1})
+    found = recommend(run, EstimateOptions(keep_loss=0.8)).low_rank
+    assert found is not None
+    assert (found.cut, found.cut_allowed) == (2, 1.0)
+
+
+@pytest.mark.parametrize("options", [{"energy": 0.9}, {}])
+def test_where_the_energy_sets_the_rank_what_may_be_lost_is_said_to_play_no_part(
+    make_run: Make, options: dict[str, float]
+) -> None:
+    run = make_run(companion=(0.05, 0.001) if options else None)
+    told = "That 5% of the gain may be lost plays no part in r = 2"
+    asked, plain = (
+        recommend(run, EstimateOptions(keep_loss=0.05, **options)),
+        recommend(run, EstimateOptions(**options)),
+    )
+    assert asked.r == plain.r
+    assert told in " ".join(asked.reasons)
+    assert told[:20] not in " ".join(plain.reasons)
+    beside = recommend(make_run(name="beside", companion=(0.05, 0.001)), EstimateOptions(keep_loss=0.05))
+    assert "plays no part" not in " ".join(beside.reasons)
 
 
 def test_too_little_to_lose_for_the_probes_rank_is_refused(make_run: Make) -> None:
@@ -98,12 +126,27 @@ def test_too_little_to_lose_for_the_probes_rank_is_refused(make_run: Make) -> No
     (why,) = recommend(run, EstimateOptions(keep_loss=0.005)).refusals
     assert "which asks for r = 18" in why
     assert "at most 1% keeps" in why
+    assert why.endswith("Or let more than 0.5% be lost.")
+    (why,) = recommend(make_run(name="low", companion=(0.09, 0.0))).refusals
+    assert "Or let" not in why
 
 
 def test_where_much_may_be_lost_a_constant_does(make_run: Make) -> None:
     run = make_run(r=32, companion=(0.02, 0.0))
     told = [recommend(run, EstimateOptions(keep_loss=allowed)).reasons for allowed in (0.02, constants.PLENTY)]
     assert ["needs no probe" in " ".join(reasons) for reasons in told] == [False, True]
+
+
+def test_a_rank_for_recall_is_not_said_to_need_no_probe() -> None:
+    found = low_rank(
+        runs.Companion(1, 1, runs.Loss(1, 0), runs.Loss(0.02, 0), ()),
+        runs.Truncation(1, "loss", 32, 60, (runs.TruncationPoint(1, runs.Loss(1, 0), runs.Loss(0.05, 0)),), ()),
+        1.0,
+        allowed=constants.PLENTY,
+    )
+    assert found is not None
+    told = [" ".join(reasons.about_constant(found, r)) for r in (found.r, 8)]
+    assert ["needs no probe" in one for one in told] == [True, False]
 
 
 def test_a_share_of_the_energy_asks_for_the_plain_rule(make_run: Make) -> None:

@@ -85,6 +85,8 @@ def test_a_source_of_several_that_cannot_be_read_is_told_and_exits_with_2(make_a
         (["ADAPTER", "--keep-loss", "0.02"], "--keep-loss"),
         (["SWEEP", "--keep-loss", "0.02"], "same lorarank sweep again"),
         (["RUN", "--keep-loss", "2"], "give 0.02"),
+        (["RUN", "--keep-loss", "1"], "give 0.01"),
+        (["RUN", "--keep-loss", "nan"], "Give, say, 0.01"),
         (["SWEEP", "--energy", "0.9"], "--energy"),
         (["RUN", "--energy", "90"], "give 0.9"),
         (["nowhere"], "nowhere"),
@@ -124,6 +126,16 @@ def test_plot_writes_every_picture_and_names_it(make_run: Make, tmp_path: Path) 
         "truncation.svg", "scree.svg", "heat-map.svg", "parameters.svg",
     ]  # fmt: skip
     assert all(Path(line).is_file() for line in result.stdout.splitlines())
+
+
+def test_plot_draws_what_may_be_lost(make_run: Make, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    make_run(r=32, companion=(0.04, 0.001))
+    for asked in ((), ("--keep-loss", "0.05")):
+        assert run("plot", tmp_path / "run", "-o", tmp_path / "drawn", "--format", "svg", *asked).exit_code == 0
+        limit = "5%" if asked else "1%"
+        for name in ("low-rank.svg", "truncation.svg"):
+            assert f"{limit} of the gain" in (tmp_path / "drawn" / name).read_text(encoding="utf-8")
 
 
 def test_plot_tells_what_it_could_not_read(make_adapter: Make, tmp_path: Path) -> None:

@@ -107,6 +107,18 @@ def test_a_run_has_every_chapter(of_run: Dossier, tree: Tree) -> None:
     ]  # fmt: skip
 
 
+def test_where_much_may_be_lost_the_pages_pictures_and_sentences_go_by_it(
+    make_run: Callable[..., Path], tree: Tree
+) -> None:
+    """The whole curve is within four times of what may be lost, so there is no nearer picture of it."""
+    found = tree(page(gather(make_run(r=32, companion=(0.031, 0.004)), EstimateOptions(keep_loss=0.06))))
+    (low,), (cut,) = (found.all("section", id=name) for name in ("low-rank", "truncation"))
+    assert "That is 6% or less." in low.text
+    assert "6% allowed" in low.text
+    assert "lost at r = 0" not in low.text
+    assert [len(one.all("svg")) for one in (low, cut)] == [1, 1]
+
+
 def test_a_run_with_a_companion_shows_what_a_low_rank_loses(make_run: Callable[..., Path], tree: Tree) -> None:
     found = gather(make_run(r=32, companion=(0.031, 0.003)))
     (chapter,) = tree(page(found)).all("section", id="low-rank")

@@ -57,6 +57,14 @@ def test_an_answer_at_the_highest_rank_is_at_least_that(found):
     assert "at least" not in headline(found)
 
 
+def test_another_loss_that_was_allowed_is_told_at_the_top(found):
+    outcome = dataclasses.replace(found.outcome, allowed=0.03, r_sufficient=2, low=1, high=2)
+    text = laid_out(Page(), lay, dataclasses.replace(found, outcome=outcome))
+    assert "may lose    3% of the gain, as was asked with --keep-loss" in text
+    assert "r = 2 is the smallest rank within 3% of the gain of r = 4" in text
+    assert "--keep-loss" not in laid_out(Page(), lay, found)
+
+
 def test_nothing_is_for_sure(found):
     sure = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, low=4))
     assert headline(sure) == "r = 4 suffices (at 95%); the lowest loss is at r = 4."

@@ -186,6 +186,17 @@ def test_more_may_be_lost_and_no_point_is_trained_again(tmp_path):
     assert {one.ranks for one in found.values()} == {found[0.01].ranks}
 
 
+def test_with_another_loss_the_ranks_around_its_answer_get_their_seeds(tmp_path):
+    """And the answer is that of a sweep that was asked for it at first."""
+    bench, fresh = Formula(), Formula()
+    search(points_of(bench, tmp_path), options(tmp_path, seeds=2), 10)
+    trained = len(bench.calls)
+    found, _ = search(points_of(bench, tmp_path), options(tmp_path, seeds=2, keep_loss=0.1), 10)
+    assert sorted((spot.rank, spot.seed) for spot in bench.calls[trained:]) == [(1, 1), (2, 1), (4, 1)]
+    anew, _ = search(points_of(fresh, tmp_path / "fresh"), options(tmp_path / "fresh", seeds=2, keep_loss=0.1), 10)
+    assert found == anew
+
+
 def test_a_point_of_other_data_is_not_used_again(tmp_path):
     first, second = Formula(version="1"), Formula(version="2")
     for bench in (first, second, Formula(version="1")):
@@ -283,6 +294,7 @@ def test_a_rank_that_diverges_is_passed_over_and_gets_no_more_seeds(tmp_path):
         ({"tokens": 0}, "--tokens"),
         ({"keep_loss": 0.0}, "--keep-loss"),
         ({"keep_loss": 5.0}, "give 0.05"),
+        ({"keep_loss": 1.0}, "give 0.01"),
     ],
 )
 def test_options_that_cannot_work(tmp_path, given, message):

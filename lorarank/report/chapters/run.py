@@ -29,6 +29,7 @@ from lorarank.report.chapters.blocks import (
 from lorarank.report.drawing import charts
 from lorarank.report.page import Page
 from lorarank.report.plain import Grid, laid_out
+from lorarank.report.series import gain_lost
 from lorarank.runs import Run
 from lorarank.wording import percent, within
 
@@ -85,13 +86,12 @@ def _low_rank(answer: Recommendation) -> Chapter | None:
     found = answer.low_rank
     if found is None or answer.r is None:
         return None
-    limit = percent(found.allowed)
     text = (
         f"The same probe, trained once more at r = {found.rank} on the same rows at the same rate, and the share of "
-        f"the gain that it loses on held-out text: {percent(found.lost, 1)} ± {percent(found.lost_se, 1)}. In trained "
-        f"sweeps that loss falls about in proportion to 1/r, so {limit} is lost at r = {found.needed:.1f}. The probe "
-        f"cut to r = {found.cut}, and not trained on, loses at most {percent(found.cut_allowed)}. The geometric mean "
-        f"of the two, {found.between:.1f}, rounded up to the ladder, is r = {round_up(found.between)}."
+        f"the gain that it loses on held-out text: {percent(found.lost, 1)} ± {percent(found.lost_se, 1)}. "
+        f"{reasons.by_law(found)} The probe cut to r = {found.cut}, and not trained on, loses at most "
+        f"{percent(found.cut_allowed)}. The geometric mean of the two, no less than 1 each, is {found.between:.1f}, "
+        f"rounded up to the ladder r = {round_up(found.between)}."
     )
     band = "The band is what 95 % of the errors and the powers of r that were measured leave open."
     caption = "The point is measured, the line is the law, the ring the rank to train at."
@@ -114,9 +114,12 @@ def _truncation(answer: Recommendation, run: Run) -> Chapter | None:
         f"smallest k that loses at most {percent(answer.allowed)} is the keep rank, {keep}: what this adapter can be "
         "cut to. It is not the rank to train at: training at r bends a few directions to the task, and a cut does not."
     )
+    captions = [(False, "The whole curve")]
+    if max(share for _, share, _ in gain_lost(curve, gain)) > charts.NEAR * answer.allowed:
+        captions.append((True, "The same near the limit"))
     pictures = tuple(
         Picture(charts.truncation(f"curve-{near:d}", curve, gain, keep, answer.allowed, near=near), caption)
-        for near, caption in ((False, "The whole curve"), (True, "The same near the limit"))
+        for near, caption in captions
     )
     rows = tuple(
         (

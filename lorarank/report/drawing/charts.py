@@ -21,6 +21,9 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 368.0, 26.0, 196.0
 FLOOR = 1e-3
 """The smallest σ/σ₁ that a scree plot tells apart: a millionth of the first direction's energy."""
 
+NEAR = 4
+"""Times what may be lost, up to which a picture is near the limit."""
+
 MOST_POINTS = 48
 """Points of a scree plot; of longer spectra some are left out, the first never."""
 
@@ -53,10 +56,10 @@ def truncation(key: str, curve: Truncation, gain: float, keep: int, limit: float
     curve : excess losses, nats per token.
     gain : of the probe, nats per token, above 0.
     keep : the chosen k; ``limit`` the share of the gain that may be lost.
-    near : only up to four times the limit, where the choice is made.
+    near : only up to :data:`NEAR` times the limit, where the choice is made.
     """
     known = gain_lost(curve, gain)
-    highest = 4 * limit if near else max(2 * limit, *(mean + 2 * se for _, mean, se in known))
+    highest = NEAR * limit if near else max(2 * limit, *(mean + 2 * se for _, mean, se in known))
     lowest = min(0.0, *(mean - 2 * se for _, mean, se in known))
     lowest = max(lowest, -limit) if near else lowest
     frame = Frame(Scale(1, curve.rank, LEFT, RIGHT, log=True), Scale(lowest, highest, BOTTOM, TOP, open=True))
