@@ -22,6 +22,15 @@ may_lose = click.option(
 )
 """Of commands that say which rank suffices."""
 
+trained_for = click.option(
+    "--tokens",
+    type=int,
+    default=EstimateOptions.tokens,
+    help="How many tokens your real training will take [default: the probe's]; matters only where the data are facts "
+    "to recall.",
+)
+"""Of commands that answer from a probe."""
+
 
 def estimates(task: str) -> Callable[[Command], Command]:
     """Add them to a command, with the defaults of :class:`EstimateOptions`; ``task`` is the help of ``--task``."""
@@ -49,11 +58,5 @@ def estimates(task: str) -> Callable[[Command], Command]:
             metavar="PARAMS",
             help="Most trainable parameters: a rank for each module within them.",
         ),
-        click.option(
-            "--tokens",
-            type=int,
-            default=EstimateOptions.tokens,
-            help="How many tokens your real training will take [default: the probe's]; matters only where the data "
-            "are facts to recall.",
-        ),
+        trained_for,
     )

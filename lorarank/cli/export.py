@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lorarank.cli.estimate_options import may_lose, trained_for
 from lorarank.cli.parameter_types import PLACE, SOURCE, Choice
 from lorarank.cli.terminal import command_line
 from lorarank.cli.voice import note
@@ -37,6 +38,8 @@ from lorarank.export.options import TOOLS, ExportOptions
     metavar="R",
     help="This rank instead of the recommended one, or the adapter's.",
 )
+@may_lose
+@trained_for
 @click.option(
     "--qlora", is_flag=True, default=ExportOptions.qlora, help="Base in 4 bits: nf4, double quantisation, bf16 compute."
 )

@@ -17,13 +17,14 @@ from lorarank.adapters.peft_config import DEFAULT_ALPHA, alpha_for
 from lorarank.adapters.write_peft import pattern_path
 from lorarank.errors import OptionError, RefusedError, printable
 from lorarank.estimate import EstimateOptions, advice, readings, recommend
-from lorarank.estimate.constants import RATE_CHANGE
+from lorarank.estimate.constants import LOSS_SHARE, RATE_CHANGE
 from lorarank.estimate.recommendation import Allocation, Config
 from lorarank.export.options import NAMES, WITH_PATTERNS, ExportOptions
 from lorarank.module_names import module_type
 from lorarank.runs import Run
 from lorarank.spectrum import measure
 from lorarank.sweep.folder import refuse_sweeps
+from lorarank.wording import percent
 
 DEFAULTS: Mapping[str, Any] = {
     "task_type": None,
@@ -159,7 +160,7 @@ def _rank(run: Run, options: ExportOptions) -> tuple[int, str]:
     """
     if options.rank is not None:
         return options.rank, f"r = {options.rank} as asked for with --rank; it is no recommendation."
-    answer = recommend(run.folder, EstimateOptions())
+    answer = recommend(run.folder, EstimateOptions(keep_loss=options.keep_loss, tokens=options.tokens))
     if answer.r is None or answer.interval is None:
         raise RefusedError(
             run.folder,
@@ -167,7 +168,8 @@ def _rank(run: Run, options: ExportOptions) -> tuple[int, str]:
             do="look at lorarank estimate, or choose a rank yourself with --rank",
         )
     low, high = answer.interval.low, answer.interval.high
-    return answer.r, f"Recommended: r = {answer.r} ({low}–{high}), confidence {answer.confidence}."
+    lost = "" if options.keep_loss == LOSS_SHARE else f", where {percent(options.keep_loss)} of the gain may be lost"
+    return answer.r, f"Recommended{lost}: r = {answer.r} ({low}–{high}), confidence {answer.confidence}."
 
 
 def _allocation(run: Run, adapter: Adapter, r: int, options: ExportOptions) -> tuple[Allocation | None, str]:
@@ -220,6 +222,9 @@ def _from_adapter(adapter: Adapter, source: str | Path, options: ExportOptions) 
             "an adapter says what it was trained with, not which rank each module needs",
             do="give the folder of a run, or leave it out",
         )
+    if options.for_estimate is not None:
+        what = "an adapter is exported as it was trained, which no estimate changes"
+        raise OptionError(options.for_estimate, what, do="give the folder of a run, or leave it out")
     lora = _own(adapter) if adapter.format == "peft" else _measured(adapter)
     notes = [f"What {printable(source)} was trained with; it is no recommendation (lorarank probe measures one)."]
     if adapter.format != "peft":

@@ -48,6 +48,25 @@ def test_a_run_exports_what_estimate_prints(make_run: Make, text_of: Text) -> No
         assert f"r = {answer.r} (" in text
 
 
+def test_what_is_asked_of_an_estimate_is_asked_of_an_export(make_run: Make, exported: Export) -> None:
+    run = make_run(r=32, companion=(0.04, 0.0), excesses={k: 0.08 / k - 1e-6 for k in (1, 2, 4, 8, 16)})
+    for allowed, r in ((0.01, 4), (0.02, 2)):
+        found = exported(run, "peft", keep_loss=allowed, tokens=10**6)
+        answer = recommend(run, EstimateOptions(keep_loss=allowed, tokens=10**6))
+        assert found.settings.r == answer.r == r
+        assert ("where 2% of the gain may be lost" in found.notes[0]) == (allowed == 0.02)
+
+
+@pytest.mark.parametrize(("given", "option"), [({"keep_loss": 0.02}, "--keep-loss"), ({"tokens": 5}, "--tokens")])
+def test_what_an_estimate_is_asked_goes_with_no_rank_and_no_adapter(
+    given: dict[str, Any], option: str, make_adapter: Make, exported: Export
+) -> None:
+    with pytest.raises(OptionError, match=f"{option}: --rank sets the rank already"):
+        ExportOptions("peft", rank=4, **given)
+    with pytest.raises(OptionError, match=f"{option}: an adapter is exported as it was trained"):
+        exported(make_adapter(), "peft", **given)
+
+
 def refused(make_run: Make) -> Path:
     return make_run(heldout={"gains": (runs.Loss(-1.0, 0.1),)}, name="refused")
 
