@@ -83,7 +83,7 @@ class NumpyFile:
             except AdapterError:
                 raise
             except Exception:  # zipfile raises whatever a damaged directory leads it to
-                raise AdapterError(path, "no archive of numpy arrays: it is cut short", do="download it again") from None
+                raise AdapterError(path, "no archive of numpy arrays, or cut short", do="download it again") from None
             if len(entries) > MOST_ENTRIES:
                 raise AdapterError(path, f"{len(entries):,} arrays are more than any adapter has")
             for entry in entries:
@@ -97,7 +97,9 @@ class NumpyFile:
                 tensor = StoredTensor("bfloat16" if dtype == BFLOAT16 else dtype.name, shape)
                 start = file.tell()
                 if dtype.itemsize * tensor.size > size - start:
-                    raise AdapterError(where, f"the shape {shape} is larger than what is stored", do="download it again")
+                    raise AdapterError(
+                        where, f"the shape {shape} is larger than what is stored", do="download it again"
+                    )
                 tensors[key], starts[key] = tensor, start
                 if fortran:
                     turned.add(key)

@@ -1,4 +1,4 @@
-"""One way to open the tensors of a safetensors file, of a set of shards, of a file of GGUF, torch or numpy (floor 1)."""
+"""One way to open the tensors of a safetensors file, of shards, of a file of GGUF, torch or numpy (floor 1)."""
 
 from __future__ import annotations
 

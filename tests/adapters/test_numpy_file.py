@@ -45,7 +45,7 @@ def test_numbers_of_either_order_and_bfloat16(tmp_path: Path) -> None:
 DAMAGED: dict[str, tuple[dict[str, bytes], str]] = {
     "objects": ({"x.npy": array("|O", (2,), b"\x80\x04.")}, "x: an array of object, not of plain numbers"),
     "another order of bytes": ({"x.npy": array(">f4", (1,), bytes(4))}, "x: an array of >f4"),
-    "more than there is": ({"x.npy": array("<f4", (2**40,), bytes(8))}, "x: the shape .* is larger than what is stored"),
+    "more than there is": ({"x.npy": array("<f4", (2**40,), bytes(8))}, "x: the shape .* is larger than what"),
     "no array": ({"x.npy": b"hello"}, "x: no array of numpy"),
     "a negative side": ({"x.npy": array("<f4", (-4, 2), bytes(8))}, r"x: \(-4, 2\) is no shape"),
     "a name that is long": ({"x" * 1001: array("<f4", (1,), bytes(4))}, "a tensor's name of 1,001 characters"),
@@ -61,7 +61,7 @@ def test_what_is_damaged(case: str, tmp_path: Path) -> None:
 
 def test_what_is_no_archive_or_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.npz").write_bytes(b"123")
-    with pytest.raises(AdapterError, match=r"a\.npz: no archive of numpy arrays: it is cut short\. Download it again"):
+    with pytest.raises(AdapterError, match=r"a\.npz: no archive of numpy arrays, or cut short\. Download it again"):
         adapters.open(tmp_path / "a.npz")
     np.savez_compressed(tmp_path / "b.npz", x=A)
     with pytest.raises(AdapterError, match=r"x: compressed, as MLX never writes it\. Save it with numpy\.savez"):
