@@ -204,7 +204,7 @@ def test_the_parts_of_a_fused_projection_of_loralib_are_modules(make_file: Make,
         wanted = fused_B[8 * part : 8 * part + 8] @ fused_A[2 * part : 2 * part + 2]
         np.testing.assert_allclose(lora_B @ lora_A, wanted, rtol=1e-6)
     assert "of a fused projection, as loralib and LitGPT keep them" in adapter.notes[-1]
-    with pytest.raises(AdapterError, match=r"query_key_value\.0, …\) are not named by their paths"):
+    with pytest.raises(AdapterError, match=r"query_key_value\.0: a part of a fused projection, with factors of"):
         convert(adapter.source, tmp_path / "peft", ConvertOptions(to="peft"))
     assert export(adapter.source, ExportOptions("peft")).settings.lora["target_modules"] == ["query_key_value"]
     convert(adapter.source, tmp_path / "same", ConvertOptions(dtype="float32"))
@@ -514,3 +514,12 @@ def test_relora(trainable: bool, scaling: float, make_file: Make) -> None:
     config = {"r": 2, "lora_alpha": 16, "trainable_scaling": trainable}
     (path.parent / "relora_config.json").write_text(json.dumps(config))
     assert adapters.open(path).modules[0].scaling == scaling
+
+
+def test_parameters_of_loralibs_layers_are_named_by_their_paths(make_file: Make, tmp_path: Path) -> None:
+    name = "roberta.encoder.layer.0.attention.self.query"
+    convert(make_file({f"{name}.lora_A": A, f"{name}.lora_B": B}), tmp_path / "peft", ConvertOptions(to="peft"))
+    (module,) = adapters.open(tmp_path / "peft").modules
+    assert module.name == name
+    with pytest.raises(AdapterError, match=r"its modules \(0, …\) are not named by their paths"):
+        convert(make_file({"0.lora_A": A, "0.lora_B": B}), tmp_path / "none", ConvertOptions(to="peft"))
