@@ -23,10 +23,10 @@ HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revis
 LONGEST_HUB_ID = 96
 """The limit that the hub sets."""
 
-FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".lora")
+FILE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".lora", ".npz")
 """What has such a name, in a folder that exists, is a path and no hub id."""
 
-PLAIN_SUFFIXES = (".safetensors", ".gguf")
+PLAIN_SUFFIXES = (".safetensors", ".gguf", ".npz")
 """Files of tensors that hold nothing else, as pickles do."""
 
 RETRY_AFTER = 1.0

@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 from lorarank.adapters.adapter import Adapter, Factors, LoraModule
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.store import TORCH_SUFFIXES
+from lorarank.adapters.store import READ, TORCH_SUFFIXES
 from lorarank.errors import LorarankError, SourceError, printable
 from lorarank.sources import at_home, locate
 
@@ -152,7 +152,7 @@ def _inside(source: str | Path) -> Candidate | None:
     """One of several adapters in a file or PEFT folder, where ``source`` is the path of one with a name behind it."""
     try:
         path = Path(at_home(str(source)))
-        if path.exists() or not path.name:
+        if path.exists() or not path.name or path.name.endswith(READ):  # whose file is missing then
             return None
         candidate = Candidate(path.parent, member=path.name)
         holds = path.parent.is_file() or candidate.config is not None

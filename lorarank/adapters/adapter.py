@@ -38,7 +38,8 @@ class LoraModule:
     dtype : stored dtype, e.g. ``bfloat16``; both, where the two factors differ: ``float32, float16``.
     parameters : numbers stored for ``lora_A`` and ``lora_B``.
     keys : of the tensors they are stored in, ``lora_A``'s first.
-    expert : index in a stack of experts, else ``None``.
+    expert : index in a stack of experts, or among the parts of a fused projection that share their tensors; else
+        ``None``.
     alpha : key of the tensor that holds its alpha, where there is one.
     transposed : letters of the factors that are stored the other way round, ``A`` (in, r) or ``B`` (r, out).
     rows : of the stored ``lora_B``, those that are this module's where it is a piece of what is stored, or has them in
@@ -67,6 +68,11 @@ class LoraModule:
     transposed: str = ""
     rows: NDArray[np.intp] | None = field(default=None, repr=False, compare=False)
     read: Callable[[], Stored] = field(kw_only=True, repr=False, compare=False)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it shares its tensors with other parts of a fused projection."""
+        return self.expert is not None and self.kind == "linear"
 
     def factors(self) -> Factors:
         """``lora_A`` (r, in) and ``lora_B`` (out, r), float64, read from the file at this moment.

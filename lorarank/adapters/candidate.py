@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorarank.adapters.peft_config import FILE_NAME
-from lorarank.adapters.store import INDEX_SUFFIX, SUFFIXES, open_store
+from lorarank.adapters.store import INDEX_SUFFIX, READ, SUFFIXES, open_store
 from lorarank.adapters.tensors import Store
 from lorarank.adapters.untrusted import read_json
 from lorarank.errors import AdapterError
@@ -24,6 +24,7 @@ WEIGHTS = (
     *PEFT_WEIGHTS,
     "adapter_model.pt",  # torchtune
     "adapters.safetensors",  # MLX-LM
+    "adapters.npz",  # its first ones, and those of mlx-examples
     "adapter.safetensors",  # AdapterHub
     "pytorch_adapter.bin",
     "pytorch_lora_weights.safetensors",  # diffusers
@@ -104,7 +105,7 @@ class Candidate:
         if self.path.is_file() and self.path.name != FILE_NAME:
             if SHARD.search(self.path.name) and not self.path.name.endswith(INDEX_SUFFIX):
                 raise AdapterError(self.path, "one shard of several", do=f"name its folder, {self.path.parent}")
-            return self.path if self.path.name.endswith(SUFFIXES) else None
+            return self.path if self.path.name.endswith(READ) else None
         for name in WEIGHTS:
             if (self.folder / name).is_file():
                 return self.folder / name

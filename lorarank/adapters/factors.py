@@ -28,6 +28,9 @@ KINDS = {2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}
 MOST_SPREAD = 2**25
 """Numbers of a factor that is larger in memory than on disk (268 MB); real ones have a few million at most."""
 
+PARTS = (2, 3)
+"""Of q, k and v, how many a fused projection can have factors for."""
+
 MAGNITUDE = re.compile(r"magnitude_vector|\.(?:dora_scale|magnitude(?:_[rc])?|weight_m_wdecomp\.weight)$")
 """Of DoRA by PEFT, kohya, Stable Audio 3 and DoRA's authors (NVlabs/DoRA ``peft/tuners/dora.py``)."""
 
@@ -109,6 +112,23 @@ def is_narrow(shape_A: tuple[int, ...], shape_B: tuple[int, ...], transposed: st
     return r == columns and r <= max(inner, outer)
 
 
+def fused_parts(store: Store, one: Named) -> int:
+    """How many projections share a pair of factors, as loralib (``MergedLinear``) and LitGPT keep q, k and v:
+    ``lora_A`` (parts·r, in) and ``lora_B`` (parts·out, r). 1 where there is one, and where they are not all as wide as
+    their input: sizes are not stored, and grouped heads have others.
+
+    >>> from types import SimpleNamespace as Some
+    >>> A, B = (Some(dtype="float32", shape=shape, size=512) for shape in ((8, 64), (128, 4)))
+    >>> fused_parts(Some(tensors={"A": A, "B": B}), Named("c_attn", "A", "B"))
+    2
+    """
+    shape_A, shape_B = factor_shape(store, one.A), factor_shape(store, one.B)
+    if one.alpha is not None or len(shape_A) != 2 or len(shape_B) != 2:
+        return 1
+    fits = (parts for parts in PARTS if shape_A[0] == parts * shape_B[1] and shape_B[0] == parts * shape_A[1])
+    return next(fits, 1)
+
+
 def alpha_scaling(store: Store, one: Named, transposed: str = "") -> float:
     """alpha/r, or 1 where no alpha is stored; ``transposed`` as for :func:`build`.
 
@@ -149,7 +169,7 @@ def build(store: Store, one: Named, scaling: float, *, transposed: str = "", kin
         raise AdapterError(
             f"{store.path}: {one.A}",
             f"a fused projection in {down[0] // up[1]} parts of r = {up[1]}, as loralib and LitGPT keep them",
-            why="which outputs each part is for is not stored",
+            why="how many outputs each part is for is not stored",
             do="save it with each projection by itself, or in PEFT's layout",
         )
     if not fits or down[0] != up[1]:

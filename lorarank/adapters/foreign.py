@@ -140,7 +140,6 @@ HALVES: Sequence[tuple[str, str, str]] = (
 
 FOREIGN_SUFFIXES = {
     ".pt": "a file of torch that holds no adapter",
-    ".npz": "an archive of numpy arrays, as MLX wrote its first adapters",
     ".pkl": "a pickle, which is not unpacked",
     ".onnx": "an exported model",
     ".onnx_adapter": "an adapter exported for ONNX Runtime",
@@ -216,6 +215,8 @@ def _foreign(path: Path) -> AdapterError | None:
     """What a file of a format is that is not read here."""
     if path.suffix == ".pkl" and _starts_with(path, ARCHIVE):
         return AdapterError(path, "a file of torch by another name", why="pickles are not unpacked", do="name it .pt")
+    if path.suffix == ".npz":
+        return AdapterError(path, "an archive of numpy arrays", why="it may be data", do="name it, if it is an adapter")
     what = FOREIGN_SUFFIXES.get(path.suffix)
     return None if what is None else AdapterError(path, what, do=ADVICE)
 

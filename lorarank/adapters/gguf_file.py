@@ -27,7 +27,7 @@ from lorarank.adapters.tensors import (
     raw_dtype,
     read_numbers,
 )
-from lorarank.adapters.untrusted import fill, open_regular
+from lorarank.adapters.untrusted import STAND_IN_BYTES, fill, open_regular, refuse_stand_in
 from lorarank.errors import AdapterError
 
 MAGIC = b"GGUF"
@@ -160,6 +160,7 @@ def _header(path: Path, file: FileIO) -> _Header:
     data = b""
     for most in HEADER_BYTES:
         data += _read(file, most - len(data))
+        refuse_stand_in(path, data[:STAND_IN_BYTES], "GGUF file")
         if data[:4] != MAGIC:
             raise AdapterError(path, "no GGUF file: it does not begin with GGUF", do="download it again")
         try:

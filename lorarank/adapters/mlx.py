@@ -1,4 +1,5 @@
-"""LoRA of MLX-LM: ``adapters.safetensors`` beside an ``adapter_config.json`` of its own (floor 1).
+"""LoRA of MLX-LM: ``adapters.safetensors``, at first ``adapters.npz``, beside an ``adapter_config.json`` of its own
+(floor 1).
 
 ``lora_a`` is (in, r) and ``lora_b`` (r, out), and ΔWᵀ = scale · ``lora_a`` @ ``lora_b``: the scale is used as it is,
 not divided by r. Of experts, ``lora_a`` is (E, r, in), or (E·r, in) in older files, and ``lora_b`` (E, out, r). Of an
@@ -25,7 +26,7 @@ from lorarank.adapters.stacks import Stacks, before_last
 from lorarank.adapters.store import TORCH_SUFFIXES
 from lorarank.errors import AdapterError
 
-HUB_FILES = (FILE_NAME, "adapters.safetensors")
+HUB_FILES = (FILE_NAME, "adapters.safetensors", "adapters.npz")
 """What is fetched of an adapter on the hub."""
 
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])")
@@ -45,7 +46,11 @@ CONFIGURED = frozenset({"fine_tune_type", "lora_parameters", "lora_layers"})
 
 UNSCALED = f"No scale is stored, which {FILE_NAME} would hold: scaling 1 is assumed."
 
-OLD_FILE = "adapters.npz"
+UNSCALED_ARRAYS = (
+    "No scale is stored: scaling 1 is assumed. The scripts of mlx-examples, which write such files, multiply by 20 "
+    "where nobody has changed that."
+)
+"""Of ``adapters.npz`` (ml-explore/mlx-examples ``lora/models.py``)."""
 
 VISION_SCALE = (
     "A configuration of MLX-VLM: scaling is alpha/r, as it loads this now; its versions before March 2026 did not "
@@ -112,12 +117,8 @@ def read(candidate: Candidate) -> Adapter:
         Factors that do not fit, a configuration that makes no sense, or a quantised adapter.
     """
     config = candidate.settings
-    if (candidate.folder / OLD_FILE).is_file() and candidate.store is None:
-        raise AdapterError(
-            candidate.folder / OLD_FILE,
-            "an archive of numpy arrays, as MLX wrote its first adapters",
-            do="save it again as adapters.safetensors",
-        )
+    if candidate.store is None:
+        raise AdapterError(candidate.path, f"holds {FILE_NAME} but no weights", do=f"put {HUB_FILES[1]} there")
     store = candidate.tensors
     if config.get("fine_tune_type") == "full":
         raise AdapterError(store.path, "whole weights that MLX-LM has fine-tuned", why="they are no adapter")
@@ -136,7 +137,8 @@ def read(candidate: Candidate) -> Adapter:
     parameters = config.get("lora_parameters")
     notes = [OLD_SCALE] if parameters and "alpha" in parameters and config.keys().isdisjoint(DATED) else []
     if parameters is None:
-        notes = [VISION_SCALE if vision else UNSCALED]
+        arrays = store.path.suffix == ".npz"
+        notes = [VISION_SCALE if vision else UNSCALED_ARRAYS if arrays else UNSCALED]
     if any(key.endswith(".m") for key in carried):
         notes.append(NOTES["use_dora"])
     base = config.get("model")

@@ -15,7 +15,16 @@ from functools import partial
 from lorarank.adapters.adapter import Adapter, LoraModule
 from lorarank.adapters.attention_names import role_of as plain_role
 from lorarank.adapters.candidate import Candidate
-from lorarank.adapters.factors import MAGNITUDE, alpha_scaling, assemble, build, factor_shape, is_paddle, kept
+from lorarank.adapters.factors import (
+    MAGNITUDE,
+    alpha_scaling,
+    assemble,
+    build,
+    factor_shape,
+    fused_parts,
+    is_paddle,
+    kept,
+)
 from lorarank.adapters.foreign import refuse_other_methods
 from lorarank.adapters.guessed_pairs import ANY_WORD, guessed, role_by_words
 from lorarank.adapters.named_factors import Named, collect
@@ -55,6 +64,11 @@ STACKED = (
     "among them. Some models use one of them at a time."
 )
 """As of jina-embeddings-v3, which has one for each of five tasks (``modeling_lora.py``)."""
+
+FUSED = (
+    "Factors like {} are of a fused projection, as loralib and LitGPT keep them: each part is told by its place among "
+    "them. Which outputs it is for is not stored."
+)
 
 UNCONFIGURED = (
     f"No {FILE_NAME} lies beside it, so alpha is unknown: scaling 1 is assumed. Ranks and shares of energy of a module "
@@ -189,6 +203,10 @@ def _scaled(
         if _is_stack(store, one):
             modules += stacks.modules(one, alpha_scaling(store, one), partial("{}.{}".format, one.module))
             continue
+        parts = fused_parts(store, one)
+        if parts > 1:
+            modules += stacks.modules(one, 1.0, partial("{}.{}".format, one.module), parts=parts)
+            continue
         kind = "embedding" if "lora_embedding_A" in one.A else ""
         way = kept(store, one)
         modules.append(build(store, one, alpha_scaling(store, one, way), transposed=way, kind=kind))
@@ -198,8 +216,11 @@ def _scaled(
         modules = [replace(module, scaling=value) for module, value in zip(modules, values, strict=True)]
     else:
         modules, notes = scaled(modules, store, unscaled)
-    if any(module.expert is not None for module in modules):
+    if any(module.kind == "parameter" for module in modules):
         notes.append(STACKED)
+    fused = next((module for module in modules if module.is_part), None)
+    if fused is not None:
+        notes.append(FUSED.format(printable(fused.keys[0])))
     told = "as Paddle keeps them" if is_paddle(store) else "by their shapes"
     others = [module.keys[0] for module in modules if module.transposed and module.expert is None]
     if others:

@@ -19,20 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, Numbers, StoredTensor, read_numbers
-from lorarank.adapters.untrusted import MOST_JSON_BYTES, open_regular, parse_object
+from lorarank.adapters.untrusted import MOST_JSON_BYTES, open_regular, parse_object, refuse_stand_in
 from lorarank.errors import AdapterError
 
 LENGTH_BYTES = 8
 
 TOO_MUCH = 2**64
 """No number of the header, and no product of a shape's first ones, is as large."""
-
-STAND_INS = {
-    b"version ": ("a pointer of Git LFS", "fetch the file itself with: git lfs pull"),
-    b"<!DOCTYP": ("a web page", "download the file itself, not the page about it"),
-    b"<!doctyp": ("a web page", "download the file itself, not the page about it"),
-}
-"""First bytes of what people have in the place of the file → what it is, and what to do."""
 
 DTYPES: Mapping[str, tuple[str, int]] = {
     "BOOL": ("bool", 8),
@@ -100,8 +93,7 @@ class SafetensorsFile:
             if size == 0:
                 raise AdapterError(path, "the file is empty", do="download it again")
             head = file.read(LENGTH_BYTES)
-            if head in STAND_INS:
-                raise AdapterError(path, f"{STAND_INS[head][0]}, no safetensors file", do=STAND_INS[head][1])
+            refuse_stand_in(path, head, "safetensors file")
             length = int.from_bytes(head, "little")
             if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
                 raise AdapterError(

@@ -1,4 +1,4 @@
-"""Factors of all experts of a layer in two tensors with three dimensions (floor 1).
+"""Factors of all experts of a layer in two tensors with three dimensions, or of a fused projection in two (floor 1).
 
 So MLX and llama.cpp keep them, and Tinker, of which either factor may be shared by all experts
 (thinking-machines-lab/tinker-cookbook ``tinker_cookbook/scripts/merge_tinker_adapter_to_hf_model.py``).
@@ -29,7 +29,7 @@ class Stacks:
         self._experts = 0
 
     def modules(
-        self, one: Named, scaling: float, name: Callable[[int], str], *, transposed: str = ""
+        self, one: Named, scaling: float, name: Callable[[int], str], *, transposed: str = "", parts: int = 0
     ) -> list[LoraModule]:
         """A module for every expert.
 
@@ -40,6 +40,7 @@ class Stacks:
         name : from an expert's index to the name of its module.
         transposed : ``AB`` where they are (E, in, r) and (E, r, out); so they are taken, too, where r is larger than
             both sides the one way and not the other.
+        parts : of a fused projection, where it is one: ``B`` is (parts·out, r) then.
 
         Raises
         ------
@@ -47,6 +48,8 @@ class Stacks:
             The shapes do not fit each other.
         """
         stored_A, stored_B = factor_shape(self._store, one.A), factor_shape(self._store, one.B)
+        if parts:
+            stored_B = (parts, stored_B[0] // parts, stored_B[1])
         if len(stored_A) == len(stored_B) == 3 and is_narrow(stored_A[1:], stored_B[1:], "AB"):
             transposed = transposed or ("" if is_narrow(stored_A[1:], stored_B[1:], "") else "AB")
         turn = bool(transposed) and len(stored_A) == 3
@@ -72,7 +75,7 @@ class Stacks:
         return [
             LoraModule(
                 name=name(expert),
-                kind="parameter",
+                kind="linear" if parts else "parameter",
                 r=r,
                 in_features=shape_A[-1],
                 out_features=shape_B[1],
@@ -82,12 +85,12 @@ class Stacks:
                 keys=(one.A, one.B),
                 expert=expert,
                 transposed=transposed,
-                read=partial(self._factors, one, expert, r, transposed),
+                read=partial(self._factors, one, expert, (shape_B[1], r), transposed),
             )
             for expert in range(experts)
         ]
 
-    def _factors(self, one: Named, expert: int, r: int, transposed: str) -> Stored:
+    def _factors(self, one: Named, expert: int, shape_B: tuple[int, int], transposed: str) -> Stored:
         """``lora_A`` (r, in) and ``lora_B`` (out, r)."""
         latest = self._latest
         if latest is None or latest[0] != one:
@@ -95,7 +98,7 @@ class Stacks:
             lora_A, lora_B = read_finite(self._store, one.A), read_finite(self._store, one.B)
             if transposed:
                 lora_A, lora_B = lora_A.swapaxes(1, 2), lora_B.swapaxes(1, 2)
-            latest = one, (lora_A.reshape(-1, r, lora_A.shape[-1]), lora_B)
+            latest = one, (lora_A.reshape(-1, shape_B[1], lora_A.shape[-1]), lora_B.reshape(-1, *shape_B))
             self._latest = latest
         lora_A, lora_B = latest[1]
         return np.array(lora_A[expert % len(lora_A)]), np.array(lora_B[expert % len(lora_B)])

@@ -1,4 +1,4 @@
-"""One way to open the tensors of a safetensors file, of a set of shards, of a GGUF file or one of torch (floor 1)."""
+"""One way to open the tensors of a safetensors file, of shards, of a file of GGUF, torch or numpy (floor 1)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pth.lora")
 """Of files as torch writes them; the last is LitGPT's for an adapter."""
 
 SUFFIXES = (".safetensors", INDEX_SUFFIX, ".gguf", *TORCH_SUFFIXES)
-"""Of all files of tensors that are read."""
+"""Of files of tensors that are looked for in a folder."""
+
+READ = (*SUFFIXES, ".npz")
+"""Of all that are read; archives of numpy arrays may be data as well."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,11 @@ def open_store(path: Path) -> Store:
         from lorarank.adapters.torch_file import TorchFile
 
         return TorchFile.open(path)
-    raise AdapterError(path, "no file of tensors that is read here", do=f"name a file of {', '.join(SUFFIXES)}")
+    if path.suffix == ".npz":
+        from lorarank.adapters.numpy_file import NumpyFile
+
+        return NumpyFile.open(path)
+    raise AdapterError(path, "no file of tensors that is read here", do=f"name a file of {', '.join(READ)}")
 
 
 def _is_plain(name: Any, kind: str) -> bool:

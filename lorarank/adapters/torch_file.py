@@ -19,7 +19,7 @@ import numpy as np
 from lorarank.adapters.peft_config import OTHER_METHOD
 from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, NARROW, Numbers, StoredTensor, raw_dtype
 from lorarank.adapters.torch_nesting import CONVERT, Spread
-from lorarank.adapters.untrusted import open_regular
+from lorarank.adapters.untrusted import STAND_IN_BYTES, open_regular, refuse_stand_in
 from lorarank.errors import AdapterError, needing
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _is_pair_of_networks(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, dict) for one in value)
 
 
-class _Archive(FileIO):
+class Archive(FileIO):
     """An archive of which no list of entries is read that is longer than any adapter's, and with its first letters."""
 
     def __init__(self, file: FileIO, path: Path) -> None:
@@ -189,7 +189,9 @@ def _check_archive(path: Path) -> tuple[int, bool]:
         size = path.stat().st_size
         if size == 0:
             raise AdapterError(path, "the file is empty", do="download it again")
-        head = file.read(4)
+        start = file.read(STAND_IN_BYTES)
+        refuse_stand_in(path, start, "file of torch")
+        head = start[:4]
         marked = MARKED.fullmatch(head) is not None
         if head == GGLA:
             raise AdapterError(
@@ -206,7 +208,7 @@ def _check_archive(path: Path) -> tuple[int, bool]:
         if marked and size > MOST_MARKED_BYTES:
             raise AdapterError(path, f"{size:,} bytes are more than a LoRA of GPT-SoVITS has", do=CONVERT)
         try:
-            with zipfile.ZipFile(_Archive(file, path)) as archive:
+            with zipfile.ZipFile(Archive(file, path)) as archive:
                 entries = archive.infolist()
                 file.seek(archive.start_dir + AT_OFFSET)
                 if entries[0].header_offset != int.from_bytes(file.read(4), "little"):

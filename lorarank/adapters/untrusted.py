@@ -36,6 +36,16 @@ NUMBER = re.compile(r"-?[0-9]{1,12}(?P<part>\.[0-9]{0,12})?")
 LONGEST_INTEGER = 20
 """Digits of 2**64; Python takes quadratic time for long ones."""
 
+STAND_INS = {
+    b"version ": ("a pointer of Git LFS", "fetch the file itself with: git lfs pull"),
+    b"<!DOCTYP": ("a web page", "download the file itself, not the page about it"),
+    b"<!doctyp": ("a web page", "download the file itself, not the page about it"),
+}
+"""First bytes of what people have in the place of the file → what it is, and what to do."""
+
+STAND_IN_BYTES = 8
+"""Length of each of these."""
+
 
 def open_regular(path: Path) -> FileIO:
     """Open a regular file for reading, unbuffered; a pipe or device would hang or never end.
@@ -71,6 +81,29 @@ def fill(file: FileIO, raw: NDArray[np.generic]) -> bool:
     return True
 
 
+def refuse_stand_in(path: Path, start: bytes, kind: str) -> None:
+    """Refuse what people have in the place of a file.
+
+    Parameters
+    ----------
+    start : its first :data:`STAND_IN_BYTES`.
+    kind : what it should be.
+
+    Raises
+    ------
+    AdapterError
+        It begins as one of :data:`STAND_INS` does.
+
+    >>> refuse_stand_in(Path("a.gguf"), b"version ", "GGUF file")
+    Traceback (most recent call last):
+        ...
+    lorarank.errors.AdapterError: a.gguf: a pointer of Git LFS, no GGUF file. Fetch the file itself with: git lfs pull.
+    """
+    if start in STAND_INS:
+        what, do = STAND_INS[start]
+        raise AdapterError(path, f"{what}, no {kind}", do=do)
+
+
 def _small(path: Path, most: int, what: str) -> bytes:
     """All of a file that has at most so many bytes."""
     with open_regular(path) as file:
@@ -88,9 +121,11 @@ def read_json(path: Path) -> dict[str, Any]:
     SourceError
         The file cannot be read.
     AdapterError
-        It is too large, or :func:`parse_object` refuses it.
+        It is too large, something else in its place, or :func:`parse_object` refuses it.
     """
-    return parse_object(_small(path, MOST_JSON_BYTES, "a JSON file of an adapter"), path)
+    data = _small(path, MOST_JSON_BYTES, "a JSON file of an adapter")
+    refuse_stand_in(path, data[:STAND_IN_BYTES], "JSON file")
+    return parse_object(data, path)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def lay_out(adapter: Adapter, replacements: Sequence[Replacement], form: str) ->
         )
     if stored:
         return write_stored.layout(adapter, replacements)
-    part = next((m for m in adapter.modules if adapter.format == "mlx" and part_of_fused(m.keys[0])), None)
+    of_mlx = adapter.format == "mlx"
+    part = next((m for m in adapter.modules if m.is_part or (of_mlx and part_of_fused(m.keys[0]))), None)
     if part is not None:
         raise AdapterError(
             f"{adapter.source}: {part.name}",

@@ -155,7 +155,7 @@ def _block(adapter: Adapter, store: Store, stack: Sequence[Replacement]) -> Bloc
     else:
         count = len(stack)
         shape_A = (count, r, module.in_features) if len(tails[0]) == 3 else (count * r, module.in_features)
-        shape_B = (count, module.out_features, r)
+        shape_B = (count, module.out_features, r) if len(tails[1]) == 3 else (count * module.out_features, r)
     shapes = [
         turned_shape(shape) if letter in module.transposed else shape
         for letter, shape in zip("AB", (shape_A, shape_B), strict=True)

@@ -11,15 +11,12 @@ from pathlib import Path
 from lorarank.adapters.adapter import natural_order
 from lorarank.adapters.candidate import OTHER_FILES, SHARD
 from lorarank.adapters.peft_config import FILE_NAME
-from lorarank.adapters.store import INDEX_SUFFIX, SUFFIXES
+from lorarank.adapters.store import INDEX_SUFFIX, READ, SUFFIXES
 from lorarank.errors import SourceError
 from lorarank.sources import CHECKPOINT, at_home
 
 WEIGHTS = "adapter_model"
 """What the names of PEFT's weight files begin with."""
-
-TOLD = (*SUFFIXES, ".npz")
-"""Files that are opened: those of tensors, and those of MLX's first adapters, of which opening says what to do."""
 
 DEEP = re.compile(r"(?:^|(?<=[/\\]))(?:\*\*(?:[/\\]+|$))+")
 """What stands for any depth in a pattern."""
@@ -141,7 +138,7 @@ def _may_be(path: Path) -> bool:
     >>> [_may_be(Path(name)) for name in ("a.safetensors", "README.md", "optimizer.pt", "model.safetensors")]
     [True, False, False, False]
     """
-    return path.name.endswith(TOLD) and not OTHER_FILES.fullmatch(path.name)
+    return path.name.endswith(READ) and not OTHER_FILES.fullmatch(path.name)
 
 
 def _is_indexed(path: Path) -> bool:

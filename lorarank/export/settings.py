@@ -265,7 +265,7 @@ ORDER = ("task_type", "r", "lora_alpha", "lora_dropout", "target_modules", *DEFA
 
 def _layer(module: LoraModule) -> str:
     """Path of a module's layer, of which it may be a part."""
-    return module.name.rpartition(".")[0] if part_of_fused(module.keys[0]) else module.name
+    return module.name.rpartition(".")[0] if module.is_part or part_of_fused(module.keys[0]) else module.name
 
 
 def _measured(adapter: Adapter) -> dict[str, Any]:

@@ -173,7 +173,6 @@ def test_a_name_behind_what_is_no_adapter(tmp_path: Path) -> None:
         ("megatron_gpt_peft_lora_tuning.nemo", "NeMo"),
         ("gemma.lora.h5", "Keras"),
         ("lora_model_state.pdparams", "Paddle"),
-        ("adapters.npz", "MLX wrote its first adapters"),
     ],
 )
 def test_files_of_other_formats_are_named(name: str, what: str, tmp_path: Path) -> None:
@@ -212,3 +211,10 @@ def test_reading_any_layout_needs_numpy_alone(form: str, make_file: Make) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "lora.gguf", "adapters.npz", "adapter_config.json"])
+def test_pointers_of_git_lfs_in_the_place_of_any_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4202\n")
+    with pytest.raises(AdapterError, match=rf"{re.escape(name)}: a pointer of Git LFS, no .*with: git lfs pull"):
+        adapters.open(tmp_path)

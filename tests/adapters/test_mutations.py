@@ -73,6 +73,8 @@ def single_files() -> dict[str, bytes]:
     buffer = io.BytesIO()
     torch.save([torch.from_numpy(x) for x in (B, A, B, A)], buffer)
     config = {"unet.r": 4, "unet.lora_alpha": 8, "unet.rank_pattern": {"k": 2}}
+    arrays = io.BytesIO()
+    np.savez(arrays, **{"q.lora_a": A.T.copy(), "q.lora_b": B.T})
     return {
         "kohya.safetensors": save(
             {
@@ -97,6 +99,7 @@ def single_files() -> dict[str, bytes]:
         "torchtune.safetensors": save({"q.lora_a.weight": A, "q.lora_b.weight": B}),
         "pairs.safetensors": save({"w_a_0": np.ones((2, 6)), "w_b_0": np.ones((6, 2))}),
         "list.pt": buffer.getvalue(),
+        "adapters.npz": arrays.getvalue(),
     }
 
 

@@ -12,7 +12,8 @@ import pytest
 from lorarank import adapters
 from lorarank.adapters.peft_config import NOTES
 from lorarank.errors import AdapterError
-from lorarank.resize import ResizeOptions, resize
+from lorarank.export import ExportOptions, export
+from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
 
 Make = Callable[..., Path]
 
@@ -187,10 +188,35 @@ def test_a_model_with_a_configuration_is_none(make_file: Make) -> None:
         adapters.open(path.parent)
 
 
-def test_a_fused_projection_of_loralib_is_called_one(make_file: Make) -> None:
-    """Each part of ``lora_A`` (3·r, in) meets its own part of the rows of ``lora_B``; which ones differs with heads."""
-    tensors = {"h.0.attn.lora_A": normal(6, 8), "h.0.attn.lora_B": normal(24, 2)}
-    with pytest.raises(AdapterError, match="a fused projection in 3 parts of r = 2, as loralib and LitGPT keep them"):
+QKV = "gpt_neox.layers.0.attention.query_key_value"
+FUSED = {f"{QKV}.lora_A": normal(6, 8), f"{QKV}.lora_B": normal(24, 2, seed=1)}
+"""Each part of ``lora_A`` (3·r, in) meets its own part of the rows of ``lora_B``."""
+
+
+def test_the_parts_of_a_fused_projection_of_loralib_are_modules(make_file: Make, tmp_path: Path) -> None:
+    adapter = adapters.open(make_file(FUSED))
+    assert [(module.name, module.r, module.out_features) for module in adapter.modules] == [
+        (f"{QKV}.{part}", 2, 8) for part in range(3)
+    ]
+    fused_A, fused_B = FUSED.values()
+    for part, module in enumerate(adapter.modules):
+        lora_A, lora_B = module.factors()
+        wanted = fused_B[8 * part : 8 * part + 8] @ fused_A[2 * part : 2 * part + 2]
+        np.testing.assert_allclose(lora_B @ lora_A, wanted, rtol=1e-6)
+    assert "of a fused projection, as loralib and LitGPT keep them" in adapter.notes[-1]
+    with pytest.raises(AdapterError, match=r"query_key_value\.0: a part of a fused projection, with factors of"):
+        convert(adapter.source, tmp_path / "peft", ConvertOptions(to="peft"))
+    assert export(adapter.source, ExportOptions("peft")).settings.lora["target_modules"] == ["query_key_value"]
+    convert(adapter.source, tmp_path / "same", ConvertOptions(dtype="float32"))
+    same = adapters.open(tmp_path / "same")
+    for one, other in zip(adapter.modules, same.modules, strict=True):
+        assert (one.name, one.factors()[1].tolist()) == (other.name, other.factors()[1].tolist())
+
+
+def test_a_fused_projection_of_parts_of_unknown_size_is_called_one(make_file: Make) -> None:
+    """As grouped heads have them: q of 8 outputs, k and v of 4."""
+    tensors = {"h.0.attn.lora_A": normal(6, 8), "h.0.attn.lora_B": normal(16, 2)}
+    with pytest.raises(AdapterError, match="3 parts of r = 2, as loralib and LitGPT keep them; how many outputs each"):
         adapters.open(make_file(tensors))
 
 
@@ -488,3 +514,12 @@ def test_relora(trainable: bool, scaling: float, make_file: Make) -> None:
     config = {"r": 2, "lora_alpha": 16, "trainable_scaling": trainable}
     (path.parent / "relora_config.json").write_text(json.dumps(config))
     assert adapters.open(path).modules[0].scaling == scaling
+
+
+def test_parameters_of_loralibs_layers_are_named_by_their_paths(make_file: Make, tmp_path: Path) -> None:
+    name = "roberta.encoder.layer.0.attention.self.query"
+    convert(make_file({f"{name}.lora_A": A, f"{name}.lora_B": B}), tmp_path / "peft", ConvertOptions(to="peft"))
+    (module,) = adapters.open(tmp_path / "peft").modules
+    assert module.name == name
+    with pytest.raises(AdapterError, match=r"its modules \(0, …\) are not named by their paths"):
+        convert(make_file({"0.lora_A": A, "0.lora_B": B}), tmp_path / "none", ConvertOptions(to="peft"))

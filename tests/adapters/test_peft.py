@@ -498,3 +498,9 @@ def test_ms_swift_before_it_took_pefts_layout(tmp_path: Path) -> None:
 def test_what_else_ms_swift_writes(config: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=message):
         adapters.open(swift(tmp_path / "default", config))
+
+
+def test_a_file_that_is_missing_is_no_adapter_in_another(make_folder: Make) -> None:
+    folder = make_folder()
+    with pytest.raises(SourceError, match=r"adapter_modell\.safetensors: no such file"):
+        adapters.open(folder / "adapter_modell.safetensors")

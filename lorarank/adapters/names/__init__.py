@@ -37,6 +37,9 @@ FLATTENED = re.compile(r"(?:lora_(?P<part>unet|te[123]?|transformer)__?|lycoris_
 (``convert_lora_wan_fun``, comfyanonymous/ComfyUI ``comfy/lora_convert.py``). LyCORIS names no part where it is put on a
 single model, as SimpleTuner does (``LORA_PREFIX``, KohakuBlueleaf/LyCORIS ``lycoris/wrapper.py``)."""
 
+PARAMETER = re.compile(r"(?!.*\.parametrizations\.).+\.lora_[AB]")
+"""A factor that is a parameter of its layer, as in microsoft/LoRA ``loralib/layers.py``."""
+
 ARCHITECTURE = ("ss_base_model_version", "modelspec.architecture")
 """Metadata of kohya's tools that name the model (kohya-ss/musubi-tuner: ``hunyuan_video``, ``hunyuan-video/lora``)."""
 
@@ -76,8 +79,8 @@ def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> A
         )
     flattened = any(FLATTENED.fullmatch(module.name) for module in adapter.modules)
     comfy = any(module.name.startswith(COMFY) for module in adapter.modules)
-    bare = adapter.format == "pairs" and all(FACTOR.fullmatch(module.keys[0]) for module in adapter.modules)
-    if (adapter.format in BY_PATH or bare) and not (comfy or flattened):  # bare factors of PEFT have its paths too
+    bare = adapter.format == "pairs" and all(map(_is_path, adapter.modules))
+    if (adapter.format in BY_PATH or bare) and not (comfy or flattened):
         if adapter.format == "mlx":
             return _of_mlx(adapter)
         of_pipeline = form != "peft" and (bare or adapter.format in OF_PIPELINES)
@@ -93,6 +96,13 @@ def by_path(adapter: Adapter, base: Base | None = None, form: str = "peft") -> A
     if renamed is None:
         raise _unknown(adapter, next(module for module in adapter.modules if rename(module) is None), base, flattened)
     return _doubted(adapter, renamed, base)
+
+
+def _is_path(module: LoraModule) -> bool:
+    """Whether its name is a path in a model: bare factors of PEFT have its paths, and parameters of layers like
+    loralib's are called by the model they lie in."""
+    of_layer = PARAMETER.fullmatch(module.keys[0]) is not None and not module.name.replace(".", "").isdecimal()
+    return of_layer or FACTOR.fullmatch(module.keys[0]) is not None
 
 
 def _of_mlx(adapter: Adapter) -> Adapter:
