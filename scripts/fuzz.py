@@ -130,6 +130,10 @@ def seeds() -> list[Seed]:
     }
     routed |= {f"m.experts.w1.lora_{side}.weight": np.ones(0, np.float32) for side in "AB"}
     matched = {"target_modules": r"m\.gat.", "target_parameters": ["down_proj"]}
+    arrays = io.BytesIO()
+    halves: dict[str, Any] = {"q.lora_a": A.T, "q.lora_b": B.T.copy(), "k.lora_a": A.T, "k.lora_b": np.float16(B.T)}
+    np.savez(arrays, **halves)
+    joined = {"h.0.qkv.lora_A": np.ones((6, 6), np.float32), "h.0.qkv.lora_B": np.ones((18, 2), np.float32)}
     minimax = {f"diffusion_model.blocks.0.attn.qkv_proj.lora_{side}.weight": x for side, x in (("A", A), ("B", B))}
     return [
         Seed("peft", {"adapter_config.json": plain, "adapter_model.safetensors": save(named, {"format": "pt"})}),
@@ -168,6 +172,8 @@ def seeds() -> list[Seed]:
                 "adapters.safetensors": save({"q.lora_a": A.T.copy(), "q.lora_b": B.T.copy()}),
             },
         ),
+        Seed("mlx", {"adapters.npz": arrays.getvalue()}, "adapters.npz"),
+        Seed("pairs", {"j.safetensors": save(joined)}, "j.safetensors"),
         Seed("torchtune", {"adapter_0.safetensors": save({"q.lora_a.weight": A, "q.lora_b.weight": B})}),
         Seed(
             "gguf", {"g.gguf": gguf({"blk.0.attn_q.weight.lora_a": A, "blk.0.attn_q.weight.lora_b": B}, 8.0)}, "g.gguf"

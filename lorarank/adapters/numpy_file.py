@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ class NumpyFile:
 
         tensors: dict[str, StoredTensor] = {}
         starts: dict[str, int] = {}
+        ends: dict[str, int] = {}
         turned: set[str] = set()
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -89,6 +91,8 @@ class NumpyFile:
             for entry in entries:
                 key = entry.filename.removesuffix(ENTRY)
                 where = f"{path}: {key}"
+                if key in tensors:
+                    raise AdapterError(where, "this array is stored twice")
                 if len(key) > LONGEST_NAME:
                     raise AdapterError(where, f"a tensor's name of {len(key):,} characters")
                 if entry.compress_type != 0:  # zipfile.ZIP_STORED
@@ -96,13 +100,17 @@ class NumpyFile:
                 shape, fortran, dtype = _header(file, entry, where)
                 tensor = StoredTensor("bfloat16" if dtype == BFLOAT16 else dtype.name, shape)
                 start = file.tell()
-                if dtype.itemsize * tensor.size > size - start:
+                ends[key] = start + dtype.itemsize * tensor.size
+                if ends[key] > size:
                     raise AdapterError(
                         where, f"the shape {shape} is larger than what is stored", do="download it again"
                     )
                 tensors[key], starts[key] = tensor, start
                 if fortran:
                     turned.add(key)
+        for key, behind in pairwise(sorted(starts, key=lambda key: starts[key])):
+            if ends[key] > starts[behind]:
+                raise AdapterError(f"{path}: {behind}", "its data overlap another array's", do="download it again")
         return cls(path, tensors, starts, frozenset(turned))
 
     def read(self, key: str, dtype: str | None = None) -> Numbers:

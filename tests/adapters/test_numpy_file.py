@@ -42,6 +42,22 @@ def test_numbers_of_either_order_and_bfloat16(tmp_path: Path) -> None:
     assert NumpyFile.open(brain).read("x", "f8").tolist() == [1.0, -2.0]
 
 
+def test_arrays_that_are_stored_twice_or_lie_on_each_other(tmp_path: Path) -> None:
+    content = array("<f4", (8,), bytes(32))
+    with zipfile.ZipFile(tmp_path / "twice.npz", "w") as file:
+        file.writestr("x.npy", content)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr("x.npy", content)
+    with pytest.raises(AdapterError, match="x: this array is stored twice"):
+        NumpyFile.open(tmp_path / "twice.npz")
+    # the second entry of the directory is sent to where the first one lies
+    data = archive(tmp_path / "a.npz", {"x.npy": content, "y.npy": content}).read_bytes()
+    entry = data.rindex(b"PK\x01\x02")
+    (tmp_path / "b.npz").write_bytes(data[: entry + 42] + bytes(4) + data[entry + 46 :])
+    with pytest.raises(AdapterError, match=r"[xy]: its data overlap another array's"):
+        NumpyFile.open(tmp_path / "b.npz")
+
+
 DAMAGED: dict[str, tuple[dict[str, bytes], str]] = {
     "objects": ({"x.npy": array("|O", (2,), b"\x80\x04.")}, "x: an array of object, not of plain numbers"),
     "another order of bytes": ({"x.npy": array(">f4", (1,), bytes(4))}, "x: an array of >f4"),
