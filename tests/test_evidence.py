@@ -356,7 +356,7 @@ def test_the_price_of_measuring_is_what_it_was_with_pretrained_models(
     folders = [path.parent for path in (EVIDENCE / "pairs").glob("*/record.json")]
     records = [json.loads((folder / "record.json").read_text(encoding="utf-8")) for folder in folders]
     prices = [one["cost"]["price"] for one in records if one["model"] != "demo"]
-    assert len(prices) == 8
+    assert len(prices) == 9
     pairs, text = scripts("pairs"), (EVIDENCE / "README.md").read_text(encoding="utf-8")
     assert round(statistics.median(prices), 2) == pairs.MEASURED
     assert f"counts as {pairs.MEASURED} of one that is trained on" in text
@@ -402,10 +402,10 @@ def test_what_is_said_of_the_pairs_is_what_they_say(scripts: Any) -> None:
     clock = {name: records[name]["probe"]["seconds"] / sweeps[name]["seconds"] for name in pairs}
     longer = [name for name in pairs if 8 * clock[name] > 1]
     real = {name: clock[name] for name in pairs if not name.startswith(scripts("tables").MADE_HERE)}
-    assert set(real) <= set(longer)
+    long = [name for name in real if name in longer]
     assert (
-        f"{len(longer)} of {len(pairs)} more than an eighth, all {NUMBERS[len(real)]} of pretrained models among them "
-        f"({min(real.values()):.2f} to {max(real.values()):.2f})" in text
+        f"{len(longer)} of {len(pairs)} more than an eighth, {NUMBERS[len(long)]} of the {NUMBERS[len(real)]} of "
+        f"pretrained models among them (of which {min(real.values()):.2f} to {max(real.values()):.2f})" in text
     )
 
 
@@ -452,8 +452,8 @@ def test_what_the_pairs_cannot_show_is_said(scripts: Any) -> None:
     spans = [f"{sweeps[name].outcome.low} to {sweeps[name].outcome.high}" for name in wide if name in real]
     assert f"the intervals of {len(wide)} are two doublings wide or more" in text
     assert f"{NUMBERS[len(spans)]} of the {NUMBERS[len(real)]} of pretrained models (" in text
-    assert sorted(spans) == sorted(["1 to 64", "1 to 64", "4 to 64", "4 to 64", "4 to 32"])
-    assert "of pretrained models (1 to 64, 1 to 64, 4 to 64, 4 to 64, 4 to 32)" in text
+    assert sorted(spans) == sorted(["1 to 64", "1 to 64", "1 to 32", "4 to 64", "4 to 64", "4 to 32"])
+    assert "of pretrained models (1 to 64, 1 to 64, 1 to 32, 4 to 64, 4 to 64, 4 to 32)" in text
     assert f"In {sum(one.tuning.moves >= 1 for one in sweeps.values())} the best learning rate moves by a step" in text
     right = sum(answers[name]["octaves"] <= 1 for name in real)
     share = sum(one["octaves"] <= 1 for one in answers.values()) / len(answers)

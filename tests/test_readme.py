@@ -176,10 +176,10 @@ def test_what_the_constant_costs_is_what_was_measured() -> None:
     facts = sum("facts" in name or name.startswith("recall-") for name in found["pairs"])
     demo = sum(name.startswith(("demo-", "long-", "recall-")) for name in found["pairs"])
     real = len(found["pairs"]) - planted - demo
-    assert (planted, demo - facts, facts, real) == (18, 17, 11, 8)
+    assert (planted, demo - facts, facts, real) == (18, 17, 11, 9)
     assert f"{len(found['pairs'])} pairs of a sweep and a probe" in README
     assert f"{planted + demo} with the embedded demo model (seventeen tasks, eleven sets of facts" in README
-    assert "eighteen texts of planted teachers) and eight with a pretrained one" in README
+    assert "eighteen texts of planted teachers) and nine with a pretrained one" in README
 
 
 def test_what_is_said_of_later_tasks_is_what_was_answered() -> None:
