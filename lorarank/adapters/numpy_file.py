@@ -7,6 +7,7 @@ each array the header is read; its numbers are read where they lie, one tensor a
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import FileIO
@@ -130,7 +131,9 @@ def _header(file: FileIO, entry: ZipInfo, where: str) -> tuple[tuple[int, ...], 
         file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), os.SEEK_CUR)
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of what Python 2 wrote
+            shape, fortran, dtype = read(file)
     except Exception as error:  # numpy raises whatever the text of a header leads its parser to
         raise AdapterError(where, f"no array of numpy ({type(error).__name__})", do="download it again") from None
     if not all(0 <= side < 2**63 for side in shape) or len(shape) > MOST_DIMENSIONS:

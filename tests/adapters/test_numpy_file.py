@@ -63,6 +63,7 @@ DAMAGED: dict[str, tuple[dict[str, bytes], str]] = {
     "another order of bytes": ({"x.npy": array(">f4", (1,), bytes(4))}, "x: an array of >f4"),
     "more than there is": ({"x.npy": array("<f4", (2**40,), bytes(8))}, "x: the shape .* is larger than what"),
     "no array": ({"x.npy": b"hello"}, "x: no array of numpy"),
+    "of Python 2": ({"x.npy": array("<f4", (4,), bytes(16)).replace(b"(4,), ", b"(4L,),")}, "x: no array of numpy"),
     "a negative side": ({"x.npy": array("<f4", (-4, 2), bytes(8))}, r"x: \(-4, 2\) is no shape"),
     "a name that is long": ({"x" * 1001: array("<f4", (1,), bytes(4))}, "a tensor's name of 1,001 characters"),
 }
