@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -58,12 +59,20 @@ def test_arrays_that_are_stored_twice_or_lie_on_each_other(tmp_path: Path) -> No
         NumpyFile.open(tmp_path / "b.npz")
 
 
+def test_a_header_of_python_2_is_refused_and_numpy_does_not_warn(tmp_path: Path) -> None:
+    old = array("<f4", (4,), bytes(16)).replace(b"(4,), ", b"(4L,),")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(AdapterError, match="x: no array of numpy"):
+            NumpyFile.open(archive(tmp_path / "a.npz", {"x.npy": old}))
+    assert not said
+
+
 DAMAGED: dict[str, tuple[dict[str, bytes], str]] = {
     "objects": ({"x.npy": array("|O", (2,), b"\x80\x04.")}, "x: an array of object, not of plain numbers"),
     "another order of bytes": ({"x.npy": array(">f4", (1,), bytes(4))}, "x: an array of >f4"),
     "more than there is": ({"x.npy": array("<f4", (2**40,), bytes(8))}, "x: the shape .* is larger than what"),
     "no array": ({"x.npy": b"hello"}, "x: no array of numpy"),
-    "of Python 2": ({"x.npy": array("<f4", (4,), bytes(16)).replace(b"(4,), ", b"(4L,),")}, "x: no array of numpy"),
     "a negative side": ({"x.npy": array("<f4", (-4, 2), bytes(8))}, r"x: \(-4, 2\) is no shape"),
     "a name that is long": ({"x" * 1001: array("<f4", (1,), bytes(4))}, "a tensor's name of 1,001 characters"),
 }
