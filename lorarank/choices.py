@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lorarank.errors import OptionError
 
 METRICS = ("weight", "activation", "loss")
@@ -38,9 +40,8 @@ def check_share(option: str, share: float | None) -> None:
     ...
     lorarank.errors.OptionError: --energy 90: it is a share, above 0 and at most 1. For 90 % give 0.9.
     """
-    if share is not None and not 0 < share <= 1:
-        hint = f"for {share:g} % give {share / 100:g}" if 1 < share <= 100 else "give, say, 0.90"
-        raise OptionError(f"{option} {share:g}", "it is a share, above 0 and at most 1", do=hint)
+    if share is not None:
+        _check(option, share, lambda value: 0 < value <= 1, "it is a share, above 0 and at most 1", "0.90")
 
 
 def check_keep_loss(share: float) -> None:
@@ -56,9 +57,15 @@ def check_keep_loss(share: float) -> None:
     ...
     lorarank.errors.OptionError: --keep-loss 1: it is a share of the gain, above 0 and below 1. For 1 % give 0.01.
     """
-    if not 0 < share < 1:
-        hint = f"for {share:g} % give {share / 100:g}" if 1 <= share < 100 else "give, say, 0.01"
-        raise OptionError(f"--keep-loss {share:g}", "it is a share of the gain, above 0 and below 1", do=hint)
+    what = "it is a share of the gain, above 0 and below 1"
+    _check("--keep-loss", share, lambda value: 0 < value < 1, what, "0.01")
+
+
+def _check(option: str, share: float, fits: Callable[[float], bool], what: str, example: str) -> None:
+    """Refuse a share that does not fit; one that would as so many per cent was most likely meant so."""
+    if not fits(share):
+        hint = f"for {share:g} % give {share / 100:g}" if share >= 1 and fits(share / 100) else f"give, say, {example}"
+        raise OptionError(f"{option} {share:g}", what, do=hint)
 
 
 def check_least(option: str, value: float | None, least: int = 1) -> None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from io import FileIO
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
+from lorarank.adapters.archive import Archive
 from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, Numbers, StoredTensor, read_numbers
 from lorarank.adapters.untrusted import STAND_IN_BYTES, open_regular, refuse_stand_in
 from lorarank.errors import AdapterError
@@ -69,50 +70,24 @@ class NumpyFile:
         AdapterError
             It is no such archive, compressed, or damaged; the message names the array concerned.
         """
-        import zipfile  # slow to load
-
-        from lorarank.adapters.torch_file import Archive
-
-        tensors: dict[str, StoredTensor] = {}
-        starts: dict[str, int] = {}
-        ends: dict[str, int] = {}
-        turned: set[str] = set()
+        found: dict[str, _Array] = {}
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             refuse_stand_in(path, file.read(STAND_IN_BYTES), "archive of numpy arrays")
-            try:
-                with zipfile.ZipFile(Archive(file, path)) as archive:
-                    entries = archive.infolist()
-            except AdapterError:
-                raise
-            except Exception:  # zipfile raises whatever a damaged directory leads it to
-                raise AdapterError(path, "no archive of numpy arrays, or cut short", do="download it again") from None
-            if len(entries) > MOST_ENTRIES:
-                raise AdapterError(path, f"{len(entries):,} arrays are more than any adapter has")
-            for entry in entries:
+            for entry in _entries(file, path):
                 key = entry.filename.removesuffix(ENTRY)
-                where = f"{path}: {key}"
-                if key in tensors:
-                    raise AdapterError(where, "this array is stored twice")
-                if len(key) > LONGEST_NAME:
-                    raise AdapterError(where, f"a tensor's name of {len(key):,} characters")
-                if entry.compress_type != 0:  # zipfile.ZIP_STORED
-                    raise AdapterError(where, "compressed, as MLX never writes it", do="save it with numpy.savez")
-                shape, fortran, dtype = _header(file, entry, where)
-                tensor = StoredTensor("bfloat16" if dtype == BFLOAT16 else dtype.name, shape)
-                start = file.tell()
-                ends[key] = start + dtype.itemsize * tensor.size
-                if ends[key] > size:
-                    raise AdapterError(
-                        where, f"the shape {shape} is larger than what is stored", do="download it again"
-                    )
-                tensors[key], starts[key] = tensor, start
-                if fortran:
-                    turned.add(key)
-        for key, behind in pairwise(sorted(starts, key=lambda key: starts[key])):
-            if ends[key] > starts[behind]:
+                if key in found:
+                    raise AdapterError(f"{path}: {key}", "this array is stored twice")
+                found[key] = _array(file, entry, path, key, size)
+        for one, behind in pairwise(sorted(found, key=lambda key: found[key].start)):
+            if found[one].end > found[behind].start:
                 raise AdapterError(f"{path}: {behind}", "its data overlap another array's", do="download it again")
-        return cls(path, tensors, starts, frozenset(turned))
+        return cls(
+            path,
+            {key: array.tensor for key, array in found.items()},
+            {key: array.start for key, array in found.items()},
+            frozenset(key for key, array in found.items() if array.turned),
+        )
 
     def read(self, key: str, dtype: str | None = None) -> Numbers:
         """The tensor of that name, see :class:`~lorarank.adapters.tensors.Store`."""
@@ -121,6 +96,48 @@ class NumpyFile:
             return read_numbers(self.path, key, self.starts[key], tensor, dtype)
         stored = tensor._replace(shape=tensor.shape[::-1])
         return read_numbers(self.path, key, self.starts[key], stored, dtype).T
+
+
+class _Array(NamedTuple):
+    """What is stored, its first byte in the file and the one behind its last, and whether the first dimension is the
+    fastest."""
+
+    tensor: StoredTensor
+    start: int
+    end: int
+    turned: bool
+
+
+def _entries(file: FileIO, path: Path) -> list[ZipInfo]:
+    """What the archive lists."""
+    import zipfile  # slow to load
+
+    try:
+        with zipfile.ZipFile(Archive(file, path)) as archive:
+            entries = archive.infolist()
+    except AdapterError:
+        raise
+    except Exception:  # zipfile raises whatever a damaged directory leads it to
+        raise AdapterError(path, "no archive of numpy arrays, or cut short", do="download it again") from None
+    if len(entries) > MOST_ENTRIES:
+        raise AdapterError(path, f"{len(entries):,} arrays are more than any adapter has")
+    return entries
+
+
+def _array(file: FileIO, entry: ZipInfo, path: Path, key: str, size: int) -> _Array:
+    """What is known of an array before its numbers are read; ``size`` is that of the file."""
+    where = f"{path}: {key}"
+    if len(key) > LONGEST_NAME:
+        raise AdapterError(where, f"a tensor's name of {len(key):,} characters")
+    if entry.compress_type != 0:  # zipfile.ZIP_STORED
+        raise AdapterError(where, "compressed, as MLX never writes it", do="save it with numpy.savez")
+    shape, turned, dtype = _header(file, entry, where)
+    tensor = StoredTensor("bfloat16" if dtype == BFLOAT16 else dtype.name, shape)
+    start = file.tell()
+    end = start + dtype.itemsize * tensor.size
+    if end > size:
+        raise AdapterError(where, f"the shape {shape} is larger than what is stored", do="download it again")
+    return _Array(tensor, start, end, turned)
 
 
 def _header(file: FileIO, entry: ZipInfo, where: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:

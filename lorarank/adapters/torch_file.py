@@ -10,12 +10,13 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO, FileIO
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorarank.adapters.archive import Archive
 from lorarank.adapters.peft_config import OTHER_METHOD
 from lorarank.adapters.tensors import LONGEST_NAME, MOST_DIMENSIONS, NARROW, Numbers, StoredTensor, raw_dtype
 from lorarank.adapters.torch_nesting import CONVERT, Spread
@@ -33,9 +34,6 @@ PICKLE = ".pkl"
 MOST_PICKLE_BYTES = 2_000_000
 """Of that part: about 170 bytes a tensor in real ones, and each byte can cost torch's unpickler a microsecond and 70
 bytes of memory."""
-
-MOST_DIRECTORY_BYTES = 4_000_000
-"""The part that lists the entries, one a tensor: about 70 bytes each."""
 
 AT_OFFSET = 42
 """Where an entry in that list says where its data begin."""
@@ -150,18 +148,12 @@ def _is_pair_of_networks(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, dict) for one in value)
 
 
-class Archive(FileIO):
-    """An archive of which no list of entries is read that is longer than any adapter's, and with its first letters."""
-
-    def __init__(self, file: FileIO, path: Path) -> None:
-        super().__init__(file.fileno(), closefd=False)
-        self.path = path
+class _Lettered(Archive):
+    """An archive with its first letters."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > MOST_DIRECTORY_BYTES:
-            raise AdapterError(self.path, "its list of entries is longer than any adapter needs", do=CONVERT)
         at_start = self.tell() == 0
-        content = super().read(size) or b""
+        content = super().read(size)
         return LETTERS + content[2:] if at_start and MARKED.match(content) else content
 
 
@@ -208,7 +200,7 @@ def _check_archive(path: Path) -> tuple[int, bool]:
         if marked and size > MOST_MARKED_BYTES:
             raise AdapterError(path, f"{size:,} bytes are more than a LoRA of GPT-SoVITS has", do=CONVERT)
         try:
-            with zipfile.ZipFile(Archive(file, path)) as archive:
+            with zipfile.ZipFile(_Lettered(file, path)) as archive:
                 entries = archive.infolist()
                 file.seek(archive.start_dir + AT_OFFSET)
                 if entries[0].header_offset != int.from_bytes(file.read(4), "little"):

@@ -9,14 +9,13 @@ import click
 from lorarank.choices import METRICS
 from lorarank.cli.parameter_types import Choice
 from lorarank.cli.together import Command, together
-from lorarank.estimate.constants import LOSS_SHARE
 from lorarank.estimate.options import EstimateOptions
 from lorarank.heuristics import TASKS
 
 may_lose = click.option(
     "--keep-loss",
     type=float,
-    default=LOSS_SHARE,
+    default=EstimateOptions.keep_loss,
     show_default=True,
     help="The share of the gain that the rank may lose at most.",
 )

@@ -250,9 +250,9 @@ def about_alpha(alpha: Alpha, probe_alpha: int, probe_rate: float) -> list[str]:
 
 def about_types(types: Sequence[TypeSummary], allowed: float) -> list[str]:
     """Which types could be left out, where so much of the gain may be lost."""
-    loss = percent(allowed)
     if not any(kind.spare is not None for kind in types):
         return []
+    loss = percent(allowed)
     spare = [kind.type for kind in types if kind.spare]
     if not spare:
         return [f"No module type can be left out for {loss} of the gain or less."]

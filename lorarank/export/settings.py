@@ -17,7 +17,7 @@ from lorarank.adapters.peft_config import DEFAULT_ALPHA, alpha_for
 from lorarank.adapters.write_peft import pattern_path
 from lorarank.errors import OptionError, RefusedError, printable
 from lorarank.estimate import EstimateOptions, advice, readings, recommend
-from lorarank.estimate.constants import LOSS_SHARE, RATE_CHANGE
+from lorarank.estimate.constants import RATE_CHANGE
 from lorarank.estimate.recommendation import Allocation, Config
 from lorarank.export.options import NAMES, WITH_PATTERNS, ExportOptions
 from lorarank.module_names import module_type
@@ -168,7 +168,8 @@ def _rank(run: Run, options: ExportOptions) -> tuple[int, str]:
             do="look at lorarank estimate, or choose a rank yourself with --rank",
         )
     low, high = answer.interval.low, answer.interval.high
-    lost = "" if options.keep_loss == LOSS_SHARE else f", where {percent(options.keep_loss)} of the gain may be lost"
+    usual = options.keep_loss == EstimateOptions.keep_loss
+    lost = "" if usual else f", where {percent(options.keep_loss)} of the gain may be lost"
     return answer.r, f"Recommended{lost}: r = {answer.r} ({low}–{high}), confidence {answer.confidence}."
 
 
