@@ -58,9 +58,10 @@ def headline(found: Sweep) -> str:
         )
     around = f"{answer.low}–{answer.high} at 95%" if answer.low != answer.high else "at 95%"
     if answer.flat:
+        lower = ", so lower ones may do as well" if answer.r_sufficient > answer.ranks[0].rank else ""
         return (
             f"r = {answer.r_sufficient} suffices ({around}); no rank is worse than the best, r = {answer.best}, by "
-            "more than its error at 95%, so lower ones may do as well."
+            f"more than its error at 95%{lower}."
         )
     if answer.censored:
         return (

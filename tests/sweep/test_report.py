@@ -65,6 +65,13 @@ def test_another_loss_that_was_allowed_is_told_at_the_top(found):
     assert "--keep-loss" not in laid_out(Page(), lay, found)
 
 
+def test_of_a_flat_curve_lower_ranks_may_do_only_where_there_are_some(found):
+    flat = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, flat=True, r_sufficient=2))
+    assert headline(flat).endswith("by more than its error at 95%, so lower ones may do as well.")
+    lowest = dataclasses.replace(flat, outcome=dataclasses.replace(flat.outcome, r_sufficient=1, low=1))
+    assert headline(lowest).endswith("by more than its error at 95%.")
+
+
 def test_nothing_is_for_sure(found):
     sure = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, low=4))
     assert headline(sure) == "r = 4 suffices (at 95%); the lowest loss is at r = 4."
