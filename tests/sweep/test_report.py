@@ -147,6 +147,13 @@ def test_no_gain_is_said_first(found):
         assert ("0.0110 ± 0.0100 nats per token below the base model's" in text) is not learned
 
 
+def test_the_picture_says_what_the_marks_of_seeds_are(found):
+    assert b"a seed" not in figures.loss_against_rank(found.outcome, kind="svg")
+    first, *others = found.outcome.ranks
+    seeded = dataclasses.replace(found.outcome, ranks=(dataclasses.replace(first, seeds=(1.64, 1.66)), *others))
+    assert b"a seed" in figures.loss_against_rank(seeded, kind="svg")
+
+
 @pytest.mark.parametrize(("kind", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_the_picture_is_the_same_twice(found, kind, begins):
     picture = figures.loss_against_rank(found.outcome, kind=kind)
