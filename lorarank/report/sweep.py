@@ -185,8 +185,8 @@ def _rates(found: Sweep) -> list[str]:
     """How the learning rate was found."""
     tuning = found.tuning
     if tuning is None:
-        return ["The learning rates were given; each rank is shown at the best of them."]
-    if tuning.moves == 0:
+        said = ["The learning rates were given; each rank is shown at the best of them."]
+    elif tuning.moves == 0:
         said = [
             f"The learning rate {tuning.low_rate:.3g} is the best on a grid of half decades at both r = "
             f"{tuning.low_rank} and r = {tuning.high_rank}, so it holds for all ranks between."
@@ -197,7 +197,7 @@ def _rates(found: Sweep) -> list[str]:
             f"{tuning.high_rate:.3g} at r = {tuning.high_rank}, so every rank was trained at both and at what lies "
             "between, and is shown at its best."
         ]
-    if tuning.at_edge:
+    if found.at_last_rate:
         said.append("A best learning rate is the last that was tried; a better one may lie beyond it.")
     return said
 

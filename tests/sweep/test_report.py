@@ -46,7 +46,11 @@ def test_what_the_sentences_say_of_the_learning_rate(found):
     said = " ".join(sentences(moved))
     assert "moves from 0.001 at r = 1 to 0.000316 at r = 16" in said
     assert "the last that was tried" in said
-    assert "were given" in " ".join(sentences(dataclasses.replace(found, tuning=None)))
+    for rates, beyond in (((3e-4, 1e-3), True), ((1e-3, 3e-3), True), ((3e-4, 1e-3, 3e-3), False), ((1e-3,), False)):
+        said = " ".join(sentences(dataclasses.replace(found, tuning=None, lrs=rates)))
+        assert "were given" in said
+        assert ("the last that was tried" in said) is beyond
+    assert "the last that was tried" not in " ".join(sentences(dataclasses.replace(found, tuning=None)))
 
 
 def test_an_answer_at_the_highest_rank_is_at_least_that(found):
