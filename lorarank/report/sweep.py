@@ -137,6 +137,9 @@ def _sufficient(found: Sweep) -> list[str]:
         f"{first}; at 95%, over documents and seeds, the smallest that could be is {answer.low}, and {answer.high} "
         "does suffice."
     ]
+    lowest = answer.ranks[0].rank
+    if answer.low == lowest > 1:
+        said.append(f"No rank below r = {lowest} was tried: a lower one may suffice as well.")
     if answer.flat:
         said.append(
             "The curve is flat: no rank is worse than the best by more than its error at 95%. These points do not tell "

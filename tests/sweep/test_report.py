@@ -61,6 +61,13 @@ def test_an_answer_at_the_highest_rank_is_at_least_that(found):
     assert "at least" not in headline(found)
 
 
+def test_ranks_below_the_lowest_that_was_tried_may_suffice(found):
+    lower = "a lower one may suffice as well"
+    for first, low, said in ((0, 1, False), (1, 2, True), (1, 4, False)):
+        tried = dataclasses.replace(found.outcome, ranks=found.outcome.ranks[first:], low=low)
+        assert (lower in " ".join(sentences(dataclasses.replace(found, outcome=tried)))) is said
+
+
 def test_another_loss_that_was_allowed_is_told_at_the_top(found):
     outcome = dataclasses.replace(found.outcome, allowed=0.03, r_sufficient=2, low=1, high=2)
     text = laid_out(Page(), lay, dataclasses.replace(found, outcome=outcome))
