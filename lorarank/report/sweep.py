@@ -64,9 +64,10 @@ def headline(found: Sweep) -> str:
             f"more than its error at 95%{lower}."
         )
     if answer.censored:
+        takes = "it may take more" if answer.lowest_suffices else f"it takes at least r = {answer.r_sufficient}"
         return (
             f"r = {answer.r_sufficient} suffices ({around}) among the ranks tried; the lowest loss is at the highest "
-            f"of them, r = {answer.best}, so it takes at least r = {answer.r_sufficient}."
+            f"of them, r = {answer.best}, so {takes}."
         )
     return f"r = {answer.r_sufficient} suffices ({around}); the lowest loss is at r = {answer.best}."
 
@@ -167,7 +168,7 @@ def _above_the_best(found: Sweep) -> list[str]:
         which = "none above it was tried" if answer.best == answer.ranks[-1].rank else "those above it diverged"
         return [
             f"The best rank, {answer.best}, is the highest with a loss: {which}. If a higher rank is better still, it "
-            f"may take more than r = {answer.r_sufficient}, never less."
+            f"may take more than r = {answer.r_sufficient}{'' if answer.lowest_suffices else ', never less'}."
         ]
     if answer.overfits_from is not None:
         few = f" Doubt it: {found.steps} steps, below {FEW_STEPS}, say little of that."

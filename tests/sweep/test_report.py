@@ -68,6 +68,17 @@ def test_ranks_below_the_lowest_that_was_tried_may_suffice(found):
         assert (lower in " ".join(sentences(dataclasses.replace(found, outcome=tried)))) is said
 
 
+def test_where_the_ends_of_the_ladder_suffice_and_do_best_neither_end_is_known(found):
+    between = found.outcome.ranks[1:3]
+    outcome = dataclasses.replace(found.outcome, ranks=between, r_sufficient=2, low=2, high=2, overfits_from=None)
+    both = dataclasses.replace(found, outcome=outcome)
+    assert headline(both).endswith("at the highest of them, r = 4, so it may take more.")
+    assert "never less" not in " ".join(sentences(both))
+    above = dataclasses.replace(both, outcome=dataclasses.replace(outcome, ranks=found.outcome.ranks[:3]))
+    assert headline(above).endswith("so it takes at least r = 2.")
+    assert "it may take more than r = 2, never less." in " ".join(sentences(above))
+
+
 def test_another_loss_that_was_allowed_is_told_at_the_top(found):
     outcome = dataclasses.replace(found.outcome, allowed=0.03, r_sufficient=2, low=1, high=2)
     text = laid_out(Page(), lay, dataclasses.replace(found, outcome=outcome))
