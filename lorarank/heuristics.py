@@ -153,5 +153,5 @@ def compare(r: int | None, task: str | None) -> Comparison:
         return Comparison(row, True, f"{says}: {r} is within.")
     side = "below" if r < row.low else "above"
     agrees = octaves(r, nearest) <= AGREEMENT_OCTAVES
-    within = "within one doubling" if agrees else "more than one doubling"
-    return Comparison(row, agrees, f"{says}: {r} is {side} it, by {within}.")
+    distance = "one doubling at most" if agrees else "more than one doubling"
+    return Comparison(row, agrees, f"{says}: {r} is {side} it, by {distance}.")

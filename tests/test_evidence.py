@@ -367,6 +367,24 @@ def test_the_price_of_measuring_is_what_it_was_with_pretrained_models(
     assert f"then {more} of {len(shares)} take more than an eighth, {max(shares):.3f} at most" in text
 
 
+def test_what_a_probe_takes_beside_a_sweep_of_one_seed_is_said(scripts: Any) -> None:
+    pairs = scripts("pairs")
+    shares = {}
+    for path in (EVIDENCE / "pairs").glob("*/record.json"):
+        points = [one for one in scripts("kept_points").stored(path.parent) if one.rank and one.seed == 0]
+        trained = sum(one.trained_tokens for one in points)
+        alone = dataclasses.replace(pairs.read(path.parent), points=len(points), trained_tokens=trained)
+        shares[path.parent.name] = pairs.share_of_sweep(pairs.read_record(path)["cost"], alone)
+    low, middle, high = min(shares.values()), statistics.median(shares.values()), max(shares.values())
+    short = [name for name, share in shares.items() if share <= 1 / 8]
+    assert all(name.startswith(("long-", "recall-")) for name in short)
+    assert (
+        f"a probe takes {low:.3f} to {high:.3f}, {middle:.3f} in the median, and at most an eighth on {len(short)} of "
+        f"{len(shares)}, those whose probe trains an eighth as long"
+        in (EVIDENCE / "README.md").read_text(encoding="utf-8")
+    )
+
+
 def test_what_is_said_of_the_pairs_is_what_they_say(scripts: Any) -> None:
     text = (EVIDENCE / "README.md").read_text(encoding="utf-8")
     pairs = json.loads((EVIDENCE / "bakeoff.json").read_text(encoding="utf-8"))["pairs"]

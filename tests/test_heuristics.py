@@ -141,6 +141,18 @@ def test_a_rank_agrees_within_a_doubling_of_the_row(r: int, task: str, agrees: b
     assert str(r) in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("r", "ends"),
+    [
+        (4, ": 4 is within."),
+        (2, " is below it, by one doubling at most."),
+        (32, " is above it, by more than one doubling."),
+    ],
+)
+def test_how_far_from_the_row_is_said(r: int, ends: str) -> None:
+    assert heuristics.compare(r, "style").sentence.endswith(ends)
+
+
 def test_no_row_is_forced_on_an_unknown_task() -> None:
     found = heuristics.compare(4, None)
     assert (found.row, found.agrees) == (None, None)

@@ -173,6 +173,7 @@ def test_what_the_constant_costs_is_what_was_measured() -> None:
     assert f"at {rank:.1f} times the rank on average, {parameters:.1f} times the parameters in all" in README
     assert f"in all, and up to {16 // min(rule['ranks'].values())} times on one pair" in README
     assert f"without all pairs like it on {found['families_left_out']['within_octave']:.0%}" in README
+    assert f"The bake-off: {len(found['predictors'])} predictors of the rank that suffices" in README
     planted = sum(name.startswith("planted-") for name in found["pairs"])
     facts = sum("facts" in name or name.startswith("recall-") for name in found["pairs"])
     demo = sum(name.startswith(("demo-", "long-", "recall-")) for name in found["pairs"])

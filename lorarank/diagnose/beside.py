@@ -53,7 +53,8 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
     """Whether the rank does worse than another that was trained on the same data, by a sweep.
 
     A rank that the sweep has not trained is judged by its interval: below ``low`` it is too small, at or above
-    ``worse_from`` it is too large, at 95 %. Of one above all that were trained nothing else is known.
+    ``worse_from`` it is too large, at 95 %. Of one above all that were trained nothing else is known, and nothing of
+    one below all where ``low`` is the lowest of them.
     """
     name = "other ranks"
     if rank is None:
@@ -72,7 +73,8 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
         sentence = f"Only r = {found.best} of the sweep has a finite loss, so it is compared with none."
         return Sign(name, HIGH, UNTESTED, sentence, {})
     where = "" if found.allowed == LOSS_SHARE else f" where {percent(found.allowed)} of the gain may be lost"
-    enough = f"it takes at least r = {found.r_sufficient}" if found.censored else f"r = {found.r_sufficient} suffices"
+    least = found.censored and not found.lowest_suffices
+    enough = f"it takes at least r = {found.r_sufficient}" if least else f"r = {found.r_sufficient} suffices"
     enough += where
     numbers = {
         "rank": float(rank),
@@ -96,6 +98,10 @@ def other_ranks(found: Outcome, rank: int | None) -> Sign:
     if rank > found.best and (beyond if here is None else here.worse):
         sentence = f"In the sweep {told} is worse than the lower rank {found.best}; {enough}."
         return Sign(name, HIGH, SEEN, sentence, numbers)
+    lowest = found.ranks[0].rank
+    if rank < found.low == lowest:
+        sentence = f"The sweep starts at r = {lowest}, so it says nothing of {told}; {enough}."
+        return Sign(name, LOW, UNTESTED, sentence, numbers)
     if rank < found.low:
         sentence = f"In the sweep {told} is not enough (95%): it takes r = {found.low} at least{where}."
         return Sign(name, LOW, SEEN, sentence, numbers)

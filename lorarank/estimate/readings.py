@@ -121,7 +121,8 @@ def law(found: LowRank, r: int) -> tuple[tuple[int, float, float, float], ...]:
 def outlook(companion: Companion | None) -> Outlook | None:
     """How a longer run would answer: more where the companion still falls behind as training ends.
 
-    ``None`` without a companion, or where fewer than two parts of its training were compared.
+    Where it ends no worse than the probe there is no distance to read that from, and none of the runs that a longer one
+    followed ended so. ``None`` without a companion, or where fewer than two parts of its training were compared.
 
     >>> from lorarank.runs import Loss
     >>> parts = (Loss(0.16, 0.03), Loss(0.07, 0.01), Loss(0.07, 0.005), Loss(0.13, 0.005))
@@ -135,7 +136,7 @@ def outlook(companion: Companion | None) -> Outlook | None:
     change = end.mean - before.mean
     if not math.isfinite(change) or not math.isfinite(se):
         return None
-    clear = abs(change) > constants.ONE_SIDED * se
+    clear = end.mean > 0 and abs(change) > constants.ONE_SIDED * se
     return Outlook(before.mean, end.mean, se, ("up" if change > 0 else "down") if clear else "stays")
 
 

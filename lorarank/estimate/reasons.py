@@ -123,12 +123,15 @@ def about_outlook(found: Outlook | None) -> list[str]:
     if found is None:
         return []
     seen = f"(by {found.before:.3f} nats in the third quarter of training, {found.end:.3f} in the last)"
+    unknown = f"{seen}: whether a longer run would ask for more does not show."
+    if found.end <= 0:
+        return [f"The low rank is not behind the probe as training ends {unknown}"]
     return [
         {
             "up": f"The low rank still falls behind {seen}: a longer run would ask for more (in 4 of 5 such runs "
             "twice the tokens asked for twice the rank, in the fifth for the same).",
             "down": f"The low rank catches up {seen}: a longer run would ask for no more (as in 1 of 2 such runs).",
-            "stays": f"The low rank keeps its distance {seen}: whether a longer run would ask for more does not show.",
+            "stays": f"The low rank keeps its distance {unknown}",
         }[found.moves]
     ]
 

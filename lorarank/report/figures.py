@@ -82,9 +82,9 @@ def loss_against_rank(answer: Outcome, *, kind: str = "png") -> bytes:
     axes.errorbar(
         ranks, losses, yerr=errors, color=INK, marker="o", capsize=3, label="held-out loss, 95% beside the best"
     )
-    for one in answer.ranks:
-        if len(one.seeds) > 1:
-            axes.plot([one.rank] * len(one.seeds), one.seeds, linestyle="", marker="_", color=INK, alpha=0.6)
+    seeds = [(one.rank, seed) for one in answer.ranks if len(one.seeds) > 1 for seed in one.seeds]
+    if seeds:
+        axes.plot(*zip(*seeds, strict=True), linestyle="", marker="_", color=INK, alpha=0.6, label="a seed")
     if answer.learned:
         axes.axvline(answer.r_sufficient, color=MARK, linestyle="--", label=f"r = {answer.r_sufficient} suffices")
     _ladder(axes, ranks)

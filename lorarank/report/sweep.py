@@ -58,14 +58,16 @@ def headline(found: Sweep) -> str:
         )
     around = f"{answer.low}–{answer.high} at 95%" if answer.low != answer.high else "at 95%"
     if answer.flat:
+        lower = ", so lower ones may do as well" if answer.r_sufficient > answer.ranks[0].rank else ""
         return (
             f"r = {answer.r_sufficient} suffices ({around}); no rank is worse than the best, r = {answer.best}, by "
-            "more than its error at 95%, so lower ones may do as well."
+            f"more than its error at 95%{lower}."
         )
     if answer.censored:
+        takes = "it may take more" if answer.lowest_suffices else f"it takes at least r = {answer.r_sufficient}"
         return (
             f"r = {answer.r_sufficient} suffices ({around}) among the ranks tried; the lowest loss is at the highest "
-            f"of them, r = {answer.best}, so it takes at least r = {answer.r_sufficient}."
+            f"of them, r = {answer.best}, so {takes}."
         )
     return f"r = {answer.r_sufficient} suffices ({around}); the lowest loss is at r = {answer.best}."
 
@@ -136,6 +138,9 @@ def _sufficient(found: Sweep) -> list[str]:
         f"{first}; at 95%, over documents and seeds, the smallest that could be is {answer.low}, and {answer.high} "
         "does suffice."
     ]
+    lowest = answer.ranks[0].rank
+    if answer.low == lowest > 1:
+        said.append(f"No rank below r = {lowest} was tried: a lower one may suffice as well.")
     if answer.flat:
         said.append(
             "The curve is flat: no rank is worse than the best by more than its error at 95%. These points do not tell "
@@ -163,7 +168,7 @@ def _above_the_best(found: Sweep) -> list[str]:
         which = "none above it was tried" if answer.best == answer.ranks[-1].rank else "those above it diverged"
         return [
             f"The best rank, {answer.best}, is the highest with a loss: {which}. If a higher rank is better still, it "
-            f"may take more than r = {answer.r_sufficient}, never less."
+            f"may take more than r = {answer.r_sufficient}{'' if answer.lowest_suffices else ', never less'}."
         ]
     if answer.overfits_from is not None:
         few = f" Doubt it: {found.steps} steps, below {FEW_STEPS}, say little of that."
@@ -184,8 +189,8 @@ def _rates(found: Sweep) -> list[str]:
     """How the learning rate was found."""
     tuning = found.tuning
     if tuning is None:
-        return ["The learning rates were given; each rank is shown at the best of them."]
-    if tuning.moves == 0:
+        said = ["The learning rates were given; each rank is shown at the best of them."]
+    elif tuning.moves == 0:
         said = [
             f"The learning rate {tuning.low_rate:.3g} is the best on a grid of half decades at both r = "
             f"{tuning.low_rank} and r = {tuning.high_rank}, so it holds for all ranks between."
@@ -196,7 +201,7 @@ def _rates(found: Sweep) -> list[str]:
             f"{tuning.high_rate:.3g} at r = {tuning.high_rank}, so every rank was trained at both and at what lies "
             "between, and is shown at its best."
         ]
-    if tuning.at_edge:
+    if found.at_last_rate:
         said.append("A best learning rate is the last that was tried; a better one may lie beyond it.")
     return said
 

@@ -132,8 +132,13 @@ class Outcome:
     @property
     def censored(self) -> bool:
         """Whether no rank above the best was measured: a higher one may be better, and then more than
-        ``r_sufficient`` is needed, never less."""
+        ``r_sufficient`` is needed; never less, but where :attr:`lowest_suffices`."""
         return all(one.diverged for one in self.ranks if one.rank > self.best)
+
+    @property
+    def lowest_suffices(self) -> bool:
+        """Whether the answer is the lowest rank that was tried though there are lower ones, which may suffice too."""
+        return self.r_sufficient == self.ranks[0].rank > 1
 
     @property
     def worse_from(self) -> int | None:

@@ -29,7 +29,8 @@ class Sweep(Result):
     """A finished sweep, as ``sweep.json`` keeps it.
 
     ``tokens`` and ``steps`` are those of every point, ``trained_tokens`` those of all points together and ``seconds``
-    what they took, whenever they were trained; ``points`` is how many there are.
+    what they took, whenever they were trained; ``points`` is how many there are. ``lrs`` are the learning rates that
+    were given, ``None`` where they were searched for, and in sweeps from before they were kept.
     """
 
     schema: int
@@ -51,6 +52,16 @@ class Sweep(Result):
     seconds: float
     tuning: Tuning | None
     outcome: Outcome
+    lrs: tuple[float, ...] | None = None
+
+    @property
+    def at_last_rate(self) -> bool:
+        """Whether a rank does best at the lowest or the highest of several learning rates, beyond which none was
+        tried."""
+        if self.tuning is not None:
+            return self.tuning.at_edge
+        ends = (min(self.lrs), max(self.lrs)) if self.lrs is not None and len(self.lrs) > 1 else ()
+        return any(one.learning_rate in ends for one in self.outcome.ranks)
 
 
 def sweep(
@@ -135,6 +146,7 @@ def _result(
         seconds=round(sum(point.seconds for point in trained), 1),
         tuning=tuning,
         outcome=found,
+        lrs=options.lrs,
     )
 
 

@@ -50,6 +50,18 @@ def test_the_rank_is_judged_by_those_that_were_trained(rank: int, speaks_for: st
     assert (found.speaks_for, found.outcome) == (speaks_for, outcome)
 
 
+def test_of_a_rank_below_all_that_were_trained_nothing_is_said_where_the_lowest_may_suffice() -> None:
+    level = swept({4: 1.2, 16: 1.2})
+    found = other_ranks(level, 2)
+    assert (found.speaks_for, found.outcome) == ("too low", "cannot be tested")
+    assert found.sentence == "The sweep starts at r = 4, so it says nothing of r = 2; r = 4 suffices."
+    falling = other_ranks(swept({4: 1.5, 16: 1.2}), 2)  # where 4 is too low, 2 is so too
+    assert (falling.speaks_for, falling.outcome) == ("too low", "seen")
+    assert "it takes r = 16 at least" in falling.sentence
+    ends = other_ranks(swept({4: 1.201, 16: 1.2}), 64)
+    assert ends.sentence == "The sweep goes up to r = 16, so it says nothing of r = 64; r = 4 suffices."
+
+
 def test_of_a_rank_above_all_that_were_trained_nothing_is_said(planted: Callable[..., Training]) -> None:
     rising = swept({1: 1.4, 2: 1.2})
     found = other_ranks(rising, 16)

@@ -32,6 +32,9 @@ def companion(*parts: tuple[float, float]) -> runs.Companion:
         ((0.10, 0.010), (0.11, 0.010), "stays"),
         ((0.10, 0.003), (0.11, 0.004), "up"),  # two standard errors
         ((0.10, 0.0), (0.10, 0.0), "stays"),
+        ((-0.044, 0.005), (-0.016, 0.005), "stays"),  # ahead of the probe, if by less
+        ((0.05, 0.005), (-0.02, 0.005), "stays"),
+        ((-0.02, 0.005), (0.03, 0.005), "up"),
     ],
 )
 def test_the_last_two_quarters_decide(before: tuple[float, float], end: tuple[float, float], moves: str) -> None:
@@ -60,6 +63,20 @@ def test_it_is_said_in_the_answer(make_run: Make, end: float, words: str) -> Non
     assert words in said
     assert f"{end:.3f} in the last" in said
     assert recommend(make_run(name="alone")).outlook is None
+
+
+def test_a_low_rank_that_is_ahead_is_not_said_to_fall_behind() -> None:
+    (said,) = reasons.about_outlook(outlook(companion((-0.044, 0.005), (-0.016, 0.005))))
+    assert said.startswith("The low rank is not behind the probe as training ends (by -0.044 nats in the third quarter")
+    assert said.endswith("whether a longer run would ask for more does not show.")
+
+
+def test_no_run_that_a_longer_one_followed_ended_with_the_low_rank_ahead() -> None:
+    results = json.loads((EVIDENCE / "invariance.json").read_text(encoding="utf-8"))["results"]
+    lengths = ("tokens x0.5", "plain", "tokens x2")
+    ends = [one["behind"][-1][0] for name, one in results.items() if "behind" in one and name.endswith(lengths)]
+    assert len(ends) >= 12
+    assert min(ends) > 0
 
 
 def test_what_it_says_of_such_runs_is_what_was_measured() -> None:

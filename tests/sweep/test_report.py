@@ -46,7 +46,11 @@ def test_what_the_sentences_say_of_the_learning_rate(found):
     said = " ".join(sentences(moved))
     assert "moves from 0.001 at r = 1 to 0.000316 at r = 16" in said
     assert "the last that was tried" in said
-    assert "were given" in " ".join(sentences(dataclasses.replace(found, tuning=None)))
+    for rates, beyond in (((3e-4, 1e-3), True), ((1e-3, 3e-3), True), ((3e-4, 1e-3, 3e-3), False), ((1e-3,), False)):
+        said = " ".join(sentences(dataclasses.replace(found, tuning=None, lrs=rates)))
+        assert "were given" in said
+        assert ("the last that was tried" in said) is beyond
+    assert "the last that was tried" not in " ".join(sentences(dataclasses.replace(found, tuning=None)))
 
 
 def test_an_answer_at_the_highest_rank_is_at_least_that(found):
@@ -57,12 +61,37 @@ def test_an_answer_at_the_highest_rank_is_at_least_that(found):
     assert "at least" not in headline(found)
 
 
+def test_ranks_below_the_lowest_that_was_tried_may_suffice(found):
+    lower = "a lower one may suffice as well"
+    for first, low, said in ((0, 1, False), (1, 2, True), (1, 4, False)):
+        tried = dataclasses.replace(found.outcome, ranks=found.outcome.ranks[first:], low=low)
+        assert (lower in " ".join(sentences(dataclasses.replace(found, outcome=tried)))) is said
+
+
+def test_where_the_ends_of_the_ladder_suffice_and_do_best_neither_end_is_known(found):
+    between = found.outcome.ranks[1:3]
+    outcome = dataclasses.replace(found.outcome, ranks=between, r_sufficient=2, low=2, high=2, overfits_from=None)
+    both = dataclasses.replace(found, outcome=outcome)
+    assert headline(both).endswith("at the highest of them, r = 4, so it may take more.")
+    assert "never less" not in " ".join(sentences(both))
+    above = dataclasses.replace(both, outcome=dataclasses.replace(outcome, ranks=found.outcome.ranks[:3]))
+    assert headline(above).endswith("so it takes at least r = 2.")
+    assert "it may take more than r = 2, never less." in " ".join(sentences(above))
+
+
 def test_another_loss_that_was_allowed_is_told_at_the_top(found):
     outcome = dataclasses.replace(found.outcome, allowed=0.03, r_sufficient=2, low=1, high=2)
     text = laid_out(Page(), lay, dataclasses.replace(found, outcome=outcome))
     assert "may lose    3% of the gain, as was asked with --keep-loss" in text
     assert "r = 2 is the smallest rank within 3% of the gain of r = 4" in text
     assert "--keep-loss" not in laid_out(Page(), lay, found)
+
+
+def test_of_a_flat_curve_lower_ranks_may_do_only_where_there_are_some(found):
+    flat = dataclasses.replace(found, outcome=dataclasses.replace(found.outcome, flat=True, r_sufficient=2))
+    assert headline(flat).endswith("by more than its error at 95%, so lower ones may do as well.")
+    lowest = dataclasses.replace(flat, outcome=dataclasses.replace(flat.outcome, r_sufficient=1, low=1))
+    assert headline(lowest).endswith("by more than its error at 95%.")
 
 
 def test_nothing_is_for_sure(found):
@@ -138,6 +167,13 @@ def test_no_gain_is_said_first(found):
         assert ("none can be told to suffice" in text) is not learned
         assert (" suffices (" in text) is learned
         assert ("0.0110 ± 0.0100 nats per token below the base model's" in text) is not learned
+
+
+def test_the_picture_says_what_the_marks_of_seeds_are(found):
+    assert b"a seed" not in figures.loss_against_rank(found.outcome, kind="svg")
+    first, *others = found.outcome.ranks
+    seeded = dataclasses.replace(found.outcome, ranks=(dataclasses.replace(first, seeds=(1.64, 1.66)), *others))
+    assert b"a seed" in figures.loss_against_rank(seeded, kind="svg")
 
 
 @pytest.mark.parametrize(("kind", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
