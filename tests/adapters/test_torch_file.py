@@ -198,6 +198,15 @@ def test_bins_of_an_entry_that_is_shorter_than_its_tensor(tmp_path: Path) -> Non
         adapters.open(path)
 
 
+def test_bins_of_tensors_that_are_not_in_the_file(tmp_path: Path) -> None:
+    """torch makes a tensor of a given size where a file asks for one, of whatever the memory held before."""
+    names = (b"q.lora_A.weight", b"q.lora_B.weight")
+    made = (b"X%b%bctorch\nFloatTensor\nK\4K\4\x86R" % (len(name).to_bytes(4, "little"), name) for name in names)
+    packed(tmp_path / "lora.bin", b"\x80\x02}(%bu." % b"".join(made))
+    with pytest.raises(AdapterError, match="its tensors are of other sizes than its entries"):
+        adapters.open(tmp_path / "lora.bin")
+
+
 def test_bins_of_entries_that_lie_on_each_other(tmp_path: Path) -> None:
     path = tmp_path / "lora.bin"
     torch.save(GOOD, path)
