@@ -6,10 +6,12 @@ time, and written. The folder is filled under a temporary name beside its place 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -237,6 +239,8 @@ def _write_tensors(path: Path, layout: Layout) -> None:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     data = LENGTH_BYTES + len(text)
+    if data + at > sys.maxsize:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     with path.open("wb") as file:
         file.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
         file.truncate(data + at)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     import torch
 
 PICKLE = ".pkl"
-"""What the part of the archive that describes the tensors ends with."""
+"""What the part of the archive that describes the tensors ends with, in letters of either case: torch's reader takes
+them for the same."""
 
 MOST_PICKLE_BYTES = 2_000_000
 """Of that part: about 170 bytes a tensor in real ones, and each byte can cost torch's unpickler a microsecond and 70
@@ -99,7 +102,7 @@ class TorchFile:
         AdapterError
             It is damaged, or holds anything but named tensors.
         """
-        size, marked = _check_archive(path)  # what is no archive is refused without waiting for torch
+        size, marked, entries = _check_archive(path)  # what is no archive is refused without waiting for torch
         with needing(str(path), "torch", extra="probe"):
             import torch
         try:
@@ -126,6 +129,7 @@ class TorchFile:
         else:
             raise AdapterError(path, f"holds a {type(loaded).__name__}, not tensors by name", do=CONVERT)
         tensors = {key: _stored(key, value, path) for key, value in mapped.items()}
+        _check_sizes(path, mapped.values(), entries)
         return cls(path, tensors, mapped, size, spread.plain, left=spread.left, copies=spread.copies)
 
     def read(self, key: str, dtype: str | None = None) -> Numbers:
@@ -173,8 +177,9 @@ def _shorter(path: Path, size: int) -> bool:
         return False
 
 
-def _check_archive(path: Path) -> tuple[int, bool]:
-    """The size of a file that torch may load, and whether its first letters have to be put back for that."""
+def _check_archive(path: Path) -> tuple[int, bool, Counter[int]]:
+    """The size of a file that torch may load, whether its first letters have to be put back for that, and how many of
+    its entries have which size."""
     import zipfile  # slow to load, and most adapters are no archives
 
     with open_regular(path) as file:
@@ -206,7 +211,7 @@ def _check_archive(path: Path) -> tuple[int, bool]:
                 if entries[0].header_offset != int.from_bytes(file.read(4), "little"):
                     raise ValueError("zipfile allows for bytes before the archive; torch would read another list")
                 _check_entries(path, entries, size)
-                pickles = [archive.read(entry) for entry in entries if entry.filename.endswith(PICKLE)]
+                pickles = [archive.read(entry) for entry in entries if _is_pickle(entry)]
         except AdapterError:
             raise
         except Exception:  # zipfile raises whatever a damaged directory leads it to
@@ -218,7 +223,7 @@ def _check_archive(path: Path) -> tuple[int, bool]:
             ) from None
     for called in filter(None, map(UNBOUNDED.search, pickles)):
         raise _no_tensors(path, f"it asks to call {called[1].decode()}")
-    return size, marked
+    return size, marked, Counter(entry.file_size for entry in entries)
 
 
 def _check_entries(path: Path, entries: Sequence[ZipInfo], size: int) -> None:
@@ -226,8 +231,27 @@ def _check_entries(path: Path, entries: Sequence[ZipInfo], size: int) -> None:
         raise AdapterError(path, "its entries are compressed, as torch never writes them", do=CONVERT)
     if sum(entry.file_size for entry in entries) > size:
         raise AdapterError(path, "its entries claim more bytes than the file has", do="download it again")
-    if sum(entry.file_size for entry in entries if entry.filename.endswith(PICKLE)) > MOST_PICKLE_BYTES:
+    if sum(entry.file_size for entry in entries if _is_pickle(entry)) > MOST_PICKLE_BYTES:
         raise AdapterError(path, "its list of tensors is longer than any adapter needs", do=CONVERT)
+    if len({entry.filename.lower() for entry in entries}) < len(entries):
+        raise AdapterError(path, "one of its entries is stored twice", do=CONVERT)
+    places = sorted((entry.header_offset, entry.file_size) for entry in entries)
+    if any(start + length > behind for (start, length), (behind, _) in pairwise(places)):
+        raise AdapterError(path, "its entries overlap", do="download it again")
+
+
+def _is_pickle(entry: ZipInfo) -> bool:
+    return entry.filename.lower().endswith(PICKLE)
+
+
+def _check_sizes(path: Path, tensors: Iterable[torch.Tensor], entries: Counter[int]) -> None:
+    """Refuse tensors that need another number of bytes than an entry has: torch does not look where it maps a file, and
+    would go on behind the entry."""
+    storages = {
+        one.data_ptr(): one.nbytes() for one in (tensor.untyped_storage() for tensor in tensors if tensor.dim())
+    }
+    if Counter(size for size in storages.values() if size) - entries:
+        raise AdapterError(path, "its tensors are of other sizes than its entries", do="download it again")
 
 
 def _no_tensors(path: Path, what: str) -> AdapterError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.layout import CODES, Block, Slot
 from lorarank.adapters.network_alpha import ENTRY, network_alpha
+from lorarank.adapters.replacement import Replacement
 from lorarank.adapters.safetensors_file import SafetensorsFile
 from lorarank.adapters.store import Shards
 from lorarank.adapters.tensors import Store
@@ -36,6 +37,19 @@ def copied(adapter: Adapter, key: str, name: str | None = None) -> Block:
     if tensor.dtype not in CODES:
         raise AdapterError(where, f"stored as {tensor.dtype}, which safetensors does not know")
     return Block((Slot(name or key, tensor.dtype, tensor.shape),), _reader(store, key, where))
+
+
+def check_biases(adapter: Adapter, replacements: Sequence[Replacement]) -> None:
+    """Refuse a bias of a ``lora_B`` whose scaling would change: AdapterError. PEFT multiplies it by the scaling as well
+    (``lora_bias``), so that its bytes would not be what they were."""
+    for one in replacements:
+        key = one.module.keys[-1].removesuffix("weight") + "bias"
+        if key in adapter.carried and one.scaling != one.module.scaling:
+            raise AdapterError(
+                f"{adapter.source}: {key}",
+                "a bias, which PEFT multiplies by the scaling, and that would change",
+                do="write PEFT's layout without --bake-alpha",
+            )
 
 
 def kept_metadata(adapter: Adapter) -> dict[str, str]:

@@ -10,6 +10,7 @@ from lorarank.adapters.adapter import Adapter
 from lorarank.adapters.layout import Layout
 from lorarank.adapters.mlx import part_of_fused
 from lorarank.adapters.replacement import Replacement
+from lorarank.adapters.verbatim import check_biases
 from lorarank.choices import FORMATS
 from lorarank.errors import AdapterError, OptionError
 
@@ -83,6 +84,7 @@ def lay_out(adapter: Adapter, replacements: Sequence[Replacement], form: str) ->
             why="no format has a place for them, and all of it is written, or nothing",
             do="save the adapter's tensors as a file of their own",
         )
+    check_biases(adapter, replacements)
     if stored:
         return write_stored.layout(adapter, replacements)
     of_mlx = adapter.format == "mlx"

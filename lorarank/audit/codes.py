@@ -90,7 +90,7 @@ SERVED_REFUSED = Code(
     "LR022",
     "served_refused",
     WARNING,
-    "It holds what vLLM refuses beside LoRA factors: DoRA magnitudes or modules_to_save.",
+    "It holds what vLLM refuses beside LoRA factors: DoRA magnitudes, biases or modules_to_save.",
     "Merge it into the base model before serving.",
 )
 REDUCIBLE = Code(

@@ -3,14 +3,16 @@
 vLLM reads ``r``, ``lora_alpha`` and ``use_rslora`` of ``adapter_config.json`` and drops every field it does not know,
 ``rank_pattern`` and ``alpha_pattern`` among them: one scaling for all modules (vllm/lora/peft_helper.py). It refuses
 an r above its ``max_lora_rank``, 16 unless its operator says otherwise (vllm/config/lora.py), and it refuses
-``use_dora`` and ``modules_to_save``.
+``use_dora``, ``modules_to_save``, and biases: a ``bias`` other than none, and the ``lora_B.bias`` of ``lora_bias``, of
+which it says that it is an unsupported LoRA weight (vllm/lora/utils.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lorarank.adapters import Adapter
 from lorarank.adapters.peft_config import DEFAULT_ALPHA, scaling
@@ -20,8 +22,8 @@ from lorarank.audit.modules import ModuleAudit
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's ``max_lora_rank`` can be set to (vllm/config/lora.py, MaxLoRARanks)."""
 
-REFUSED = ("use_dora", "modules_to_save")
-"""Fields of a configuration for which vLLM refuses an adapter (vllm/lora/peft_helper.py)."""
+REFUSED = ("use_dora", "modules_to_save", "bias", "lora_bias")
+"""Fields of a configuration for which vLLM refuses an adapter."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,17 @@ def serve(adapter: Adapter, modules: Sequence[ModuleAudit], rank: int) -> Servin
         rescaled=len(changed),
         factors=(min(changed), max(changed)) if changed else (1.0, 1.0),
         error=wrong / whole if whole > 0 else 0.0,
-        refused=tuple(name for name in REFUSED if adapter.config.get(name)),
+        refused=refused(adapter.config),
     )
+
+
+def refused(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fields of a configuration for which vLLM refuses the adapter.
+
+    >>> refused({"bias": "none", "use_dora": False}), refused({"bias": "all", "modules_to_save": ["head"]})
+    ((), ('modules_to_save', 'bias'))
+    """
+    return tuple(name for name in REFUSED if config.get(name) and config[name] != "none")
 
 
 def _factor(adapter: Adapter, module: ModuleAudit) -> float:

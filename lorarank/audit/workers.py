@@ -58,11 +58,11 @@ def each(
         raise OptionError(f"--jobs {jobs}", "at least one process is needed")
     if ray is not None:
         yield from _on_ray(task, sources, failed, ray)
-    elif jobs == 1:
+    elif jobs == 1 or not sources:
         for source in sources:
             yield _tried(task, source, failed)
     else:
-        yield from _on_processes(task, sources, failed, jobs)
+        yield from _on_processes(task, sources, failed, min(jobs, len(sources)))
 
 
 def _tried(task: Callable[[str], Any], source: str, failed: Callable[[str, str], Any]) -> Any:

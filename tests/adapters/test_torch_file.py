@@ -134,9 +134,9 @@ def test_bins_that_unfold(bin_folder: Path) -> None:
         adapters.open(bin_folder)
 
 
-def packed(path: Path, pickled: bytes) -> None:
+def packed(path: Path, pickled: bytes, pickle_name: str = "data.pkl") -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in (("data.pkl", pickled), ("version", b"3\n"), ("byteorder", b"little")):
+        for name, content in ((pickle_name, pickled), ("version", b"3\n"), ("byteorder", b"little")):
             archive.writestr(f"archive/{name}", content)
 
 
@@ -149,8 +149,9 @@ def packed(path: Path, pickled: bytes) -> None:
         (b"\x80\x02" + b"]" * 3_000_000 + b".", "list of tensors is longer than any adapter needs"),
     ],
 )
-def test_bins_that_grow_as_they_are_unpickled(pickled: bytes, message: str, tmp_path: Path) -> None:
-    packed(tmp_path / "lora.bin", pickled)
+@pytest.mark.parametrize("name", ["data.pkl", "DATA.PKL"])  # torch finds either
+def test_bins_that_grow_as_they_are_unpickled(name: str, pickled: bytes, message: str, tmp_path: Path) -> None:
+    packed(tmp_path / "lora.bin", pickled, name)
     with pytest.raises(AdapterError, match=message):
         adapters.open(tmp_path / "lora.bin")
 
@@ -161,6 +162,64 @@ def test_bins_of_a_million_entries(tmp_path: Path) -> None:
             archive.writestr(f"archive/data/{number}{'x' * 5000}", b"")
     with pytest.raises(AdapterError, match="list of entries is longer than any adapter needs"):
         adapters.open(tmp_path / "lora.bin")
+
+
+def repacked(path: Path, change: Callable[[str, bytes], list[tuple[str, bytes]]]) -> None:
+    """Write an adapter's archive anew, each entry as what ``change`` makes of it."""
+    torch.save(GOOD, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = [(name, archive.read(name)) for name in archive.namelist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry in entries:
+            for name, content in change(*entry):
+                archive.writestr(name, content)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["data/0", "DATA/0"])
+def test_bins_of_an_entry_that_stands_twice(second: str, tmp_path: Path) -> None:
+    path = tmp_path / "lora.bin"
+    repacked(
+        path,
+        lambda name, content: (
+            [(name, content)] + [(name.replace("data/0", second), bytes(96))] * name.endswith("data/0")
+        ),
+    )
+    with pytest.raises(AdapterError, match="one of its entries is stored twice"):
+        adapters.open(path)
+
+
+def test_bins_of_an_entry_that_is_shorter_than_its_tensor(tmp_path: Path) -> None:
+    """torch maps what lies behind it, another entry, as numbers of the tensor."""
+    path = tmp_path / "lora.bin"
+    repacked(path, lambda name, content: [(name, content[:16] if name.endswith("data/0") else content)])
+    assert torch.load(path, weights_only=True, mmap=True)["q.lora_A.weight"].shape == (4, 6)
+    with pytest.raises(AdapterError, match="its tensors are of other sizes than its entries"):
+        adapters.open(path)
+
+
+def test_bins_of_tensors_that_are_not_in_the_file(tmp_path: Path) -> None:
+    """torch makes a tensor of a given size where a file asks for one, of whatever the memory held before."""
+    names = (b"q.lora_A.weight", b"q.lora_B.weight")
+    made = (b"X%b%bctorch\nFloatTensor\nK\4K\4\x86R" % (len(name).to_bytes(4, "little"), name) for name in names)
+    packed(tmp_path / "lora.bin", b"\x80\x02}(%bu." % b"".join(made))
+    with pytest.raises(AdapterError, match="its tensors are of other sizes than its entries"):
+        adapters.open(tmp_path / "lora.bin")
+
+
+def test_bins_of_entries_that_lie_on_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "lora.bin"
+    torch.save(GOOD, path)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        first, second = (entry for entry in archive.infolist() if "/data/" in entry.filename)
+        place = content.index(b"PK\x01\x02", archive.start_dir)
+    while content[place + 46 : place + 46 + len(second.filename)] != second.filename.encode():
+        place = content.index(b"PK\x01\x02", place + 4)
+    content[place + 42 : place + 46] = first.header_offset.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(AdapterError, match="its entries overlap"):
+        adapters.open(path)
 
 
 def test_bins_of_two_lists_of_entries(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +167,13 @@ def test_a_rank_above_the_engines(make_adapter: Make) -> None:
 def test_dora_and_saved_modules_are_refused_by_the_engine(make_adapter: Make) -> None:
     found = audit(make_adapter(config={"use_dora": True, "modules_to_save": ["head"]}))
     assert found.serving.refused == ("use_dora", "modules_to_save")
+
+
+@pytest.mark.parametrize(("config", "refused"), [({"bias": "lora_only"}, "bias"), ({"lora_bias": True}, "lora_bias")])
+def test_biases_are_refused_by_the_engine(make_adapter: Make, config: Mapping[str, object], refused: str) -> None:
+    found = audit(make_adapter(config=config))
+    assert found.serving.refused == (refused,)
+    assert found.quantities["served_refused"] == 1
 
 
 def test_it_never_says_which_rank_to_train_at(make_adapter: Make) -> None:

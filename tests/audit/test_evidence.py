@@ -23,6 +23,7 @@ def test_every_real_adapter_is_read_or_declined_with_the_right_sentence() -> Non
     rows = json.loads((EVIDENCE / "audits.json").read_text())["adapters"]
     formats = {row["format"] for row in rows if row["status"] == "ok"}
     assert formats == {"peft", "cloneofsimo", "ai-toolkit", "attention-processors", "pairs"}
+    assert [row["findings"] for row in rows if row["status"] == "ok" and "keep" not in row] == ["LR002"]  # all zero
     declined = [row["problem"] for row in rows if row["status"] != "ok"]
     assert len(rows) == 32
     assert len(declined) == 4

@@ -320,6 +320,8 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 def test_no_process() -> None:
     with pytest.raises(OptionError, match="--jobs 0"):
         list(each(str, ["a"], said, jobs=0))
+    assert sorted(each(int, ["1", "2"], said, jobs=10**20)) == [1, 2]  # no more processes than sources
+    assert list(each(int, [], said, jobs=2)) == []
 
 
 def test_progress_counts_to_the_end(zoo: Path, tmp_path: Path) -> None:

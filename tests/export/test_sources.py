@@ -130,6 +130,8 @@ def test_vllm_declines_what_it_would_not_load(make_adapter: Make, exported: Expo
     with pytest.raises(OptionError, match="it refuses an adapter with use_dora or modules_to_save"):
         exported(make_adapter(r=8, alpha=16, config=OWN), "vllm")
     own = OWN | {"use_dora": False, "modules_to_save": None}
+    with pytest.raises(OptionError, match=r"it refuses an adapter with bias\."):
+        exported(make_adapter(r=8, alpha=16, config=own | {"bias": "all"}, name="biased"), "vllm")
     notes = exported(make_adapter(r=8, alpha=16, config=own, name="plain"), "vllm").notes
     assert any("ignores rank_pattern" in note for note in notes)
 

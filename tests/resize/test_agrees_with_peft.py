@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lorarank import adapters
+from lorarank.errors import AdapterError
 from lorarank.resize import ConvertOptions, ResizeOptions, convert, resize
 
 pytestmark = pytest.mark.filterwarnings(
@@ -210,6 +211,20 @@ def test_a_bias_of_the_factors_stays_with_them(saved: Saved, deltas_of: Deltas, 
     old, new = (load_file(folder / "adapter_model.safetensors") for folder in (before, tmp_path / "out"))
     assert all(torch.equal(old[key], new[key]) for key in old if key.endswith("bias"))
     deltas_of("gpt2", tmp_path / "out")
+
+
+def test_a_bias_of_the_factors_keeps_its_scaling(
+    saved: Saved, loaded: Callable[[str, Path], Any], tmp_path: Path
+) -> None:
+    """PEFT adds scaling·(lora_B·lora_A·x + bias), so that a bias copied to another scaling would be another."""
+    before = saved("gpt2", r=4, lora_alpha=6, target_modules=["c_attn"], fan_in_fan_out=True, lora_bias=True)
+    with pytest.raises(AdapterError, match=r"lora_B\.bias: a bias, which PEFT multiplies by the scaling"):
+        convert(before, tmp_path / "baked", ConvertOptions(bake_alpha=True))
+    resize(before, tmp_path / "out", ResizeOptions(rank=6, pad=True))
+    tokens = torch.arange(12).reshape(2, 6)
+    with torch.no_grad():
+        first, second = (loaded("gpt2", folder)(tokens).logits for folder in (before, tmp_path / "out"))
+    torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["sharded", "bin"])

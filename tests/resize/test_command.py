@@ -99,6 +99,13 @@ def test_a_folder_that_may_not_be_written(make_adapter: Make, tmp_path: Path) ->
     assert "cannot be written" in result.stderr
 
 
+def test_a_rank_that_no_file_holds(make_adapter: Make, tmp_path: Path) -> None:
+    result = run("resize", make_adapter(), "-o", tmp_path / "out", "--rank", 10**20, "--pad")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "cannot be written (File too large)" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_update_is_converted(make_adapter: Make, tmp_path: Path) -> None:
     result = run("convert", make_adapter(), "-o", tmp_path / "out", "--dtype", "float16", "--bake-alpha")
     assert result.exit_code == 0

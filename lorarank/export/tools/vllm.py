@@ -10,7 +10,7 @@ The options, the base in 4 bits, MaxLoRARanks, and what it reads of an adapter:
 
 from __future__ import annotations
 
-from lorarank.audit.serving import REFUSED, VLLM_RANKS
+from lorarank.audit.serving import REFUSED, VLLM_RANKS, refused
 from lorarank.errors import OptionError
 from lorarank.export.settings import DEFAULTS, Settings
 from lorarank.export.translate import PATTERNS, base, translate
@@ -30,11 +30,11 @@ def write(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
         A rank above all that it allows, or a field that it refuses.
     """
     notes: list[str] = []
-    refused = [name for name in REFUSED if settings.lora.get(name)]
-    if refused:
+    fields = refused(settings.lora)
+    if fields:
         raise OptionError(
             "--to vllm",
-            f"it refuses an adapter with {' or '.join(refused)}",
+            f"it refuses an adapter with {' or '.join(fields)}",
             do="merge it into its base (merge_and_unload in PEFT) and serve that, or take --to peft",
         )
     largest = settings.largest_r
