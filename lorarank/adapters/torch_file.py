@@ -41,8 +41,10 @@ bytes of memory."""
 AT_OFFSET = 42
 """Where an entry in that list says where its data begin."""
 
-UNBOUNDED = re.compile(rb"c[\w.]+\n(bytearray|encode)\n")
-"""Functions that torch's unpickler does call, and that take any memory or time by a few bytes in the file."""
+REFUSED = re.compile(rb"c[\w.]+\n(bytearray|encode|\w*Tensor)\n")
+"""What torch's unpickler does call, and no file of tensors needs: functions that take any memory or time by a few bytes
+in the file, and the classes of tensors, which make some of whatever the memory held before. Tensors that were stored
+are made by torch's functions whose names begin with ``_rebuild``."""
 
 CALLED = re.compile(r"GLOBAL ([\w.]+)")
 """What torch's refusal names as the function that the file asks to call."""
@@ -221,7 +223,7 @@ def _check_archive(path: Path) -> tuple[int, bool, Counter[int]]:
                 why="it is cut short, or older",
                 do="download it again, or convert it to safetensors where it comes from",
             ) from None
-    for called in filter(None, map(UNBOUNDED.search, pickles)):
+    for called in filter(None, map(REFUSED.search, pickles)):
         raise _no_tensors(path, f"it asks to call {called[1].decode()}")
     return size, marked, Counter(entry.file_size for entry in entries)
 
