@@ -128,6 +128,10 @@ FACTOR = re.compile(r"\.lora_(?:[ABab]|down|up)(?:\.|$)")
 OTHER = re.compile("|".join(pattern for pattern, _ in NOT_LORA))
 """Whether it is any of these, to look at once."""
 
+COUNTED = re.compile(r"\.\d+(?=\.)")
+"""The number of a layer or of an expert; names that differ in it alone are looked at once, since none of the patterns
+asks for a certain one."""
+
 HALVES: Sequence[tuple[str, str, str]] = (
     (r"lora_[Aa](?=$|[._])", r"lora_[Bb](?=$|[._])", "lora_B"),
     (r"lora_[Bb](?=$|[._])", r"lora_[Aa](?=$|[._])", "lora_A"),
@@ -183,7 +187,7 @@ def refuse_other_methods(where: object, keys: Iterable[str]) -> None:
     lorarank.errors.AdapterError: x.safetensors: a LoHa of LyCORIS, whose update is an elementwise product of two \
 low-rank products; it has no rank of LoRA's kind. Name an adapter that was trained with LoRA.
     """
-    found = ((key, OTHER.search(key)) for key in keys)
+    found = ((key, OTHER.search(key)) for key in {COUNTED.sub(".0", key) for key in keys})
     keys = [key for key, match in found if match and not FACTOR.search(key, match.end())]
     for pattern, what in NOT_LORA if keys else ():
         if any(re.search(pattern, key) for key in keys):
