@@ -1,6 +1,6 @@
 """``python -m lorarank``."""
 
-from lorarank.cli import main
+from lorarank.cli import run
 
 if __name__ == "__main__":
-    main(prog_name="lorarank")
+    run()

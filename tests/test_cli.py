@@ -80,6 +80,40 @@ def test_python_m_is_the_same_command() -> None:
     assert done.stdout == f"lorarank {lorarank.__version__}\n"
 
 
+ENDING = """
+import atexit, sys
+atexit.register(print, "what is due at the end")
+from lorarank.cli import run
+atexit.register(print, "and what is registered later")
+sys.argv[1:] = {arguments}
+class Kept:
+    def __del__(self): print("taken apart")
+kept = Kept()
+run()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["audit", "nowhere"], 2)])
+def test_the_process_ends_at_once_when_what_was_registered_meanwhile_is_done(arguments: list[str], code: int) -> None:
+    text = ENDING.format(arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stdout.splitlines()[-1] == "and what is registered later"
+    assert "taken apart" not in done.stdout
+
+
+def test_who_calls_the_command_from_python_goes_on_and_ends_as_ever() -> None:
+    text = (
+        ENDING.format(arguments=["--version"])
+        .replace("import run", "import main")
+        .replace("run()", "main(standalone_mode=False)\nsys.exit(3)")
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "what is due at the end" in done.stdout
+    assert "taken apart" in done.stdout
+
+
 def test_options_have_the_defaults_of_the_dataclass() -> None:
     options = {parameter.name: parameter.default for parameter in command("estimate").params}
     for field in fields(EstimateOptions):
