@@ -273,7 +273,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gradience", type=Path)
     parser.add_argument("--sft", type=Path)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--small", type=int, default=10_000, help="small adapters for the throughput")
     parser.add_argument("--jobs", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--no-dense", action="store_true")
@@ -313,6 +313,10 @@ def main() -> None:
     def median(value: Callable[[dict[str, Cost]], float]) -> float:
         return round(statistics.median(map(value, rounds)), 3)
 
+    def middle_half(value: Callable[[dict[str, Cost]], float]) -> list[float]:
+        low, _, high = statistics.quantiles(map(value, rounds), n=4)
+        return [round(low, 3), round(high, 3)]
+
     result = {
         "command": "python scripts/bench_audit.py --gradience GRADIENCE --sft SFT",
         "adapter": {"modules": len(modules), "r": 64, "megabytes": size},
@@ -322,6 +326,7 @@ def main() -> None:
         "over_ours": {
             name: {
                 "seconds": median(lambda one, n=name: one[n].seconds / one["ours"].seconds),  # type: ignore[misc]
+                "middle_half": middle_half(lambda one, n=name: one[n].seconds / one["ours"].seconds),  # type: ignore[misc]
                 "processor": median(lambda one, n=name: one[n].processor / one["ours"].processor),  # type: ignore[misc]
             }
             for name in commands

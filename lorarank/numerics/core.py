@@ -141,21 +141,31 @@ def _gram(block: Floats) -> Floats:
     return np.asarray(block.T @ block)
 
 
+def summed_gram(columns: Matrix) -> Floats:
+    """Gram matrix of ``columns`` (n, r), n at least 1; NaN, infinity and overflow show in its diagonal."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        blocks = _blocks(columns)
+        gram = _gram(next(blocks))
+        for block in blocks:
+            gram += _gram(block)
+    return gram
+
+
+def in_range(squares: Floats) -> bool:
+    """Whether squared column norms have lost nothing to under- or overflow; there is no NaN in them then."""
+    return bool(squares.min() >= _SQUARE_MIN and squares.max() <= _SQUARE_MAX)
+
+
 def _gram_root(columns: Matrix, where: str) -> Root:
     """Cholesky root of ``columns`` (n, r); the QR root where the Gram matrix cannot serve."""
     n, r = columns.shape
     if n < r:
         return _qr_root(columns, where)
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN, infinity and overflow are met by the QR route, below
-        blocks = _blocks(columns)
-        gram = _gram(next(blocks))
-        for block in blocks:
-            gram += _gram(block)
+    gram = summed_gram(columns)
     squares = gram.diagonal()
-    largest = squares.max()
-    if largest == 0 and not np.any(columns):  # untrained; tiny values, whose squares vanish, go on
+    if squares.max() == 0 and not np.any(columns):  # untrained; tiny values, whose squares vanish, go on
         return Root(gram, np.full(r, DEAD, dtype=np.int32), False)
-    if not (squares.min() >= _SQUARE_MIN and largest <= _SQUARE_MAX):  # False for a NaN too
+    if not in_range(squares):
         return _qr_root(columns, where)
     try:
         lower = np.linalg.cholesky(gram)

@@ -29,6 +29,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from lorarank.numerics.core import Core
 
+Floats = NDArray[np.float64]
+Accepted = NDArray[np.bool_]
+
 EPS = sys.float_info.epsilon
 GRAM_TOLERANCE = 2e-13
 """Largest estimated error of the Gram route, as a share of the core's Frobenius norm."""
@@ -40,42 +43,65 @@ def holds(core: Core) -> bool:
     """Whether the error formula above accepts the roots of a core that came from a Gram matrix."""
     left, right = core.left, core.right
     scale = np.ldexp(1.0, left.exponents + right.exponents - core.exponent)
-    squares_left, squares_right = _squares(left.factor), _squares(right.factor)
-    sides = [
-        (root.factor, own, sqrt(other @ scale**2))  # the last is ‖D·F̂‖ of the other side
-        for root, own, other in ((left, squares_left, squares_right), (right, squares_right, squares_left))
-        if root.from_gram
-    ]
-    norm, smallest = sqrt(core.s @ core.s), float(core.s[-1])
-
-    def accepted(inverses: Sequence[float]) -> bool:
-        """Whether it accepts them with these bounds on ‖F̂⁻¹‖, a side each."""
-        error = EPS * sum(inverse * size for inverse, (_, _, size) in zip(inverses, sides, strict=True))
-        return error <= GRAM_TOLERANCE * norm and EPS * max(inverses, default=0.0) ** 2 <= GRAM_SINGULAR
-
-    if min(core.matrix.shape) == scale.size and smallest > 0 and accepted([size / smallest for _, _, size in sides]):
-        return True
-    bounds = [_inverse_bound(factor, squares) for factor, squares, _ in sides]
-    # the worst first: it is settled, for or against, by one inverse more often than by two
-    for index in sorted(range(len(sides)), key=bounds.__getitem__, reverse=True):
-        if accepted(bounds):
-            return True
-        bounds[index] = float(np.linalg.norm(np.linalg.inv(sides[index][0])))
-    return accepted(bounds)
+    from_gram = [side for side, root in enumerate((left, right)) if root.from_gram]
+    return bool(hold(core.s[np.newaxis], (left.factor[np.newaxis], right.factor[np.newaxis]), scale, from_gram)[0])
 
 
-def _squares(factor: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared lengths of the columns."""
-    return np.asarray(np.einsum("ij,ij->j", factor, factor))
+@np.errstate(over="ignore", invalid="ignore")  # bounds beyond float64 accept nothing
+def hold(s: Floats, factors: tuple[Floats, Floats], scale: Floats, from_gram: Sequence[int] = (0, 1)) -> Accepted:
+    """The same of m cores at once.
 
+    Parameters
+    ----------
+    s : (m, t) singular values of the cores.
+    factors : F̂ of lora_B (m, q_B, r) and of lora_A (m, q_A, r).
+    scale : (m, r) or (r,) of the columns of both together: core = F̂_B·diag(scale)·F̂_Aᵀ.
+    from_gram : which of the two came from a Gram matrix; those are square.
 
-def _inverse_bound(root: NDArray[np.float64], squares: NDArray[np.float64]) -> float:
-    """Bound on ‖root⁻¹‖, Frobenius, of a triangular root of a Gram matrix; infinite where its determinant vanishes.
-
-    ``squares`` are the squared lengths of its columns.
-
-    >>> _inverse_bound(np.eye(4), np.ones(4)), _inverse_bound(np.array([[1.0, 1.0], [0.0, 0.0]]), np.ones(2))
-    (2.0, inf)
+    Returns
+    -------
+    accepted : (m,)
     """
-    determinant = float(np.prod(root.diagonal() ** 2 / squares))
-    return sqrt(len(root) / determinant / float(squares.min())) if determinant > 0 else inf
+    squares = [_squares(factor) for factor in factors]
+    size = np.array([np.sqrt((squares[1 - side] * scale**2).sum(axis=-1)) for side in from_gram])  # ‖D·F̂‖ of the other
+    norm, smallest = np.sqrt(np.square(s).sum(axis=-1)), s[:, -1]
+
+    def accepted(inverses: Floats) -> Accepted:
+        """Whether it accepts them with these bounds on ‖F̂⁻¹‖, (sides, m)."""
+        near = EPS * (inverses * size).sum(axis=0) <= GRAM_TOLERANCE * norm
+        return np.asarray(near & (inverses.max(axis=0, initial=0.0) <= sqrt(GRAM_SINGULAR / EPS)))
+
+    whole = (smallest > 0) & (s.shape[-1] == scale.shape[-1])
+    found = accepted(np.divide(size, smallest, out=np.full_like(size, inf), where=whole))
+    if found.all():
+        return found
+    bounds = np.array([_inverse_bound(factors[side], squares[side]) for side in from_gram])
+    # the worst first: it is settled, for or against, by one inverse more often than by two
+    order = np.argsort(-bounds, axis=0, kind="stable")
+    for turn in range(len(from_gram)):
+        found |= accepted(bounds)
+        for place, side in enumerate(from_gram):
+            rows = ~found & (order[turn] == place)
+            if rows.any():
+                bounds[place, rows] = np.linalg.norm(np.linalg.inv(factors[side][rows]), axis=(1, 2))
+    return np.asarray(found | accepted(bounds))
+
+
+def _squares(factor: Floats) -> Floats:
+    """Squared lengths of the columns of (m, q, r)."""
+    return np.asarray(np.einsum("mij,mij->mj", factor, factor))
+
+
+def _inverse_bound(root: Floats, squares: Floats) -> Floats:
+    """Bounds on ‖root⁻¹‖, Frobenius, of (m, r, r) triangular roots of Gram matrices; infinite where the determinant
+    vanishes.
+
+    ``squares`` (m, r) are the squared lengths of their columns.
+
+    >>> roots = np.array([np.eye(4), np.tri(4).T * np.arange(4)])
+    >>> _inverse_bound(roots, np.ones((2, 4)))
+    array([ 2., inf])
+    """
+    determinant = np.prod(np.einsum("mii->mi", root) ** 2 / squares, axis=-1)
+    least = determinant * squares.min(axis=-1)
+    return np.asarray(np.sqrt(np.divide(root.shape[-1], least, out=np.full_like(least, inf), where=least > 0)))

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from lorarank import adapters, runs
 from lorarank.errors import NumericsError, OptionError, RunError
-from lorarank.spectrum import measure
+from lorarank.spectrum import measure, of_module, of_modules
 
 Make = Callable[..., Path]
 NAME = "model.layers.1.self_attn.q_proj"
@@ -57,6 +57,34 @@ def test_metrics_are_those_of_the_dense_matrices(adapter: adapters.Adapter, tmp_
     assert activation.singular_values[:3] == pytest.approx(dense, rel=1e-6)
     dense = np.linalg.svd(root(G) @ delta @ root(C), compute_uv=False)[:3]
     assert loss.singular_values[:3] == pytest.approx(dense, rel=1e-6)
+
+
+def test_many_modules_are_measured_as_each_alone_is(make_adapter: Make) -> None:
+    """In their order, whether a module's core is one of several, has to be looked at alone, or cannot be measured."""
+
+    def edit(tensors: dict[str, np.ndarray]) -> None:
+        stem = "base_model.model.layers.{}.q_proj.lora_{}.weight"
+        tensors[stem.format(4, "A")][0, 0] = np.nan
+        tensors[stem.format(6, "B")][:] = 0
+        for layer in (8, 9, 10):  # of another rank
+            tensors[stem.format(layer, "A")] = tensors[stem.format(layer, "A")][:2].copy()
+            tensors[stem.format(layer, "B")] = tensors[stem.format(layer, "B")][:, :2].copy()
+
+    planted = {f"layers.{i}.q_proj": (20 + i, 30, (4.0, 3.0, 2.0, 1.0 if i % 5 else 1e-9)) for i in range(20)}
+    pattern = {"rank_pattern": {f"layers.{layer}.q_proj": 2 for layer in (8, 9, 10)}}
+    found = adapters.open(make_adapter(modules=planted, r=4, edit=edit, config=pattern)).modules
+    seen: list[tuple[int, int]] = []
+    spectra = of_modules(found, progress=lambda done, total: seen.append((done, total)))
+    assert [module.r for module in found].count(2) == 3
+    for module, values in zip(found, spectra, strict=True):
+        if module.name == "layers.4.q_proj":
+            assert isinstance(values, NumericsError)
+            assert "layers.4.q_proj" in str(values)
+        else:
+            assert not isinstance(values, NumericsError)
+            assert values.tolist() == of_module(module).singular_values.tolist()
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {20}
 
 
 def test_other_metrics_need_moments(adapter: adapters.Adapter) -> None:

@@ -94,7 +94,7 @@ def test_the_gram_route_keeps_its_bound_wherever_it_is_accepted():
 def test_the_determinant_bounds_the_inverse_of_a_root(r, decades, seed):
     root = np.triu(np.random.default_rng(seed).standard_normal((r, r))) * np.logspace(0, -decades, r)
     root[np.diag_indices(r)] = np.abs(root.diagonal()) + 1e-6
-    bound = gram_route._inverse_bound(root, np.square(root).sum(axis=0))
+    (bound,) = gram_route._inverse_bound(root[np.newaxis], np.square(root).sum(axis=0)[np.newaxis])
     assert bound >= np.linalg.norm(np.linalg.inv(root)) * (1 - 1e-9)
 
 
