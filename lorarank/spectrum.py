@@ -24,8 +24,12 @@ from lorarank.numerics.stacked import gram_pair, singular_values_of
 WORTH_A_PROCESS = 4_000_000
 """Numbers in factors from which another process pays: they take 30 ms at r = 64, and a process takes 4."""
 
-STACK = 6
-"""Modules of one r whose cores are computed at once; with many more, processes would wait for the last ones."""
+STACK, LARGEST_STACKED = 6, 128
+"""The most modules of one r whose cores are computed at once, and the largest r: more save nothing, and above that r
+it saves little and costs memory."""
+
+STACKS_EACH = 4
+"""The fewest stacks for each of several processes, so that none waits long for the last one."""
 
 Grams = tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]
 
@@ -157,9 +161,9 @@ def of_modules(
     SourceError, AdapterError, ResourceError
         The file is gone, was changed since it was opened, or does not fit into memory; or a process was killed.
     """
-    stacks = _stacks(modules)
-    before = [0, *accumulate(map(len, stacks))]
     processes = max(1, min(jobs, sum(module.parameters for module in modules) // WORTH_A_PROCESS))
+    stacks = _stacks(modules, STACK if processes == 1 else min(STACK, len(modules) // (STACKS_EACH * processes)))
+    before = [0, *accumulate(map(len, stacks))]
     found = shared(
         lambda index: _of_stack(stacks[index]),
         len(stacks),
@@ -170,14 +174,19 @@ def of_modules(
     return [values for stack in found for values in stack]
 
 
-def _stacks(modules: Sequence[LoraModule]) -> list[list[LoraModule]]:
-    """Modules that follow each other and have one r, at most :data:`STACK` together."""
-    alike = (list(same) for _, same in groupby(modules, key=lambda module: module.r))
-    return [same[start : start + STACK] for same in alike for start in range(0, len(same), STACK)]
+def _stacks(modules: Sequence[LoraModule], most: int) -> list[list[LoraModule]]:
+    """Modules that follow each other and have one r, so many together; those of a large r are alone."""
+    found: list[list[LoraModule]] = []
+    for r, same in groupby(modules, key=lambda module: module.r):
+        alike, size = list(same), most if most > 1 and r <= LARGEST_STACKED else 1
+        found += [alike[start : start + size] for start in range(0, len(alike), size)]
+    return found
 
 
 def _of_stack(modules: Sequence[LoraModule]) -> list[NDArray[np.float64] | NumericsError]:
     """Singular values of modules of one r; their factors are read one module at a time."""
+    if len(modules) == 1:
+        return [_alone(modules[0])]
     found: list[NDArray[np.float64] | NumericsError | None] = [None] * len(modules)
     grams: dict[int, NDArray[np.float64]] = {}
     for place, module in enumerate(modules):

@@ -46,8 +46,11 @@ def gram_pair(lora_A: Matrix, lora_B: Matrix) -> Floats | None:
     out_features, in_features, r = checked_shape(lora_A, lora_B)
     if not 0 < r <= min(out_features, in_features):
         return None
-    pair = np.array([summed_gram(lora_B), summed_gram(lora_A.T)])
-    return pair if in_range(pair.diagonal(axis1=1, axis2=2)) else None
+    gram_B = summed_gram(lora_B)
+    if not in_range(gram_B.diagonal()):  # untrained adapters have many that are zero
+        return None
+    gram_A = summed_gram(lora_A.T)
+    return np.stack([gram_B, gram_A]) if in_range(gram_A.diagonal()) else None
 
 
 def cores_of(grams: Floats) -> Cores:
