@@ -439,6 +439,33 @@ def test_how_the_replicated_rank_comes_in_above_the_edge_is_said(scripts: Any) -
     assert f"{low} of draws are exact, at 1.1 times {near}, at 1.15 times {close}." in text
 
 
+def test_what_a_gpu_would_take_is_reckoned_from_the_pairs_as_they_are(scripts: Any) -> None:
+    kept = json.loads((EVIDENCE / "on-a-gpu.json").read_text(encoding="utf-8"))
+    text = (EVIDENCE / "README.md").read_text(encoding="utf-8")
+    script, pairs = scripts("on_a_gpu"), scripts("pairs").PAIRS
+    assert kept["pairs"] == len(pairs)
+    for name, one in kept["models"].items():
+        work = [script.work_of(pair) for pair in pairs if pair.model == name]
+        assert [round(sum(column)) for column in zip(*work, strict=True)] == [one["steps"], one["passes"]]
+    took = {
+        pair.name: sum(
+            count * kept["models"][pair.model][f"{what}_milliseconds"] / 60_000
+            for count, what in zip(script.work_of(pair), ("step", "pass"), strict=True)
+        )
+        for pair in pairs
+    }
+    assert sum(took.values()) == pytest.approx(kept["minutes_one_after_another"], rel=0.01)
+    longest = kept["minutes_of_the_longest"]
+    assert (max(took, key=took.__getitem__), max(took.values())) == (
+        longest["pair"],
+        pytest.approx(longest["minutes"], rel=0.01),
+    )
+    assert (
+        f"{kept['minutes_one_after_another']:.0f} minutes for all pairs one after another, "
+        f"{longest['minutes']:.0f} for the longest"
+    ) in text
+
+
 def test_what_probes_take_by_the_clock_is_said() -> None:
     text = (EVIDENCE / "README.md").read_text(encoding="utf-8")
     found = json.loads((EVIDENCE / "clock.json").read_text(encoding="utf-8"))["results"]
