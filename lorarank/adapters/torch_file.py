@@ -41,10 +41,8 @@ bytes of memory."""
 AT_OFFSET = 42
 """Where an entry in that list says where its data begin."""
 
-REFUSED = re.compile(rb"c[\w.]+\n(bytearray|encode|\w*Tensor)\n")
-"""What torch's unpickler does call, and no file of tensors needs: functions that take any memory or time by a few bytes
-in the file, and the classes of tensors, which make some of whatever the memory held before. Tensors that were stored
-are made by torch's functions whose names begin with ``_rebuild``."""
+UNBOUNDED = re.compile(rb"c[\w.]+\n(bytearray|encode)\n")
+"""Functions that torch's unpickler does call, and that take any memory or time by a few bytes in the file."""
 
 CALLED = re.compile(r"GLOBAL ([\w.]+)")
 """What torch's refusal names as the function that the file asks to call."""
@@ -223,7 +221,7 @@ def _check_archive(path: Path) -> tuple[int, bool, Counter[int]]:
                 why="it is cut short, or older",
                 do="download it again, or convert it to safetensors where it comes from",
             ) from None
-    for called in filter(None, map(REFUSED.search, pickles)):
+    for called in filter(None, map(UNBOUNDED.search, pickles)):
         raise _no_tensors(path, f"it asks to call {called[1].decode()}")
     return size, marked, Counter(entry.file_size for entry in entries)
 
@@ -271,6 +269,8 @@ def _stored(key: str, tensor: Any, path: Path) -> StoredTensor:
         raise AdapterError(where, f"a {type(tensor).__name__} where a tensor is needed", do=CONVERT)
     if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
         raise AdapterError(where, "a sparse, quantised or absent tensor", do=CONVERT)
+    if tensor.dim() and tensor.untyped_storage().resizable():  # torch's own memory, with whatever it held before
+        raise AdapterError(where, "a tensor whose numbers are not in the file", do=CONVERT)
     if tensor.dim() > MOST_DIMENSIONS or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise AdapterError(where, f"the shape {tuple(tensor.shape)} is larger than what is stored", do=CONVERT)
     return StoredTensor(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
