@@ -248,9 +248,9 @@ def _check_sizes(path: Path, tensors: Iterable[torch.Tensor], entries: Counter[i
     """Refuse tensors that need another number of bytes than an entry has: torch does not look where it maps a file, and
     would go on behind the entry."""
     storages = {
-        one.data_ptr(): one.nbytes() for one in (tensor.untyped_storage() for tensor in tensors if tensor.dim())
+        (one.data_ptr(), one.nbytes()) for one in (tensor.untyped_storage() for tensor in tensors if tensor.dim())
     }
-    if Counter(size for size in storages.values() if size) - entries:
+    if Counter(size for _, size in storages if size) - entries:
         raise AdapterError(path, "its tensors are of other sizes than its entries", do="download it again")
 
 

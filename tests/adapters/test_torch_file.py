@@ -199,6 +199,18 @@ def test_bins_of_an_entry_that_is_shorter_than_its_tensor(tmp_path: Path) -> Non
         adapters.open(path)
 
 
+def test_bins_of_two_tensors_of_different_sizes_in_one_entry(tmp_path: Path) -> None:
+    """torch takes entries whose names differ in capitals for the same, and maps the longer one beyond its end."""
+    path = tmp_path / "lora.bin"
+    torch.save({"q.lora_B.weight": torch.ones(8, 4), "q.lora_A.weight": torch.ones(4, 6)}, path)
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read("lora/data.pkl").replace(b"X\1\0\0\0" + b"0", b"X\1\0\0\0" + b"A")
+    packed(path, pickled.replace(b"X\1\0\0\0" + b"1", b"X\1\0\0\0" + b"a"), more={"data/a": bytes(96), "x": bytes(99)})
+    assert torch.load(path, weights_only=True, mmap=True)["q.lora_B.weight"].shape == (8, 4)
+    with pytest.raises(AdapterError, match="its tensors are of other sizes than its entries"):
+        adapters.open(path)
+
+
 OF_UNSET_STORAGE = (
     b"ctorch._utils\n_rebuild_tensor_v2\n(ctorch.storage\nTypedStorage\nK\x10\x85RK\0K\4K\4\x86K\4K\1\x86\x89"
     b"ccollections\nOrderedDict\n)RtR"
