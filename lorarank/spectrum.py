@@ -193,7 +193,7 @@ def _of_stack(modules: Sequence[LoraModule]) -> list[NDArray[np.float64] | Numer
         try:
             read = _read(module)
         except NumericsError as error:
-            found[place] = error
+            found[place] = _bare(error)
         else:
             (found if read.ndim == 1 else grams)[place] = read
     if grams:
@@ -214,7 +214,13 @@ def _alone(module: LoraModule) -> NDArray[np.float64] | NumericsError:
     try:
         return _values(module)
     except NumericsError as error:
-        return error
+        return _bare(error)
+
+
+def _bare(error: NumericsError) -> NumericsError:
+    """The error to keep, without its traceback: that has the module's factors."""
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _values(module: LoraModule, grams: Grams = (None, None)) -> NDArray[np.float64]:

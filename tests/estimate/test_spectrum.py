@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,24 @@ def test_metrics_are_those_of_the_dense_matrices(adapter: adapters.Adapter, tmp_
     assert activation.singular_values[:3] == pytest.approx(dense, rel=1e-6)
     dense = np.linalg.svd(root(G) @ delta @ root(C), compute_uv=False)[:3]
     assert loss.singular_values[:3] == pytest.approx(dense, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 7])  # alone, and with others
+def test_factors_that_have_nan_are_not_kept(count: int, make_adapter: Make) -> None:
+    def edit(tensors: dict[str, np.ndarray]) -> None:
+        for tensor in tensors.values():
+            tensor[:] = np.nan
+
+    planted = {f"layers.{i}.q_proj": (2000, 3000, (1.0,)) for i in range(count)}
+    found = adapters.open(make_adapter(modules=planted, r=4, edit=edit)).modules
+    tracemalloc.start()
+    try:
+        spectra = of_modules(found)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(spectra) == count
+    assert kept < 4 * 2000 * found[0].r  # less than one factor
 
 
 def test_many_modules_are_measured_as_each_alone_is(make_adapter: Make) -> None:
