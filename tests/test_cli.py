@@ -102,6 +102,12 @@ def test_the_process_ends_at_once_when_what_was_registered_meanwhile_is_done(arg
     assert "taken apart" not in done.stdout
 
 
+def test_the_process_ends_as_well_where_its_output_was_taken_away() -> None:
+    text = ENDING.format(arguments=["--version"]).replace("kept =", "atexit.register(setattr, sys, 'stdout', None);")
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_who_calls_the_command_from_python_goes_on_and_ends_as_ever() -> None:
     text = (
         ENDING.format(arguments=["--version"])

@@ -266,8 +266,8 @@ def _leave() -> None:
     if not _ended_with:
         return
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # a profiler takes them away from a closed pipe
+            stream.flush()
     except (OSError, ValueError):  # Python has its own words and exit code for it
         return
     os._exit(_ended_with[0])
