@@ -221,6 +221,7 @@ def _check_archive(path: Path) -> tuple[int, bool, Counter[int]]:
                 why="it is cut short, or older",
                 do="download it again, or convert it to safetensors where it comes from",
             ) from None
+    _check_pickles(path, pickles)
     for called in filter(None, map(UNBOUNDED.search, pickles)):
         raise _no_tensors(path, f"it asks to call {called[1].decode()}")
     return size, marked, Counter(entry.file_size for entry in entries)
@@ -238,6 +239,17 @@ def _check_entries(path: Path, entries: Sequence[ZipInfo], size: int) -> None:
     places = sorted((entry.header_offset, entry.file_size) for entry in entries)
     if any(start + length > behind for (start, length), (behind, _) in pairwise(places)):
         raise AdapterError(path, "its entries overlap", do="download it again")
+
+
+def _check_pickles(path: Path, pickles: Iterable[bytes]) -> None:
+    from lorarank.adapters.torch_pickle import is_bounded  # most adapters are no pickles
+
+    try:
+        bounded = all(map(is_bounded, pickles))
+    except ValueError:
+        raise _no_tensors(path, "it is damaged or holds other objects") from None
+    if not bounded:
+        raise AdapterError(path, "its list of tensors asks for more than any adapter needs", do=CONVERT)
 
 
 def _is_pickle(entry: ZipInfo) -> bool:

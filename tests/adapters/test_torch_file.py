@@ -165,6 +165,40 @@ def test_bins_of_a_million_entries(tmp_path: Path) -> None:
         adapters.open(tmp_path / "lora.bin")
 
 
+@pytest.mark.parametrize(
+    ("function", "item"),
+    [
+        (b"c__builtin__\nset\n", b"M%b"),
+        (b"ctorch\nSize\n", b"M%b"),
+        (b"ctorch\nTensor\n", b"M%b"),
+        (b"ccollections\nOrderedDict\n", b"M%bN\x86"),
+    ],
+)
+def test_bins_that_fetch_a_long_list_again_and_again(function: bytes, item: bytes, tmp_path: Path) -> None:
+    """torch copies the list each time: 3,000 times, in 18 kB, it would be gigabytes."""
+    items = b"".join(item % number.to_bytes(2, "little") for number in range(8000))
+    call = b"%bq\1]q\2(%be\x85R" % (function, items)
+    packed(tmp_path / "lora.bin", b"\x80\x02](%b%be." % (call, b"h\1h\2\x85R" * 9))
+    assert len(torch.load(tmp_path / "lora.bin", weights_only=True)) == 10
+    packed(tmp_path / "lora.bin", b"\x80\x02](%b%be." % (call, b"h\1h\2\x85R" * 3000))
+    with pytest.raises(AdapterError, match="its list of tensors asks for more than any adapter needs"):
+        adapters.open(tmp_path / "lora.bin")
+
+
+@pytest.mark.parametrize("instruction", [b"\x8f", b"}", b"N", b"("])
+def test_bins_of_a_million_instructions(instruction: bytes, tmp_path: Path) -> None:
+    packed(tmp_path / "lora.bin", b"\x80\x02](%be." % (instruction * 1_000_000))
+    with pytest.raises(AdapterError, match="its list of tensors asks for more than any adapter needs"):
+        adapters.open(tmp_path / "lora.bin")
+
+
+def test_bins_whose_list_does_not_end(tmp_path: Path) -> None:
+    """torch would find that out when it has done what stands before."""
+    packed(tmp_path / "lora.bin", b"\x80\x02]q\0h\0")
+    with pytest.raises(AdapterError, match="it is damaged or holds other objects"):
+        adapters.open(tmp_path / "lora.bin")
+
+
 def repacked(path: Path, change: Callable[[str, bytes], list[tuple[str, bytes]]]) -> None:
     """Write an adapter's archive anew, each entry as what ``change`` makes of it."""
     torch.save(GOOD, path)
