@@ -1,6 +1,6 @@
 """The part of a file of torch that describes its tensors, weighed before torch unpickles it (floor 1).
 
-Every instruction makes an object, the dearest of one byte 200 bytes large. And three bytes fetch a list of any length
+Every instruction makes an object, the dearest of one byte 300 bytes large. And three bytes fetch a list of any length
 once more and hand it to a function that copies it, as ``set`` and ``OrderedDict`` do: 40 kB can ask for gigabytes.
 """
 

@@ -156,6 +156,17 @@ def in_range(squares: Floats) -> bool:
     return bool(squares.min() >= _SQUARE_MIN and squares.max() <= _SQUARE_MAX)
 
 
+def cholesky_root(grams: Floats) -> tuple[Floats, Exponents]:
+    """Factors (…, r, r) of Gram matrices (…, r, r) that are in range, columns of size 1, and their exponents (…, r).
+
+    Raises numpy's LinAlgError if one is not positive to rounding.
+    """
+    lower = np.linalg.cholesky(grams)
+    _, exponents = np.frexp(np.sqrt(np.diagonal(grams, axis1=-2, axis2=-1)))
+    # powers of two, so that this is to the last bit the factor of the columns of size 1
+    return np.multiply(lower.swapaxes(-2, -1), np.ldexp(1.0, -exponents)[..., np.newaxis, :], order="C"), exponents
+
+
 def _gram_root(columns: Matrix, where: str) -> Root:
     """Cholesky root of ``columns`` (n, r); the QR root where the Gram matrix cannot serve."""
     n, r = columns.shape
@@ -168,12 +179,9 @@ def _gram_root(columns: Matrix, where: str) -> Root:
     if not in_range(squares):
         return _qr_root(columns, where)
     try:
-        lower = np.linalg.cholesky(gram)
+        return Root(*cholesky_root(gram), True)
     except np.linalg.LinAlgError:
         return _qr_root(columns, where)
-    _, exponents = np.frexp(np.sqrt(squares))
-    # powers of two, so that this is to the last bit the factor of the columns of size 1
-    return Root(np.multiply(lower.T, np.ldexp(1.0, -exponents), order="C"), exponents, True)
 
 
 def _given_root(gram: Matrix, r: int, where: str) -> Root:
