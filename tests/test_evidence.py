@@ -39,7 +39,7 @@ def test_no_table_says_anything_else_than_its_file(scripts: Any) -> None:
         text = path.read_text(encoding="utf-8")
         assert tables.filled(text) == text, f"run scripts/evidence/tables.py: {path.name} is not up to date"
         found += sum(f"<!-- {name} -->" in text for name in tables.TABLES)
-    assert found == 8  # origins, aims, pairs, bakeoff, allowances, confidence, refusals, invariance
+    assert found == 9  # origins, aims, pairs, bakeoff, allowances, confidence, refusals, invariance, longer-runs
 
 
 def test_the_missed_aims_are_counted_where_people_read(scripts: Any) -> None:
@@ -516,6 +516,26 @@ def test_what_the_pairs_cannot_show_is_said(scripts: Any) -> None:
     assert f"came true in {len(true)} of {len(said)} cases" in text
     counts = {word: (sum(o["says"] == word for o in true), sum(o["says"] == word for o in said)) for word in moves}
     assert counts == {"up": (4, 5), "stays": (3, 5), "down": (0, 2)}  # as the sentence after it says
+
+
+def test_the_documents_say_how_far_answers_hold_for_longer_runs() -> None:
+    readme, text = (folder.joinpath("README.md").read_text(encoding="utf-8") for folder in (ROOT, EVIDENCE))
+    kept = json.loads((EVIDENCE / "longer-runs.json").read_text(encoding="utf-8"))
+    found, tasks = kept["summary"], {name.split("/")[0] for name in kept["results"]}
+    assert len(tasks) == 20  # as both say
+    two, four, eight = (found["times"][times] for times in "248")
+    right = [f"{one['within_a_doubling']} of {one['answers']}" for one in (two, four, eight)]
+    held, more = ([one[key] for one in (two, four, eight)] for key in ("in_the_interval", "more"))
+    assert (
+        f"on {right[0]}, {right[1]} and {right[2]}, and in its interval on {held[0]}, {held[1]} and {held[2]}" in readme
+    )
+    assert f"; {more[0]}, {more[1]} and {more[2]} were higher." in readme
+    caught, up, stays = (found["moves"][moves] for moves in ("down", "up", "stays"))
+    assert f"asked for more in {caught['more']} of {caught['answers']} runs, elsewhere in " in readme
+    assert f"elsewhere in {up['more'] + stays['more']} of {up['answers'] + stays['answers']}." in readme
+    told = {one["task"] for one in found["outlooks"] if one["told"] != one["r"][0]}
+    assert told <= {"recall-128", "prices"}
+    assert "which moves it on `recall-128` and `prices`" in text
 
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

@@ -96,6 +96,21 @@ def test_the_name_of_a_command_shows_its_help(name: str) -> None:
     assert run("help", name).output == run(name, "--help").output
 
 
+def longer() -> str:
+    """How far answers hold for longer runs."""
+    found = evidence("longer-runs.json")["summary"]
+    two, four, eight = (found["times"][times] for times in "248")
+    right = [f"{one['within_a_doubling']} of {one['answers']}" for one in (two, four, eight)]
+    held = [one["in_the_interval"] for one in (two, four, eight)]
+    caught, *others = (found["moves"][moves] for moves in ("down", "up", "stays"))
+    more, runs = (sum(one[key] for one in others) for key in ("more", "answers"))
+    return (
+        f"were within a doubling of the short probe's on {right[0]}, {right[1]} and {right[2]}, and in its interval on "
+        f"{held[0]}, {held[1]} and {held[2]}. Twice the tokens asked for more in {caught['more']} of "
+        f"{caught['answers']} runs whose low rank caught up as training ended, and in {more} of {runs} others"
+    )
+
+
 def statements() -> dict[str, list[str]]:
     """Topic → what it has to say, from the evidence."""
     scores = {one["name"]: one for one in evidence("bakeoff.json")["predictors"]}
@@ -108,7 +123,6 @@ def statements() -> dict[str, list[str]]:
     low, plain, eight, sixteen = (scores[name] for name in names)
     ranks = [pair["r_sufficient"] for pair in evidence("bakeoff.json")["pairs"].values()]
     moved = evidence("invariance.json")["summary"]
-    more = [one for one in moved["outlooks"] if one["says"] == "up"]
     losses = {point["k"]: point["stated_share_of_gain"] for point in evidence("keep-loss.json")["points"]}
     types = {one["type"]: one for one in evidence("first-runs/gsm8k/recommendation.json")["types"]}
     fuzz, speed = evidence("fuzz.json"), evidence("bench-audit.json")
@@ -145,7 +159,7 @@ def statements() -> dict[str, list[str]]:
             f"Measured on {len(ranks)} pairs",
             f"Of {moved['answers'] + moved['refused']} answers",
             f"{moved['refused']} were refused and {moved['within_an_octave']} stayed within a doubling",
-            f"twice the tokens did in {sum(one['r'][1] > one['r'][0] for one in more)} of {len(more)} cases",
+            longer(),
             f"the sufficient ranks are {min(ranks)} to {max(ranks)}",
             f"took {evidence('bench-probe.json')['median_ratio']:.2f} times",
             f"{evidence('bench-estimate.json')['modules']} modules "

@@ -119,10 +119,10 @@ def law(found: LowRank, r: int) -> tuple[tuple[int, float, float, float], ...]:
 
 
 def outlook(companion: Companion | None) -> Outlook | None:
-    """How a longer run would answer: more where the companion still falls behind as training ends.
+    """Whether the companion falls behind further or catches up as training ends, for what a longer run would answer.
 
-    Where it ends no worse than the probe there is no distance to read that from, and none of the runs that a longer one
-    followed ended so. ``None`` without a companion, or where fewer than two parts of its training were compared.
+    Where it ends no worse than the probe there is no distance to read that from. ``None`` without a companion, or where
+    fewer than two parts of its training were compared.
 
     >>> from lorarank.runs import Loss
     >>> parts = (Loss(0.16, 0.03), Loss(0.07, 0.01), Loss(0.07, 0.005), Loss(0.13, 0.005))

@@ -104,7 +104,9 @@ def about_length(tokens: int | None, recall: Recall | None, r: int, low_rank: Lo
         return []
     return [
         f"That the training is to take {tokens:,} tokens plays no part in r = {r}: only recall is worked out by the "
-        "length, and here nothing calls for it. The answer is for about as many tokens as the probe had."
+        "length, and here nothing calls for it. The answer is for about as many tokens as the probe had; with "
+        + ", ".join(f"{times} times as many {some} of {runs}" for times, (some, runs) in constants.AT_TIMES.items())
+        + " answers on a small model were within a doubling of it."
     ]
 
 
@@ -122,17 +124,15 @@ def about_outlook(found: Outlook | None) -> list[str]:
     """What a longer run would do to the number."""
     if found is None:
         return []
-    seen = f"(by {found.before:.3f} nats in the third quarter of training, {found.end:.3f} in the last)"
-    unknown = f"{seen}: whether a longer run would ask for more does not show."
+    seen = f"{found.before:.3f} nats behind in the third quarter of training, {found.end:.3f} in the last"
+    does = {"up": "falls behind further", "down": "catches up", "stays": "keeps its distance"}[found.moves]
     if found.end <= 0:
-        return [f"The low rank is not behind the probe as training ends {unknown}"]
+        does = "is not behind as training ends"
+    more, runs = constants.ASKED_FOR_MORE[found.moves]
+    likely = "will hardly" if found.moves == "down" else "may"
     return [
-        {
-            "up": f"The low rank still falls behind {seen}: a longer run would ask for more (in 4 of 5 such runs "
-            "twice the tokens asked for twice the rank, in the fifth for the same).",
-            "down": f"The low rank catches up {seen}: a longer run would ask for no more (as in 1 of 2 such runs).",
-            "stays": f"The low rank keeps its distance {unknown}",
-        }[found.moves]
+        f"The low rank {does} ({seen}): a longer run {likely} ask for more. With twice the tokens {more} of {runs} "
+        "measured runs like this did."
     ]
 
 
@@ -170,8 +170,8 @@ def about_interval(interval: Interval, low_rank: LowRank | None) -> list[str]:
     ]
 
 
-def about_evidence(evidence: Evidence, replication: Replication | None) -> list[str]:
-    """Gain, replicates, growth, capacity."""
+def about_evidence(evidence: Evidence, replication: Replication | None, *, alone: bool) -> list[str]:
+    """Gain, replicates, growth, capacity; ``alone`` where the energy is the answer."""
     found = []
     if math.isfinite(evidence.gain) and math.isfinite(evidence.gain_se):
         found.append(
@@ -184,14 +184,13 @@ def about_evidence(evidence: Evidence, replication: Replication | None) -> list[
         found.append(about_replication(replication))
     if evidence.growth is not None:
         growth = evidence.growth
-        moved = f"from {growth.before:.1f} three quarters of the way to {growth.end:.1f} at the end"
-        if growth.grows:
-            found.append(
-                f"The mean energy rank still grew, {moved}: the interval's upper end goes up one doubling, and a "
-                "longer run would use more directions."
-            )
-        else:
-            found.append(f"The mean energy rank had settled ({moved}).")
+        moved = f"(from {growth.before:.1f} three quarters of the way to {growth.end:.1f} at the end)"
+        raised = ": the interval's upper end goes up one doubling." if alone else "."
+        found.append(
+            f"The mean energy rank still grew {moved}{raised}"
+            if growth.grows
+            else f"The mean energy rank had settled {moved}."
+        )
     capacity = evidence.capacity
     if math.isfinite(capacity.rank):
         found.append(

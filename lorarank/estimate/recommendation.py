@@ -97,10 +97,12 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Outlook:
-    """How a longer run would answer: ``moves`` is "up", "down" or "stays".
+    """What is known of how a longer run would answer.
 
-    ``before`` and ``end`` are by how much the companion's training loss exceeds the probe's on the same rows, in the
-    third quarter of training and in the last; ``se`` is the standard error of their difference.
+    ``moves``: whether the companion's distance to the probe goes "up", "down" or "stays" as training ends; by that runs
+    were counted beside longer ones (data/evidence/longer-runs.json). ``before`` and ``end`` are by how much the
+    companion's training loss exceeds the probe's on the same rows, in the third quarter of training and in the last;
+    ``se`` is the standard error of their difference.
     """
 
     before: float

@@ -102,7 +102,10 @@ def _answer(
         kind="run",
         metric=options.metric,
         heuristics=heuristics.compare(None if refused else r, options.task),
-        reasons=(*reasons.about_evidence(facts, replication), *reasons.about_keep(keep, options.keep_loss)),
+        reasons=(
+            *reasons.about_evidence(facts, replication, alone=low_rank is None),
+            *reasons.about_keep(keep, options.keep_loss),
+        ),
         refusals=refused,
         keep=keep,
         allowed=options.keep_loss,

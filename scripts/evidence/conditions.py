@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lorarank.estimate import EstimateOptions, readings, recommend
 from lorarank.estimate.doubts import contradicted, level, prompts_used, unsettled, unused_prompts, wide
 from lorarank.estimate.recommendation import Interval
 from lorarank.json_files import write_json
+from lorarank.numerics.ladder import round_up
 from lorarank.probe import ProbeOptions, probe
 from lorarank.runs import Companion, Loss, Run, Truncation, TruncationPoint
 
@@ -88,7 +89,7 @@ class Kept:
     def _anew(result: dict[str, Any]) -> dict[str, Any]:
         if result.get("companion") is None:
             return result
-        lost = (result.get("controls") or {}).get("other_prompts")
+        lost, recall = (result.get("controls") or {}).get("other_prompts"), result.get("recall")
         return worked_out(
             result,
             companion=result["companion"],
@@ -96,6 +97,7 @@ class Kept:
             probe_rank=2 * result["truncation"][-1][0],  # cuts are made to every power of two below it
             gain=result["gain"][0],
             other_prompts=lost and Loss(**lost),
+            recall=recall and Recall(**recall),
         )
 
     def keep(self, name: str, result: Mapping[str, Any], **summary: Any) -> None:
@@ -104,6 +106,30 @@ class Kept:
 
     def write(self, **summary: Any) -> None:
         write_json(self.path, {**self.header, "date": time.strftime("%Y-%m-%d"), "results": self.results, **summary})
+
+
+def longer(task: str, short: Mapping[str, Any] | None, long: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """What a run says of a longer one, beside that one's answer; nothing where either has none.
+
+    ``told`` is its answer where --tokens says the longer one's length.
+    """
+    if not short or not long or not short.get("r") or not long.get("r"):
+        return
+    times, told = long["tokens"] / short["tokens"], short["r"]
+    if short.get("recall"):
+        recall = Recall(**short["recall"])
+        if dataclasses.replace(recall, exposures=times * recall.exposures).binds:
+            told = max(told, round_up(recall.rank))
+    said = readings.outlook(Companion(1, 1, Loss(0.0, 0.0), Loss(0.0, 0.0), tuple(Loss(*p) for p in short["behind"])))
+    yield {
+        "task": task,
+        "tokens": [short["tokens"], long["tokens"]],
+        "says": None if said is None else said.moves,
+        "r": [short["r"], long["r"]],
+        "told": told,
+        "interval": short["interval"],
+        "lost": [short["lost"][0], long["lost"][0]],
+    }
 
 
 def answered(options: ProbeOptions, task: str | None = None) -> dict[str, Any]:
@@ -130,6 +156,7 @@ def said(run: Run, task: str | None = None) -> dict[str, Any]:
         "refusals": list(answer.refusals),
         "doubts": list(answer.doubts),
         "keep": None if answer.keep is None else answer.keep.r,
+        "recall": None if answer.evidence is None or answer.evidence.recall is None else vars(answer.evidence.recall),
         "median": None if answer.rule is None else answer.rule.median,
         "lost": None if answer.low_rank is None else [answer.low_rank.lost, answer.low_rank.lost_se],
         "companion": None

@@ -24,13 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import pairs
 import tasks
 import torch
-from conditions import Kept, answered
+from conditions import Kept, answered, longer
 
-from lorarank.estimate import readings
 from lorarank.numerics.ladder import octaves
 from lorarank.probe import ProbeOptions
 from lorarank.probe import model as models
-from lorarank.runs import Companion, Loss
 
 HERE = Path(__file__).resolve().parents[2]
 MODEL = HERE / "data" / "demo" / "model"
@@ -128,23 +126,13 @@ def summary(kept: Kept) -> dict[str, object]:
 
 def outlooks(kept: Kept) -> list[dict[str, Any]]:
     """What each run says of a longer one, beside the run of twice the tokens."""
-    found = []
-    for task in TASKS:
-        runs = [kept.results.get(f"{task}/{change}") for change in ("tokens x0.5", "plain", "tokens x2", "tokens x4")]
-        for short, long in itertools.pairwise(runs):
-            if short and long and short.get("r") and long.get("r"):
-                parts = tuple(Loss(*part) for part in short["behind"])
-                said = readings.outlook(Companion(1, 1, Loss(0.0, 0.0), Loss(0.0, 0.0), parts))
-                found.append(
-                    {
-                        "task": task,
-                        "tokens": [short["tokens"], long["tokens"]],
-                        "says": None if said is None else said.moves,
-                        "r": [short["r"], long["r"]],
-                        "lost": [short["lost"][0], long["lost"][0]],
-                    }
-                )
-    return found
+    lengths = ("tokens x0.5", "plain", "tokens x2", "tokens x4")
+    return [
+        one
+        for task in TASKS
+        for short, long in itertools.pairwise(lengths)
+        for one in longer(task, kept.results.get(f"{task}/{short}"), kept.results.get(f"{task}/{long}"))
+    ]
 
 
 if __name__ == "__main__":

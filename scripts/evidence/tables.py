@@ -14,7 +14,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +278,30 @@ def hours(seconds: float) -> str:
     return f"{seconds / HOUR:.1f} h" if seconds >= HOUR else f"{math.ceil(seconds / MINUTE)} min"
 
 
+def grown(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of which one of twice the tokens asked for more."""
+    return [one for one in runs if one["r"][1] > one["r"][0]]
+
+
+def warned(runs: Sequence[Mapping[str, Any]]) -> int:
+    """How many of them showed it."""
+    return sum(one["says"] == "up" for one in runs)
+
+
+def longer_runs() -> str:
+    """How answers lie to those of longer runs, and what of it the companion's training shows."""
+    found = read("longer-runs.json")["summary"]
+    does = {"up": "falls behind further", "stays": "keeps its distance", "down": "catches up"}
+    counts = {f"{times} times": one for times, one in found["times"].items()} | {
+        f"2 times, where the low rank {does[moves]}": one for moves, one in found["moves"].items()
+    }
+    keys = ("answers", "more", "same", "less", "within_a_doubling", "in_the_interval")
+    return table(
+        "tokens | answers | higher | the same | lower | within a doubling | in the shorter run's interval",
+        [(name, *(str(one[key]) for key in keys)) for name, one in counts.items()],
+    )
+
+
 def aims() -> str:
     """What the answer was to reach, beside what it did."""
     answers, found = read("answers.json"), read("bakeoff.json")
@@ -296,7 +320,7 @@ def aims() -> str:
     above = [one for one in cells if one["rank"] > 0 and one["strength"] >= LINEAR_EDGE]
     planted = [name for name in pairs if name.startswith("planted-")]
     hit = sum(answers["answers"][name]["octaves"] <= 1 for name in planted)
-    grew = [one for one in moved["outlooks"] if one["r"][1] > one["r"][0]]
+    grew, later_grew = (grown(one["outlooks"]) for one in (moved, read("longer-runs.json")["summary"]))
     facts = [(pairs[f"recall-{n}"]["r_sufficient"], answers["answers"][f"recall-{n}"]["r"]) for n in FACTS]
     real = [one for name, one in answers["answers"].items() if not name.startswith(MADE_HERE)]
     real_regret = sum(one["regret"] for one in real) / len(real)
@@ -377,8 +401,8 @@ def aims() -> str:
         ),
         (
             "where twice the tokens ask for more, the shorter run says so",
-            f"{sum(one['says'] == 'up' for one in grew)} of {len(grew)}",
-            all(one["says"] == "up" for one in grew),
+            f"{warned(grew)} of {len(grew)}; on tasks tried later {warned(later_grew)} of {len(later_grew)}",
+            warned(grew) == len(grew) and warned(later_grew) == len(later_grew),
         ),
         ("95% of bad probes refused or of low confidence", f"{caught} of {tried}", caught >= 0.95 * tried),
         (
@@ -404,6 +428,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "confidence": confidence,
     "refusals": refusals,
     "invariance": invariance,
+    "longer-runs": longer_runs,
 }
 
 

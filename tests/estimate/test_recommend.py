@@ -76,7 +76,20 @@ def test_a_rank_that_still_grows_raises_the_upper_end_one_octave_and_doubts(make
     assert answer.interval is not None
     assert (answer.r, answer.interval.low, answer.interval.high) == (2, 1, 8)
     assert any("growing" in doubt for doubt in answer.doubts)
-    assert any("longer run" in reason for reason in answer.reasons)
+    assert any("upper end goes up one doubling" in reason for reason in answer.reasons)
+
+
+def test_the_growth_of_the_energy_rank_plays_no_part_beside_a_companion(make_run: Make) -> None:
+    settled, grew = (
+        recommend(make_run(name=name, r=32, companion=(0.05, 0.003), earlier=earlier))
+        for name, earlier in (("settled", (4.0, 1.0)), ("grew", (4.0, 0.1)))
+    )
+    assert grew.evidence is not None
+    assert grew.evidence.growth is not None
+    assert grew.evidence.growth.grows
+    assert grew.interval == settled.interval
+    (said,) = [reason for reason in grew.reasons if "still grew" in reason]
+    assert "interval" not in said
 
 
 def test_replicates_that_agree_vouch_and_give_their_own_answer(make_run: Make) -> None:
