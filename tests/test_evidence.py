@@ -39,7 +39,8 @@ def test_no_table_says_anything_else_than_its_file(scripts: Any) -> None:
         text = path.read_text(encoding="utf-8")
         assert tables.filled(text) == text, f"run scripts/evidence/tables.py: {path.name} is not up to date"
         found += sum(f"<!-- {name} -->" in text for name in tables.TABLES)
-    assert found == 9  # origins, aims, pairs, bakeoff, allowances, confidence, refusals, invariance, longer-runs
+    # origins, aims, pairs, bakeoff, allowances, confidence, refusals, invariance, longer-runs, longer-sweeps
+    assert found == 10
 
 
 def test_the_missed_aims_are_counted_where_people_read(scripts: Any) -> None:
@@ -536,6 +537,24 @@ def test_the_documents_say_how_far_answers_hold_for_longer_runs() -> None:
     told = {one["task"] for one in found["outlooks"] if one["told"] != one["r"][0]}
     assert told <= {"recall-128", "prices"}
     assert "which moves it on `recall-128` and `prices`" in text
+
+
+def test_the_documents_say_what_suffices_in_longer_runs() -> None:
+    readme, text = (folder.joinpath("README.md").read_text(encoding="utf-8") for folder in (ROOT, EVIDENCE))
+    swept = json.loads((EVIDENCE / "longer-sweeps.json").read_text(encoding="utf-8"))["summary"]
+    assert [one["task"] for one in swept] == ["lexicon", "reverse", "sort", "tongues"]
+    off = [abs(np.log2(one["r"] / one["r_sufficient"])) for one in swept]
+    assert "Four tasks were swept at four times the tokens" in readme
+    assert max(off) <= 1
+    assert sum(one == 0 for one in off) == 3  # the same on three of them
+    results = {
+        **json.loads((EVIDENCE / "longer-runs.json").read_text(encoding="utf-8"))["results"],
+        **json.loads((EVIDENCE / "invariance.json").read_text(encoding="utf-8"))["results"],
+    }
+    names = {"lexicon": "lexicon/tokens x4", "reverse": "reverse/tokens x4", "sort": "sort/x4", "tongues": "tongues/x4"}
+    longer = [results[names[one["task"]]]["r"] for one in swept]
+    assert f"say {longer[0]}, {longer[1]}, {longer[2]} and {longer[3]} here: no nearer" in text
+    assert sum(abs(np.log2(r / one["r_sufficient"])) for r, one in zip(longer, swept, strict=True)) >= sum(off)
 
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

@@ -302,6 +302,20 @@ def longer_runs() -> str:
     )
 
 
+def longer_sweeps() -> str:
+    """The answer of a probe beside a sweep four times as long."""
+    rows = (
+        (
+            one["task"],
+            span(one["interval"][0], one["r"], one["interval"][1]),
+            span(one["of"][0], one["r_sufficient"], one["of"][1]),
+            f"{max(0.0, one['loses']):.2%}",
+        )
+        for one in read("longer-sweeps.json")["summary"]
+    )
+    return table("task | the probe says | suffices in four times the tokens | the probe's answer loses there", rows)
+
+
 def aims() -> str:
     """What the answer was to reach, beside what it did."""
     answers, found = read("answers.json"), read("bakeoff.json")
@@ -429,6 +443,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "refusals": refusals,
     "invariance": invariance,
     "longer-runs": longer_runs,
+    "longer-sweeps": longer_sweeps,
 }
 
 
