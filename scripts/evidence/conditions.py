@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,15 @@ class Kept:
     def keep(self, name: str, result: Mapping[str, Any], **summary: Any) -> None:
         self.results[name] = dict(result)
         self.write(**summary)
+
+    def keep_all(self, find: Callable[[Any], dict[str, Any]], wanted: Mapping[str, Any], jobs: int) -> None:
+        """Find what is not kept yet from its options, so many at once, each in a process of its own."""
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context, warnings.simplefilter, ("ignore",)) as pool:
+            asked = {pool.submit(find, options): name for name, options in wanted.items() if name not in self.results}
+            for done in as_completed(asked):
+                self.keep(asked[done], done.result())
+                print(asked[done], "done", flush=True)
 
     def write(self, **summary: Any) -> None:
         write_json(self.path, {**self.header, "date": time.strftime("%Y-%m-%d"), "results": self.results, **summary})

@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +48,6 @@ def plan(work: Path) -> Iterator[tuple[str, ProbeOptions]]:
         )
 
 
-def quietly(options: ProbeOptions) -> dict[str, Any]:
-    """The answer, in a process of its own."""
-    warnings.simplefilter("ignore")
-    return answered(options)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
@@ -67,12 +58,7 @@ def main() -> None:
         given.output,
         {"command": "python scripts/evidence/longer_runs.py --work WORK", "model": "the demo model"},
     )
-    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-        wanted = ((name, options) for name, options in plan(given.work) if name not in kept.results)
-        under_way = {pool.submit(quietly, options): name for name, options in wanted}
-        for done in as_completed(under_way):
-            kept.keep(under_way[done], done.result())
-            print(under_way[done], kept.results[under_way[done]].get("r"), flush=True)
+    kept.keep_all(answered, dict(plan(given.work)), given.jobs)
     kept.write(summary=summary(kept))
 
 

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
-import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +32,25 @@ TASKS = ("reverse", "sort", "lexicon", "tongues")
 """Quick ones of those whose sweeps of the usual tokens tell the ranks apart."""
 
 
-def swept(options: SweepOptions) -> dict[str, Any]:
+def options(task: str, work: Path) -> SweepOptions:
+    """Of the task's sweep."""
+    train, val = tasks.write(task, work / "data" / task)
+    return SweepOptions(
+        str(invariance.MODEL),
+        str(train),
+        work / "longer-sweeps" / task,
+        val=str(val),
+        ranks=pairs.DEMO_RANKS,
+        tokens=TIMES * invariance.TOKENS,
+    )
+
+
+def swept(asked: SweepOptions) -> dict[str, Any]:
     """What suffices, and what each rank keeps of the best gain."""
-    warnings.simplefilter("ignore")
     begun = time.monotonic()
-    found = sweep(options).outcome
+    found = sweep(asked).outcome
     return {
-        "tokens": options.tokens,
+        "tokens": asked.tokens,
         "r_sufficient": found.r_sufficient,
         "interval": [found.low, found.high],
         "best": found.best,
@@ -87,23 +96,7 @@ def main() -> None:
         given.output,
         {"command": "python scripts/evidence/longer_sweeps.py --work WORK", "model": "the demo model"},
     )
-    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-        under_way = {}
-        for task in TASKS:
-            if task not in kept.results:
-                train, val = tasks.write(task, given.work / "data" / task)
-                options = SweepOptions(
-                    str(invariance.MODEL),
-                    str(train),
-                    given.work / "longer-sweeps" / task,
-                    val=str(val),
-                    ranks=pairs.DEMO_RANKS,
-                    tokens=TIMES * invariance.TOKENS,
-                )
-                under_way[pool.submit(swept, options)] = task
-        for done in as_completed(under_way):
-            kept.keep(under_way[done], done.result())
-            print(under_way[done], kept.results[under_way[done]]["r_sufficient"], flush=True)
+    kept.keep_all(swept, {task: options(task, given.work) for task in TASKS}, given.jobs)
     kept.write(summary=summary(kept))
 
 
